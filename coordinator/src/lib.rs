@@ -1,0 +1,12 @@
+//! The coordinator: the market between providers and consumers, as one binary over SQLite or PostgreSQL.
+//!
+//! Imports go down only: `main`, `cli`, `serve` → `app` → `router`, `tasks` → `domain/*/api` → `http` →
+//! `domain/*` (services) → `domain/*/store` → `domain/*/model` → `store` → `shared`. `adapters` implement `domain/*/ports`
+//! and are named only by `app`. `tests/it/tidy.rs` holds these rules.
+
+pub mod app;
+pub mod config;
+pub mod context;
+pub mod domain;
+pub mod error;
+pub mod store;

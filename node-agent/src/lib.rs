@@ -1,0 +1,8 @@
+//! The node agent as two pipelines: *measure → journal → sign → send* going up, *desired → plan → apply* coming down.
+//!
+//! `report` owns the beat: it samples (`measure`), appends to the `journal`, sends, and hands the reply to `reconcile`.
+//! `reconcile` owns the containers: it compares the desired state on disk with Docker (`runtime`) and publishes what it sees
+//! as [`rental::LiveRental`]s on a watch channel, which `report` reads.
+
+pub mod reconcile;
+pub mod rental;

@@ -1,0 +1,255 @@
+//! What a consumer wants to run: parsed into [`ContainerSpec`], which can't be out of bounds.
+//!
+//! # Invariants
+//! - A [`ContainerSpec`] that exists is within [`limits`]: fields are private and deserialising validates.
+//! - Unknown fields are refused. What no agent enforces yet (GPU, disk, ports, …) is refused by the API before it gets here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Bounds on a specification.
+pub mod limits {
+    /// Characters of an image reference.
+    pub const IMAGE_CHARS_MAX: usize = 255;
+    /// Words of a command.
+    pub const COMMAND_WORDS_MAX: usize = 64;
+    /// Bytes of all words of a command together.
+    pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+    /// Environment variables.
+    pub const ENV_VARS_MAX: usize = 64;
+    /// Bytes of all environment variables together.
+    pub const ENV_BYTES_MAX: usize = 32 * 1024;
+    /// The least memory that Docker accepts, 6 MiB, rounded up to something that runs.
+    pub const RAM_BYTES_MIN: i64 = 16 << 20;
+    /// The least CPU share.
+    pub const CPU_MILLIS_MIN: i64 = 10;
+}
+
+/// A checked container specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawSpec", into = "RawSpec")]
+pub struct ContainerSpec {
+    image: String,
+    command: Vec<String>,
+    env: BTreeMap<String, String>,
+}
+
+/// A container specification as it comes from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSpec {
+    /// `busybox:latest`, `ghcr.io/owner/name@sha256:…`
+    pub image: String,
+    /// Replaces the image's command; empty keeps it.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Environment variables.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// What is wrong with a specification: the field as a JSON pointer and a sentence.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+#[error("{pointer}: {message}")]
+pub struct SpecError {
+    /// JSON pointer, `/image`.
+    pub pointer: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl SpecError {
+    fn new(pointer: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            pointer,
+            message: message.into(),
+        }
+    }
+}
+
+impl ContainerSpec {
+    /// The image reference as the consumer wrote it.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// The command; empty means the image's own.
+    #[must_use]
+    pub fn command(&self) -> &[String] {
+        &self.command
+    }
+
+    /// Environment variables, sorted by name.
+    #[must_use]
+    pub const fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
+    /// SHA-256 of the specification's canonical JSON, hex: what journal and label carry.
+    #[must_use]
+    pub fn sha256_hex(&self) -> String {
+        // maps are sorted and the field order is fixed, so equal specifications have equal JSON
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        hex::encode(ring::digest::digest(&ring::digest::SHA256, &json))
+    }
+}
+
+impl TryFrom<RawSpec> for ContainerSpec {
+    type Error = SpecError;
+
+    fn try_from(raw: RawSpec) -> Result<Self, SpecError> {
+        check_image(&raw.image)?;
+        check_command(&raw.command)?;
+        check_env(&raw.env)?;
+        Ok(Self {
+            image: raw.image,
+            command: raw.command,
+            env: raw.env,
+        })
+    }
+}
+
+impl From<ContainerSpec> for RawSpec {
+    fn from(spec: ContainerSpec) -> Self {
+        Self {
+            image: spec.image,
+            command: spec.command,
+            env: spec.env,
+        }
+    }
+}
+
+fn check_image(image: &str) -> Result<(), SpecError> {
+    let fail = |message: &str| Err(SpecError::new("/image", message));
+    if image.is_empty() || image.len() > limits::IMAGE_CHARS_MAX {
+        return fail("an image reference has 1 to 255 characters");
+    }
+    let (name, digest) = match image.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (image, None),
+    };
+    if let Some(digest) = digest {
+        let hex_ok = digest.strip_prefix("sha256:").is_some_and(|hex| {
+            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        if !hex_ok {
+            return fail("a digest is written sha256: and 64 lower-case hexadecimal digits");
+        }
+    }
+    let allowed =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':');
+    if name.is_empty() || !name.bytes().all(allowed) || name.starts_with(['.', '-', '/', ':']) {
+        return fail("an image reference looks like name:tag or registry/name:tag");
+    }
+    if name.contains("//") || name.contains("..") {
+        return fail("an image reference has no empty or dotted parts");
+    }
+    Ok(())
+}
+
+fn check_command(command: &[String]) -> Result<(), SpecError> {
+    if command.len() > limits::COMMAND_WORDS_MAX {
+        return Err(SpecError::new("/command", "a command has at most 64 words"));
+    }
+    if command.iter().map(String::len).sum::<usize>() > limits::COMMAND_BYTES_MAX {
+        return Err(SpecError::new("/command", "a command has at most 16 KiB"));
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        return Err(SpecError::new(
+            "/command",
+            "a command holds no NUL characters",
+        ));
+    }
+    Ok(())
+}
+
+fn check_env(env: &BTreeMap<String, String>) -> Result<(), SpecError> {
+    if env.len() > limits::ENV_VARS_MAX {
+        return Err(SpecError::new("/env", "at most 64 environment variables"));
+    }
+    if env
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum::<usize>()
+        > limits::ENV_BYTES_MAX
+    {
+        return Err(SpecError::new(
+            "/env",
+            "environment variables have at most 32 KiB together",
+        ));
+    }
+    let name_ok = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    if let Some(bad) = env.keys().find(|name| !name_ok(name)) {
+        return Err(SpecError::new(
+            "/env",
+            format!("{bad:?} isn't a variable name: letters, digits and _"),
+        ));
+    }
+    if env.values().any(|value| value.contains('\0')) {
+        return Err(SpecError::new(
+            "/env",
+            "a variable's value holds no NUL characters",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(image: &str) -> Result<ContainerSpec, SpecError> {
+        RawSpec {
+            image: image.to_owned(),
+            ..RawSpec::default()
+        }
+        .try_into()
+    }
+
+    #[test]
+    fn image_references_are_checked() {
+        let digest = "a".repeat(64);
+        for good in [
+            "busybox",
+            "busybox:latest",
+            "127.0.0.1:5000/a/b:1",
+            &format!("x@sha256:{digest}"),
+        ] {
+            assert!(spec(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "-x",
+            "a b",
+            "a//b",
+            "a/../b",
+            "a@sha256:1",
+            "a;b",
+            &"x".repeat(300),
+        ] {
+            assert_eq!(spec(bad).expect_err(bad).pointer, "/image");
+        }
+    }
+
+    #[test]
+    fn deserialising_validates() {
+        let text = r#"{"image": "busybox", "env": {"1X": "y"}}"#;
+        assert!(serde_json::from_str::<ContainerSpec>(text).is_err());
+        let text = r#"{"image": "busybox", "command": ["sleep", "9"]}"#;
+        let spec: ContainerSpec = serde_json::from_str(text).expect("valid");
+        assert_eq!(spec.command(), ["sleep", "9"]);
+    }
+
+    #[test]
+    fn the_hash_depends_on_every_field() {
+        let base = spec("busybox").expect("valid").sha256_hex();
+        assert_ne!(base, spec("busybox:1").expect("valid").sha256_hex());
+        assert_eq!(base, spec("busybox").expect("valid").sha256_hex());
+    }
+}

@@ -1,0 +1,381 @@
+//! Money: integers in atomic units of an asset, prices per hour, and the rule that turns time into money.
+//!
+//! # Invariants
+//! - No floats anywhere; every operation is checked and overflow is an error, never a wrap.
+//! - Rounding is decided here and nowhere else: charges round down, what a payer must bring rounds up.
+//! - An amount that the asset's scale can't represent is refused, not rounded.
+
+#![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects)]
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::resources::Resources;
+
+/// Decimal places of every asset in the ledger: 1 USDC is 1,000,000 atomic units.
+pub const SCALE: u32 = 6;
+const ONE: i64 = 1_000_000;
+/// Parts of an atomic unit that a [`Rate`] resolves.
+const MICRO: i128 = 1_000_000;
+const HOUR_MS: i128 = 3_600_000;
+const GIB: i128 = 1 << 30;
+
+/// A sum left the range of 64-bit atomic units, or went below zero where that is impossible.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("the amount leaves the range of the ledger")]
+pub struct AmountOverflow;
+
+/// An amount of money in atomic units of its asset (6 decimals), never negative. Text form: decimal, `"12.345678"`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Amount(i64);
+
+impl Amount {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// From atomic units.
+    ///
+    /// # Errors
+    /// The number is negative.
+    pub fn from_atomic(atomic: i64) -> Result<Self, AmountOverflow> {
+        if atomic < 0 {
+            Err(AmountOverflow)
+        } else {
+            Ok(Self(atomic))
+        }
+    }
+
+    /// Atomic units.
+    #[must_use]
+    pub const fn atomic(self) -> i64 {
+        self.0
+    }
+
+    /// The sum.
+    ///
+    /// # Errors
+    /// It doesn't fit.
+    pub fn plus(self, other: Self) -> Result<Self, AmountOverflow> {
+        self.0.checked_add(other.0).map(Self).ok_or(AmountOverflow)
+    }
+
+    /// The difference.
+    ///
+    /// # Errors
+    /// It would be negative.
+    pub fn minus(self, other: Self) -> Result<Self, AmountOverflow> {
+        self.0
+            .checked_sub(other.0)
+            .ok_or(AmountOverflow)
+            .and_then(Self::from_atomic)
+    }
+
+    /// `floor(self × bps / 10,000)`: a fee in basis points.
+    ///
+    /// # Errors
+    /// The result doesn't fit.
+    pub fn basis_points(self, bps: u32) -> Result<Self, AmountOverflow> {
+        i128::from(self.0)
+            .checked_mul(i128::from(bps))
+            .and_then(|product| product.checked_div(10_000))
+            .ok_or(AmountOverflow)
+            .and_then(Self::from_i128)
+    }
+
+    /// Whether this is nothing.
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
+    fn from_i128(value: i128) -> Result<Self, AmountOverflow> {
+        i64::try_from(value)
+            .map_err(|_| AmountOverflow)
+            .and_then(Self::from_atomic)
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = self.0.checked_div(ONE).unwrap_or_default();
+        let part = self.0.checked_rem(ONE).unwrap_or_default();
+        write!(f, "{whole}.{part:06}")
+    }
+}
+
+impl fmt::Debug for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a text isn't an amount.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error(
+    "not an amount: write a decimal such as \"12.345678\", not negative, with at most 6 decimals"
+)]
+pub struct ParseAmountError;
+
+impl FromStr for Amount {
+    type Err = ParseAmountError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAmountError> {
+        let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+        let digits =
+            |s: &str| !s.is_empty() && s.len() <= 18 && s.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(part) || part.len() > SCALE as usize {
+            return Err(ParseAmountError);
+        }
+        let whole: i64 = whole.parse().map_err(|_| ParseAmountError)?;
+        let part: i64 = format!("{part:0<6}")
+            .parse()
+            .map_err(|_| ParseAmountError)?;
+        whole
+            .checked_mul(ONE)
+            .and_then(|w| w.checked_add(part))
+            .map(Self)
+            .ok_or(ParseAmountError)
+    }
+}
+
+impl TryFrom<String> for Amount {
+    type Error = ParseAmountError;
+
+    fn try_from(text: String) -> Result<Self, ParseAmountError> {
+        text.parse()
+    }
+}
+
+impl From<Amount> for String {
+    fn from(amount: Amount) -> Self {
+        amount.to_string()
+    }
+}
+
+/// An amount with its currency, as the API shows it: `{"amount": "12.345678", "currency": "USDC"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Money {
+    /// Decimal text.
+    pub amount: Amount,
+    /// The asset's code.
+    pub currency: Asset,
+}
+
+/// An asset of the ledger. Each has its own books; all have [`SCALE`] decimals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Asset {
+    /// USD Coin.
+    #[serde(rename = "USDC")]
+    Usdc,
+}
+
+impl Asset {
+    /// The code in the API and in the database.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Usdc => "USDC",
+        }
+    }
+
+    /// The asset of a code.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        (code == "USDC").then_some(Self::Usdc)
+    }
+}
+
+/// Unit prices of an offer, each in atomic units per hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitPrices {
+    /// For a GiB of RAM.
+    pub ram_gib_hour: Amount,
+    /// For a whole CPU.
+    pub cpu_hour: Amount,
+    /// For a whole GPU.
+    #[serde(default)]
+    pub gpu_hour: Amount,
+    /// For a GiB of disk.
+    #[serde(default)]
+    pub disk_gib_hour: Amount,
+}
+
+/// What a slice of a machine costs: millionths of an atomic unit per hour, so that a few MiB still have a price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Rate(i64);
+
+impl Rate {
+    /// The rate of `resources` at `prices`: the sum of all parts, rounded down once to a millionth of an atomic unit per hour.
+    ///
+    /// # Errors
+    /// The rate doesn't fit.
+    pub fn of(resources: &Resources, prices: &UnitPrices) -> Result<Self, AmountOverflow> {
+        let part = |quantity: i128, unit: i128, price: Amount| {
+            quantity
+                .checked_mul(i128::from(price.0))
+                .and_then(|v| v.checked_mul(MICRO))
+                .and_then(|v| v.checked_mul(GIB.checked_div(unit)?))
+                .ok_or(AmountOverflow)
+        };
+        // every part over the common denominator of one GiB; 1,000 divides 1024 × 1,000 but not a GiB, so CPU goes apart
+        let bytes = part(i128::from(resources.ram_bytes), GIB, prices.ram_gib_hour)?
+            .checked_add(part(
+                i128::from(resources.disk_bytes),
+                GIB,
+                prices.disk_gib_hour,
+            )?)
+            .ok_or(AmountOverflow)?;
+        let gpu = part(i128::from(resources.gpu_count), 1, prices.gpu_hour)?;
+        let cpu = i128::from(resources.cpu_millis)
+            .checked_mul(i128::from(prices.cpu_hour.0))
+            .and_then(|v| v.checked_mul(MICRO / 1_000))
+            .and_then(|v| v.checked_mul(GIB))
+            .ok_or(AmountOverflow)?;
+        let sum = bytes
+            .checked_add(gpu)
+            .and_then(|v| v.checked_add(cpu))
+            .ok_or(AmountOverflow)?;
+        Self::from_micro_per_hour(i64::try_from(sum / GIB).map_err(|_| AmountOverflow)?)
+    }
+
+    /// From millionths of an atomic unit per hour.
+    ///
+    /// # Errors
+    /// The number is negative.
+    pub fn from_micro_per_hour(micro: i64) -> Result<Self, AmountOverflow> {
+        if micro < 0 {
+            Err(AmountOverflow)
+        } else {
+            Ok(Self(micro))
+        }
+    }
+
+    /// Millionths of an atomic unit per hour.
+    #[must_use]
+    pub const fn micro_per_hour(self) -> i64 {
+        self.0
+    }
+
+    /// What `total_ms` cost so far: `floor(rate × total_ms / 3,600,000)`. Always of the *total*, so that nothing is lost to rounding
+    /// in small windows (the window's charge is this minus what was charged before).
+    ///
+    /// # Errors
+    /// `total_ms` is negative or the result doesn't fit.
+    pub fn charge_for_ms(self, total_ms: i64) -> Result<Amount, AmountOverflow> {
+        let product = self.product(total_ms)?;
+        Amount::from_i128(product / (HOUR_MS * MICRO))
+    }
+
+    /// What must be brought to pay for `total_ms`: the same, rounded up.
+    ///
+    /// # Errors
+    /// As [`Rate::charge_for_ms`].
+    pub fn price_for_ms(self, total_ms: i64) -> Result<Amount, AmountOverflow> {
+        let product = self.product(total_ms)?;
+        let up = product
+            .checked_add(HOUR_MS * MICRO - 1)
+            .ok_or(AmountOverflow)?;
+        Amount::from_i128(up / (HOUR_MS * MICRO))
+    }
+
+    fn product(self, total_ms: i64) -> Result<i128, AmountOverflow> {
+        if total_ms < 0 {
+            return Err(AmountOverflow);
+        }
+        i128::from(self.0)
+            .checked_mul(i128::from(total_ms))
+            .ok_or(AmountOverflow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "tests count small numbers")]
+    use super::*;
+
+    fn amount(text: &str) -> Amount {
+        text.parse().expect("an amount")
+    }
+
+    #[test]
+    fn text_form_is_exact() {
+        for (text, atomic) in [
+            ("0", 0),
+            ("0.000001", 1),
+            ("12.345678", 12_345_678),
+            ("7.5", 7_500_000),
+        ] {
+            assert_eq!(amount(text).atomic(), atomic);
+        }
+        assert_eq!(amount("7.5").to_string(), "7.500000");
+        for bad in [
+            "",
+            "-1",
+            "1e3",
+            "1.",
+            ".5",
+            "0.0000001",
+            "1,5",
+            "99999999999999999999",
+            " 1",
+            "+1",
+        ] {
+            assert!(bad.parse::<Amount>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_quarter_gib_at_two_thousandths_is_five_hundred_atomic_units_an_hour() {
+        let resources = Resources {
+            ram_bytes: 256 << 20,
+            cpu_millis: 0,
+            gpu_count: 0,
+            disk_bytes: 0,
+        };
+        let prices = UnitPrices {
+            ram_gib_hour: amount("0.002"),
+            ..UnitPrices::default()
+        };
+        let rate = Rate::of(&resources, &prices).expect("fits");
+        assert_eq!(rate.micro_per_hour(), 500_000_000);
+        assert_eq!(rate.charge_for_ms(3_600_000).expect("fits").atomic(), 500);
+        assert_eq!(rate.charge_for_ms(1_000).expect("fits").atomic(), 0);
+        assert_eq!(rate.price_for_ms(1).expect("fits").atomic(), 1);
+        // billed second by second, cumulatively, it still comes out at 500, fee included
+        let (mut charged, mut fee) = (Amount::ZERO, Amount::ZERO);
+        for second in 1..=3_600 {
+            let total = rate.charge_for_ms(second * 1_000).expect("fits");
+            charged = charged
+                .plus(total.minus(charged).expect("grows"))
+                .expect("fits");
+            let fee_total = total.basis_points(500).expect("fits");
+            fee = fee
+                .plus(fee_total.minus(fee).expect("grows"))
+                .expect("fits");
+        }
+        assert_eq!((charged.atomic(), fee.atomic()), (500, 25));
+    }
+
+    #[test]
+    fn every_resource_has_its_part() {
+        let resources = Resources {
+            ram_bytes: 2 << 30,
+            cpu_millis: 1_500,
+            gpu_count: 1,
+            disk_bytes: 10 << 30,
+        };
+        let prices = UnitPrices {
+            ram_gib_hour: amount("0.01"),
+            cpu_hour: amount("0.02"),
+            gpu_hour: amount("1"),
+            disk_gib_hour: amount("0.001"),
+        };
+        let rate = Rate::of(&resources, &prices).expect("fits");
+        assert_eq!(rate.charge_for_ms(3_600_000).expect("fits"), amount("1.06"));
+    }
+}

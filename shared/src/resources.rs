@@ -1,0 +1,129 @@
+//! What a machine has and what is rented of it.
+//!
+//! # Invariants
+//! - Bytes and thousandths, never floats; unknown is `None` with a reason beside it, never zero.
+
+use serde::{Deserialize, Serialize};
+
+/// A slice of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Memory.
+    pub ram_bytes: i64,
+    /// Thousandths of a CPU.
+    pub cpu_millis: i64,
+    /// Whole GPUs.
+    #[serde(default)]
+    pub gpu_count: i64,
+    /// Disk space.
+    #[serde(default)]
+    pub disk_bytes: i64,
+}
+
+impl Resources {
+    /// Whether every part of `self` is at most that of `other`.
+    #[must_use]
+    pub const fn fits_in(&self, other: &Self) -> bool {
+        self.ram_bytes <= other.ram_bytes
+            && self.cpu_millis <= other.cpu_millis
+            && self.gpu_count <= other.gpu_count
+            && self.disk_bytes <= other.disk_bytes
+    }
+}
+
+/// What the agent measured on its machine. Nothing in it comes from configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The host's name.
+    pub hostname: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// The distribution's pretty name.
+    pub os: String,
+    /// Physical memory.
+    pub ram_total_bytes: i64,
+    /// Model name of the first processor.
+    pub cpu_model: String,
+    /// Logical processors that the agent may use.
+    pub cpu_count: i64,
+    /// Mounted disks that hold data.
+    pub disks: Vec<Disk>,
+    /// GPUs with what NVML said.
+    pub gpus: Vec<Gpu>,
+    /// Why `gpus` is empty (`no NVIDIA driver: …`), or `None` when NVML answered.
+    pub gpu_absent_reason: Option<String>,
+    /// Docker's engine, or `None` with `docker_absent_reason`.
+    pub docker: Option<Docker>,
+    /// Why `docker` is `None`.
+    pub docker_absent_reason: Option<String>,
+    /// `1` or `2`: which hierarchy the machine's containers live in.
+    pub cgroup_version: i64,
+}
+
+/// A mounted file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Where it is mounted.
+    pub mount: String,
+    /// `ext4`, `xfs`, …
+    pub file_system: String,
+    /// Size.
+    pub total_bytes: i64,
+}
+
+/// A GPU as NVML reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// `GPU-…`: unique across the world.
+    pub uuid: String,
+    /// Product name.
+    pub model: String,
+    /// Memory.
+    pub vram_total_bytes: i64,
+    /// PCI bus id.
+    pub pci_bus_id: String,
+    /// Driver version.
+    pub driver: String,
+}
+
+/// Docker's engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Docker {
+    /// Engine version.
+    pub version: String,
+    /// API version that was agreed on.
+    pub api_version: String,
+    /// Names of the OCI runtimes, sorted.
+    pub runtimes: Vec<String>,
+    /// `cgroupfs` or `systemd`.
+    pub cgroup_driver: String,
+    /// Whether containers outlive the daemon.
+    pub live_restore: bool,
+}
+
+/// How busy the machine is at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// Memory that could be given to a program now (`MemAvailable`).
+    pub ram_available_bytes: i64,
+    /// Share of all CPUs in use since the last beat, in thousandths (1000 = all of them).
+    pub cpu_busy_millis: i64,
+    /// One-minute load average times 1,000.
+    pub load1_millis: i64,
+    /// Free space per disk, in the order of [`Inventory::disks`].
+    pub disk_free_bytes: Vec<i64>,
+    /// Per GPU, in the order of [`Inventory::gpus`].
+    pub gpus: Vec<GpuLoad>,
+}
+
+/// How busy a GPU is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GpuLoad {
+    /// Memory in use.
+    pub vram_used_bytes: i64,
+    /// Share of time that a kernel ran, per cent.
+    pub busy_percent: i64,
+    /// Degrees Celsius.
+    pub temperature_c: i64,
+}

@@ -1,0 +1,58 @@
+//! What the market wants a node to run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    container::ContainerSpec,
+    id::{LeaseId, RentalId},
+    resources::Resources,
+};
+
+/// The whole wish of the market. What isn't in it must not run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredState {
+    /// Grows with every change; an agent never goes back to a lower one.
+    pub generation: i64,
+    /// Sorted by id.
+    pub rentals: Vec<DesiredRental>,
+}
+
+/// One rental that the node must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredRental {
+    /// Which.
+    pub rental_id: RentalId,
+    /// Under which lease.
+    pub lease_id: LeaseId,
+    /// Run it, or stop it and report how it ended.
+    pub wanted: Wanted,
+    /// What runs.
+    pub spec: ContainerSpec,
+    /// What it may use.
+    pub resources: Resources,
+}
+
+/// What the market wants of a rental.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// Pull, create and start it once. A container that ended isn't started again.
+    Run,
+    /// Stop it; keep the container until the rental leaves the desired state.
+    Stop,
+}
+
+/// How long a rental may go on without hearing from the coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lease {
+    /// Which rental.
+    pub rental_id: RentalId,
+    /// Which lease.
+    pub lease_id: LeaseId,
+    /// Counted from the moment at which the agent *sent* the beat that this answers, on its `CLOCK_BOOTTIME`.
+    /// A reply never shortens what an earlier one granted, except by leaving the rental out or wanting it stopped.
+    pub lease_ms: i64,
+}

@@ -1,0 +1,1 @@
+//! x402 wire types and EIP-712.
