@@ -1,0 +1,44 @@
+//! What happened, as a stream: services write an event in the transaction that makes it true (outbox), the relay task
+//! gives it its place, listeners follow.
+//!
+//! # Invariants
+//! - An event exists exactly when its transaction committed.
+//! - Places (`seq`) are dense and given once, under a lock on the one row of `event_head`: several coordinators on one
+//!   database see one order, and whoever has seen `n` has missed nothing below it.
+//! - Memory holds no history: who falls behind reads the table.
+
+pub mod api;
+mod fanout;
+pub mod model;
+pub mod store;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    fanout::{Events, Feed, Relay},
+    model::{Event, StoredEvent, Viewer},
+};
+use crate::{context::OpCtx, error::Result, store::Tx};
+
+/// Most events that one relay transaction places.
+pub const RELAY_BATCH_MAX: i64 = 500;
+
+/// Writes an event in the caller's transaction; it is seen by listeners once that has committed.
+///
+/// # Errors
+/// What the database says; 500 when the payload is too large to be an event.
+pub fn append(tx: &mut dyn Tx, ctx: &OpCtx, event: Event) -> Result<()> {
+    store::insert(tx, ctx, &event)
+}
+
+/// Gives up to [`RELAY_BATCH_MAX`] committed events their place; returns how many.
+///
+/// # Errors
+/// What the database says.
+pub fn place(tx: &mut dyn Tx) -> Result<u64> {
+    let head = store::lock_head(tx)?;
+    let placed = store::place_after(tx, head, RELAY_BATCH_MAX)?;
+    let moved = i64::try_from(placed).map_err(crate::error::Error::internal)?;
+    store::move_head(tx, head.saturating_add(moved))?;
+    Ok(placed)
+}
