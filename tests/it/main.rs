@@ -1,1 +1,3 @@
-//! wip
+//! One binary for all system tests; each module says what it proves.
+
+mod tidy;
