@@ -4,5 +4,16 @@
 //! `reconcile` owns the containers: it compares the desired state on disk with Docker (`runtime`) and publishes what it sees
 //! as [`rental::LiveRental`]s on a watch channel, which `report` reads.
 
+pub mod boot;
+pub mod data_dir;
+mod durable;
+pub mod endpoint;
+pub mod identity;
+pub mod journal;
+pub mod measure;
+pub mod probe;
 pub mod reconcile;
 pub mod rental;
+
+#[cfg(test)]
+mod testing;
