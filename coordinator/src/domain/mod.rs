@@ -1,2 +1,4 @@
 //! The slices of the market, in order; a slice may call only those above it:
 //! `events` → `auth` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+
+pub mod payments;
