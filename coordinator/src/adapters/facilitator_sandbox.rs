@@ -6,7 +6,7 @@
 //! # Invariants
 //! - A nonce of a payer moves money once. The identical payload again is answered with the same transaction, also after it
 //!   has expired; another payload under the same nonce is refused.
-//! - A wallet is granted play money once, when it is first seen as a payer.
+//! - A wallet is granted play money once, when it is first seen, and only if it is then seen as a payer.
 //! - Money only moves: Σ balance = Σ granted.
 
 use std::sync::Arc;
