@@ -4,6 +4,7 @@
 //! `domain/*` (services) → `domain/*/store` → `domain/*/model` → `store` → `shared`. `adapters` implement `domain/*/ports`
 //! and are named only by `app`. `tests/it/tidy.rs` holds these rules.
 
+pub mod adapters;
 pub mod app;
 pub mod config;
 pub mod context;

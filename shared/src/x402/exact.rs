@@ -16,8 +16,10 @@ use super::{
 };
 use crate::time::Timestamp;
 
-/// Seconds that a payment must still be valid for: time to settle it.
+/// Seconds that a payment must still be valid for when it is presented: time to settle it.
 pub const VALID_FOR_S_MIN: i64 = 60;
+/// Seconds that a facilitator wants it to be valid for when it sends the transaction.
+pub const SETTLE_VALID_FOR_S_MIN: i64 = 6;
 /// Seconds that a payment may be valid for: how long a lost one could still be taken.
 pub const VALID_FOR_S_MAX: i64 = 15 * 60;
 
@@ -48,8 +50,8 @@ pub enum Reject {
         amount: i64,
     },
     /// Expires too soon to be settled.
-    #[error("the payment expires too soon: it must be valid for another 60 s at least")]
-    ExpiresTooSoon,
+    #[error("the payment expires too soon: it must be valid for another {0} s at least")]
+    ExpiresTooSoon(i64),
     /// Is valid for longer than we allow.
     #[error("the payment is valid for too long: 15 min are allowed")]
     ExpiresTooLate,
@@ -71,7 +73,7 @@ impl Reject {
             Self::Accepted { .. } => "invalid_payment_requirements",
             Self::Recipient => "invalid_exact_evm_recipient_mismatch",
             Self::Value { .. } => "invalid_exact_evm_payload_authorization_value_mismatch",
-            Self::ExpiresTooSoon | Self::ExpiresTooLate => {
+            Self::ExpiresTooSoon(_) | Self::ExpiresTooLate => {
                 "invalid_exact_evm_payload_authorization_valid_before"
             }
             Self::NotYetValid => "invalid_exact_evm_payload_authorization_valid_after",
@@ -87,9 +89,13 @@ pub struct VerifiedPayment {
     pub identity: Identity,
     /// What was signed, by `identity.payer`.
     pub authorization: Authorization,
+    /// When it began to be valid: seconds since the Unix epoch.
+    pub valid_after_s: i64,
+    /// When it ends to be valid: seconds since the Unix epoch. Until then a lost payment may still be taken.
+    pub valid_before_s: i64,
 }
 
-/// Checks a payment against the terms at the moment `now`.
+/// Checks a payment that is presented at the moment `now` against the terms.
 ///
 /// # Errors
 /// The first check that fails.
@@ -97,6 +103,27 @@ pub fn check(
     terms: &Terms,
     payment: &PresentedPayment,
     now: Timestamp,
+) -> Result<VerifiedPayment, Reject> {
+    check_valid_for(terms, payment, now, VALID_FOR_S_MIN)
+}
+
+/// The same for a facilitator about to settle: the payment must be valid for [`SETTLE_VALID_FOR_S_MIN`] only.
+///
+/// # Errors
+/// The first check that fails.
+pub fn check_to_settle(
+    terms: &Terms,
+    payment: &PresentedPayment,
+    now: Timestamp,
+) -> Result<VerifiedPayment, Reject> {
+    check_valid_for(terms, payment, now, SETTLE_VALID_FOR_S_MIN)
+}
+
+fn check_valid_for(
+    terms: &Terms,
+    payment: &PresentedPayment,
+    now: Timestamp,
+    valid_for_s_min: i64,
 ) -> Result<VerifiedPayment, Reject> {
     match &payment.spoken {
         Spoken::V1 { scheme, network } => check_named(terms.network.v1_name, scheme, network)?,
@@ -109,11 +136,15 @@ pub fn check(
     if identity.asset != terms.asset.address {
         return Err(Reject::Accepted { field: "asset" });
     }
-    check_signed(terms, &payment.authorization, now)?;
+    check_sum(terms, &payment.authorization)?;
+    let (valid_after_s, valid_before_s) =
+        check_times(&payment.authorization, now, valid_for_s_min)?;
     check_signature(terms, payment)?;
     Ok(VerifiedPayment {
         identity,
         authorization: payment.authorization,
+        valid_after_s,
+        valid_before_s,
     })
 }
 
@@ -154,27 +185,36 @@ fn check_accepted(
     }
 }
 
-fn check_signed(terms: &Terms, signed: &Authorization, now: Timestamp) -> Result<(), Reject> {
-    let seconds = |s: i64| u128::try_from(s).unwrap_or(0);
+fn check_sum(terms: &Terms, signed: &Authorization) -> Result<(), Reject> {
     if signed.to != terms.pay_to {
         return Err(Reject::Recipient);
     }
-    if signed.value != seconds(terms.amount.atomic()) {
+    if i64::try_from(signed.value) != Ok(terms.amount.atomic()) {
         return Err(Reject::Value {
             value: signed.value,
             amount: terms.amount.atomic(),
         });
     }
-    if signed.valid_before < seconds(now.as_secs().saturating_add(VALID_FOR_S_MIN)) {
-        return Err(Reject::ExpiresTooSoon);
-    }
-    if signed.valid_before > seconds(now.as_secs().saturating_add(VALID_FOR_S_MAX)) {
-        return Err(Reject::ExpiresTooLate);
-    }
-    if signed.valid_after > seconds(now.as_secs()) {
-        return Err(Reject::NotYetValid);
-    }
     Ok(())
+}
+
+fn check_times(
+    signed: &Authorization,
+    now: Timestamp,
+    valid_for_s_min: i64,
+) -> Result<(i64, i64), Reject> {
+    let now_s = now.as_secs();
+    let valid_before_s = i64::try_from(signed.valid_before).map_err(|_| Reject::ExpiresTooLate)?;
+    let valid_after_s = i64::try_from(signed.valid_after).map_err(|_| Reject::NotYetValid)?;
+    if valid_before_s < now_s.saturating_add(valid_for_s_min) {
+        Err(Reject::ExpiresTooSoon(valid_for_s_min))
+    } else if valid_before_s > now_s.saturating_add(VALID_FOR_S_MAX) {
+        Err(Reject::ExpiresTooLate)
+    } else if valid_after_s > now_s {
+        Err(Reject::NotYetValid)
+    } else {
+        Ok((valid_after_s, valid_before_s))
+    }
 }
 
 fn check_signature(terms: &Terms, payment: &PresentedPayment) -> Result<(), Reject> {

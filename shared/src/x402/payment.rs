@@ -66,6 +66,14 @@ pub struct Identity {
     pub payload_sha256: [u8; 32],
 }
 
+impl Identity {
+    /// The nonce as the wire writes it: `0x` and 64 digits.
+    #[must_use]
+    pub fn nonce_hex(&self) -> String {
+        format!("0x{}", hex::encode(self.nonce))
+    }
+}
+
 impl PresentedPayment {
     /// Reads a decoded payment; its `x402Version` says in which form it is.
     ///

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     address::Address,
     client::{self, Refusal},
-    exact::{Reject, VerifiedPayment, check},
+    exact::{Reject, VerifiedPayment, check, check_to_settle},
     header,
     network::{BASE, BASE_SEPOLIA},
     payment::PresentedPayment,
@@ -244,12 +244,27 @@ fn time_has_exact_bounds() {
         (expires_s - 900, Ok(())),
         (expires_s - 901, Err(Reject::ExpiresTooLate)),
         (expires_s - 60, Ok(())),
-        (expires_s - 59, Err(Reject::ExpiresTooSoon)),
-        (expires_s + 1_000, Err(Reject::ExpiresTooSoon)),
+        (expires_s - 59, Err(Reject::ExpiresTooSoon(60))),
+        (expires_s + 1_000, Err(Reject::ExpiresTooSoon(60))),
     ] {
         let result = check_json(recorded(), Timestamp::from_secs(now_s)).map(|_| ());
         assert_eq!(result, expected, "at {}", now_s - expires_s);
     }
+}
+
+#[test]
+fn a_facilitator_settles_until_shortly_before_the_end() {
+    let payment = PresentedPayment::from_json(recorded()).expect("readable");
+    let at = |left_s: i64| Timestamp::from_secs(1_795_369_137 - left_s);
+    let verified = check_to_settle(&terms(), &payment, at(6)).expect("still valid");
+    assert_eq!(
+        (verified.valid_after_s, verified.valid_before_s),
+        (0, 1_795_369_137)
+    );
+    assert_eq!(
+        check_to_settle(&terms(), &payment, at(5)),
+        Err(Reject::ExpiresTooSoon(6))
+    );
 }
 
 #[test]
