@@ -1,7 +1,7 @@
 # Sourced by the scripts beside it: what they print, and how they get what is missing.
 # shellcheck shell=bash
 
-say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\033[1m%s\033[0m\n' "$*" >&2; else printf '%s\n' "$*" >&2; fi; }
 die() {
     printf 'error: %s\n' "$*" >&2
     exit 1
