@@ -1,3 +1,4 @@
 //! One binary for all system tests; each module says what it proves.
 
+mod systemd_units;
 mod tidy;

@@ -133,7 +133,7 @@ fn place_of(path: &str) -> Place {
             slice: (*slice).to_owned(),
             role: match rest.first().copied().unwrap_or("mod") {
                 "store" => Role::Store,
-                "api" => Role::Api,
+                "api" | "cookies" => Role::Api,
                 "ports" => Role::Ports,
                 file if PURE.contains(&file) => Role::Pure,
                 _ => Role::Service,

@@ -68,7 +68,8 @@ pub(super) const RULES: &[Rule] = &[
         name: "function_size",
         says: "a function has at most 70 lines: name its steps",
         find: |file| {
-            let looked_at = is_product(&file.path).then(|| file.source.functions());
+            let looked_at =
+                (is_product(&file.path) && !is_test(&file.path)).then(|| file.source.functions());
             looked_at
                 .into_iter()
                 .flatten()
@@ -84,7 +85,7 @@ pub(super) const RULES: &[Rule] = &[
             let first = file.source.text.lines().next().unwrap_or_default();
             let sentence = first
                 .strip_prefix("//!")
-                .is_some_and(|doc| doc.split_whitespace().count() > 2);
+                .is_some_and(|doc| doc.split_whitespace().count() > 2 || doc.ends_with('.'));
             let bad = is_rust(&file.path) && !sentence;
             bad.then(|| (1, first.to_owned())).into_iter().collect()
         },
@@ -162,7 +163,6 @@ pub(super) const RULES: &[Rule] = &[
             } => file.naming(|name| {
                 is_outside(name, &["axum"])
                     || name.starts_with(&["crate", "http"])
-                    || name.starts_with(&["crate", "app"])
                     || (is_slice_store(name)
                         && (name.segments[2] != *slice || *role == Role::Ports))
             }),
