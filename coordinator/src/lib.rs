@@ -5,6 +5,7 @@
 //! and are named only by `app`. `tests/it/tidy.rs` holds these rules.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod context;
 pub mod domain;
@@ -13,5 +14,8 @@ pub mod http;
 pub mod keys;
 pub mod lifecycle;
 pub mod router;
+pub mod serve;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;
+pub mod web;
