@@ -9,6 +9,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
@@ -26,7 +27,7 @@ const KEY_BYTES_MAX: u64 = 4096;
 #[derive(Debug)]
 pub struct Keys {
     /// Signs access tokens.
-    pub access: SigningKey,
+    pub access: Arc<SigningKey>,
     /// Signs acknowledgements of journal positions.
     pub journal_ack: SigningKey,
     /// Derives rental tokens, refresh tokens and beacons.
@@ -54,7 +55,7 @@ impl Keys {
             .try_into()
             .map_err(|_| anyhow::anyhow!("the token secret must be 32 bytes"))?;
         Ok(Self {
-            access: SigningKey::from_pkcs8(&access).context("access token key")?,
+            access: Arc::new(SigningKey::from_pkcs8(&access).context("access token key")?),
             journal_ack: SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?,
             token: TokenSecret::from_bytes(token),
         })

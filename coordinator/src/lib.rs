@@ -6,6 +6,7 @@
 
 pub mod adapters;
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod context;
 pub mod domain;
@@ -14,5 +15,8 @@ pub mod http;
 pub mod keys;
 pub mod lifecycle;
 pub mod router;
+pub mod serve;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;
+pub mod web;

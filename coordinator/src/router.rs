@@ -13,20 +13,30 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::Method,
+    middleware::{from_fn, from_fn_with_state},
+    routing::get,
+};
+use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 
 use crate::{
     app::App,
     domain::{auth, events},
-    http::openapi::Head,
+    error::{Error, Kind},
+    http::{extract::BODY_BYTES_MAX, middleware, openapi::Head, request_id},
+    telemetry, web,
 };
 
 /// Where the API lies.
 pub const API_PREFIX: &str = "/api/v1";
 
-/// The API's routes and its document.
+/// The API's routes and its document. One line per slice.
 fn api() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Head::openapi()).nest(
         API_PREFIX,
@@ -45,6 +55,47 @@ pub fn openapi() -> OpenApi {
 /// Everything that is served.
 #[must_use]
 pub fn router(app: &Arc<App>) -> Router {
-    let (router, _document) = api().split_for_parts();
-    router.with_state(Arc::clone(app))
+    let (api, document) = api().split_for_parts();
+    // layers are listed inside out
+    Router::new()
+        .merge(api)
+        .merge(web::routes())
+        .merge(telemetry::health::routes())
+        .route("/api/openapi.json", get(async || Json(document)))
+        .merge(viewer())
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(middleware::bounds))
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(middleware::cors())
+        .layer(from_fn_with_state(
+            Arc::clone(app),
+            middleware::security_headers,
+        ))
+        .layer(from_fn(middleware::log))
+        .layer(from_fn(request_id::name))
+        .with_state(Arc::clone(app))
+}
+
+/// The viewer of the document, served from this binary.
+fn viewer() -> Router<Arc<App>> {
+    let config = ViewerConfig::from("/api/openapi.json").validator_url("none");
+    SwaggerUi::new(middleware::VIEWER_PATH).config(config).into()
+}
+
+async fn not_found() -> Error {
+    Error::new(
+        Kind::NotFound,
+        "no_such_route",
+        "nothing is served here; see /api/openapi.json",
+    )
+}
+
+async fn method_not_allowed(State(_): State<Arc<App>>, method: Method) -> Error {
+    Error::new(
+        Kind::MethodNotAllowed,
+        "method_not_allowed",
+        format!("{method} isn't served here; the header allow lists what is"),
+    )
 }

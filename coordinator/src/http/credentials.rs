@@ -42,7 +42,11 @@ impl FromRequestParts<Arc<App>> for PublicCtx {
     }
 }
 
-async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
+/// Who sent the request.
+///
+/// # Errors
+/// 401 when a credential is there but doesn't hold, 403 when a cookie comes from another site.
+pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
     if let Some(token) = bearer(&parts.headers)? {
         return bearer_actor(app, token).await;
     }

@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod csrf;
 pub mod error;
 pub mod extract;
+pub mod middleware;
 pub mod openapi;
 pub mod pagination;
 pub mod rental_token;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ use crate::{
 const REQUESTS_MAX: usize = 16;
 /// An activation that takes longer is given up, so that a hung call to the outside can't stop a timer for good.
 const ACTIVATION_S_MAX: u64 = 300;
+/// Besides three periods, a task may be silent for so long before it counts as late.
+const LATE_MS: i64 = 60_000;
 
 /// One built-in timer.
 #[async_trait]
@@ -78,6 +83,9 @@ struct Handle {
     poke: Arc<tokio::sync::Notify>,
     requests: mpsc::Sender<oneshot::Sender<TaskReport>>,
     report: Arc<Mutex<TaskReport>>,
+    /// When the last activation ended, or the task was started, on the boot clock.
+    turned_ms: Arc<AtomicI64>,
+    period_ms: i64,
 }
 
 /// Handles on the running tasks.
@@ -126,6 +134,18 @@ impl Tasks {
         self.lock().values().map(report).collect()
     }
 
+    /// Tasks that haven't ended an activation for much longer than their period: they hang, or the process does.
+    #[must_use]
+    pub fn late(&self, now_ms: i64) -> Vec<&'static str> {
+        let is_late = |handle: &Handle| {
+            let allowed_ms = handle.period_ms.saturating_mul(3).saturating_add(LATE_MS);
+            now_ms.saturating_sub(handle.turned_ms.load(Ordering::Relaxed)) > allowed_ms
+        };
+        let handles = self.lock();
+        let late = handles.iter().filter(|(_, handle)| is_late(handle));
+        late.map(|(name, _)| *name).collect()
+    }
+
     /// Runs `task` at once, then every `period`, when poked and when asked for, until the process stops.
     pub fn spawn(
         &self,
@@ -140,6 +160,8 @@ impl Tasks {
             poke: Arc::default(),
             requests,
             report: Arc::new(Mutex::new(TaskReport::new(name))),
+            turned_ms: Arc::new(AtomicI64::new(app.clock.boot_ms())),
+            period_ms: i64::try_from(period.as_millis()).unwrap_or(i64::MAX),
         };
         let driver = Driver {
             app: Arc::clone(app),
@@ -147,6 +169,7 @@ impl Tasks {
             poke: Arc::clone(&handle.poke),
             inbox,
             report: Arc::clone(&handle.report),
+            turned_ms: Arc::clone(&handle.turned_ms),
         };
         let replaced = self.lock().insert(name, handle);
         debug_assert!(replaced.is_none(), "task {name} was started twice");
@@ -172,6 +195,7 @@ struct Driver {
     poke: Arc<tokio::sync::Notify>,
     inbox: mpsc::Receiver<oneshot::Sender<TaskReport>>,
     report: Arc<Mutex<TaskReport>>,
+    turned_ms: Arc<AtomicI64>,
 }
 
 impl Driver {
@@ -209,6 +233,7 @@ impl Driver {
             ))),
         };
         let took = started.elapsed();
+        self.turned_ms.store(self.app.clock.boot_ms(), Ordering::Relaxed);
         metrics::histogram!("task_seconds", "task" => name).record(took.as_secs_f64());
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.activations += 1;

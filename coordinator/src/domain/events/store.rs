@@ -56,7 +56,7 @@ pub(super) fn place_after(tx: &mut dyn Tx, head: i64, count_max: i64) -> Result<
     // row_no grows in the order of writing; within one transaction, and from one that saw another's commit, it is later
     Ok(tx.execute(
         "UPDATE events SET seq = placed.seq
-         FROM (SELECT row_no AS placed_no, $1 + ROW_NUMBER() OVER (ORDER BY row_no) AS seq
+         FROM (SELECT row_no AS placed_no, CAST($1 AS BIGINT) + ROW_NUMBER() OVER (ORDER BY row_no) AS seq
                FROM (SELECT row_no FROM events WHERE seq IS NULL ORDER BY row_no LIMIT $2) AS waiting) AS placed
          WHERE events.row_no = placed.placed_no",
         params![head, count_max],

@@ -1,0 +1,1 @@
+//! Tests of accounts and sessions through the router.
