@@ -97,10 +97,7 @@ impl Passwords {
         })
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T> {
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| {
             Error::new(
                 Kind::Unavailable { retry_after_s: 2 },
