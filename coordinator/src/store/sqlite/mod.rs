@@ -26,6 +26,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
+    checkpoint::Checkpoints,
     connection::TimeLimit,
     readers::Readers,
     writer::{Job, Writer},
@@ -46,6 +47,8 @@ struct Settings {
     /// Bodies that are committed together at most.
     group_max: usize,
     body_limit: Duration,
+    /// From this length of the log on the writer shortens it itself.
+    log_pages_max: i32,
 }
 
 impl Default for Settings {
@@ -55,6 +58,8 @@ impl Default for Settings {
             queue: 1_024,
             group_max: 256,
             body_limit: Duration::from_secs(30),
+            // 64 MiB
+            log_pages_max: 16_000,
         }
     }
 }
@@ -91,9 +96,14 @@ impl Sqlite {
         let mut connection = connection::open_writer(&path)?;
         connection::sync_folder(&path).map_err(|e| StoreError::failed(e.to_string()))?;
         let limit = TimeLimit::install(&mut connection, settings.body_limit)?;
-        let wake = checkpoint::start(&path, Arc::clone(signals))?;
-        let group_max = settings.group_max;
-        let writer = Writer::new(connection, limit, group_max, Arc::clone(signals), wake)?;
+        let checkpoints = Checkpoints::start(&path, &mut connection, Arc::clone(signals))?;
+        let writer = Writer::new(
+            connection,
+            limit,
+            checkpoints,
+            Arc::clone(signals),
+            settings,
+        );
         let (jobs, waiting) = mpsc::channel(settings.queue);
         std::thread::Builder::new()
             .name("db-writer".to_owned())
