@@ -19,4 +19,6 @@ pub mod serve;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod web;

@@ -81,7 +81,9 @@ pub fn router(app: &Arc<App>) -> Router {
 /// The viewer of the document, served from this binary.
 fn viewer() -> Router<Arc<App>> {
     let config = ViewerConfig::from("/api/openapi.json").validator_url("none");
-    SwaggerUi::new(middleware::VIEWER_PATH).config(config).into()
+    SwaggerUi::new(middleware::VIEWER_PATH)
+        .config(config)
+        .into()
 }
 
 async fn not_found() -> Error {

@@ -117,7 +117,12 @@ impl Config {
     /// # Errors
     /// The first setting that can't be read or is out of bounds.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let config = source::read(sources)?;
+        let mut config = source::read(sources)?;
+        for secret in [&mut config.cron_token, &mut config.database.url] {
+            if let Some(secret) = secret {
+                secret.read_file()?;
+            }
+        }
         config.validate()?;
         Ok(config)
     }
@@ -154,10 +159,11 @@ impl Config {
 }
 
 fn sqlite_url(path: &Path) -> String {
-    format!("sqlite://{}", path.display())
+    let root = if path.is_absolute() { "" } else { "./" };
+    format!("sqlite://{root}{}", path.display())
 }
 
-/// A setting that must never be printed.
+/// A setting that must never be printed. Written as `@/path`, it is the first line of that file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Secret<String>);
 
@@ -172,6 +178,16 @@ impl SecretText {
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose()
+    }
+
+    fn read_file(&mut self) -> Result<(), ConfigError> {
+        let Some(path) = self.expose().strip_prefix('@') else {
+            return Ok(());
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable(format!("secret file {path}: {error}")))?;
+        *self = Self::new(text.lines().next().unwrap_or_default());
+        Ok(())
     }
 }
 

@@ -50,9 +50,21 @@ pub async fn log(request: Request, next: Next) -> Response {
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let _entered = span.enter();
     if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {
-        tracing::debug!(http.method = method, http.route = route, http.status = status, ms, "request served");
+        tracing::debug!(
+            http.method = method,
+            http.route = route,
+            http.status = status,
+            ms,
+            "request served"
+        );
     } else {
-        tracing::info!(http.method = method, http.route = route, http.status = status, ms, "request served");
+        tracing::info!(
+            http.method = method,
+            http.route = route,
+            http.status = status,
+            ms,
+            "request served"
+        );
     }
     response
 }
@@ -94,11 +106,17 @@ pub async fn security_headers(
     set(header::CONTENT_SECURITY_POLICY, policy);
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::REFERRER_POLICY, "same-origin");
-    set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    set(
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    );
     if is_api {
         set(header::CACHE_CONTROL, "no-store");
     } else {
-        set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+        set(
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        );
     }
     if app.config.http.is_tls() {
         set(

@@ -15,6 +15,8 @@ pub mod openapi;
 pub mod pagination;
 pub mod rental_token;
 pub mod request_id;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     client_ip::ClientIp,

@@ -147,14 +147,21 @@ impl Tasks {
     }
 
     /// Runs `task` at once, then every `period`, when poked and when asked for, until the process stops.
+    ///
+    /// # Errors
+    /// A task of this name runs already.
     pub fn spawn(
         &self,
         app: &Arc<App>,
         lifecycle: &Lifecycle,
         period: Duration,
         task: Box<dyn Task>,
-    ) {
+    ) -> anyhow::Result<()> {
         let name = task.name();
+        anyhow::ensure!(
+            !self.lock().contains_key(name),
+            "the task {name} was started twice"
+        );
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let handle = Handle {
             poke: Arc::default(),
@@ -171,9 +178,9 @@ impl Tasks {
             report: Arc::clone(&handle.report),
             turned_ms: Arc::clone(&handle.turned_ms),
         };
-        let replaced = self.lock().insert(name, handle);
-        debug_assert!(replaced.is_none(), "task {name} was started twice");
+        self.lock().insert(name, handle);
         lifecycle.spawn(name, driver.run(period));
+        Ok(())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Handle>> {
@@ -233,7 +240,8 @@ impl Driver {
             ))),
         };
         let took = started.elapsed();
-        self.turned_ms.store(self.app.clock.boot_ms(), Ordering::Relaxed);
+        self.turned_ms
+            .store(self.app.clock.boot_ms(), Ordering::Relaxed);
         metrics::histogram!("task_seconds", "task" => name).record(took.as_secs_f64());
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.activations += 1;

@@ -20,9 +20,9 @@ pub struct EventRelay {
 impl EventRelay {
     /// Over the application's database.
     #[must_use]
-    pub fn new(app: Arc<App>) -> Self {
+    pub fn new(app: &Arc<App>) -> Self {
         Self {
-            app,
+            app: Arc::clone(app),
             relay: events::Relay::default(),
         }
     }

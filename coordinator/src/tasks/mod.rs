@@ -14,18 +14,36 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context as _;
+
 pub use self::driver::{Task, TaskReport, Tasks};
+use self::event_relay::EventRelay;
 use crate::{app::App, lifecycle::Lifecycle};
 
 /// Starts every built-in timer. One line each.
-pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) {
+///
+/// # Errors
+/// A timer can't be started.
+pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     let every = |ms: u32| Duration::from_millis(u64::from(ms));
     let periods = &app.config.tasks;
-    let relay = event_relay::EventRelay::new(Arc::clone(app));
-    app.tasks.spawn(
-        app,
-        lifecycle,
-        every(periods.event_relay_ms),
-        Box::new(relay),
-    );
+    let start = |ms, task| app.tasks.spawn(app, lifecycle, every(ms), task);
+    start(periods.event_relay_ms, Box::new(EventRelay::new(app)))?;
+    wake_on_commit(app, lifecycle, &[event_relay::NAME]);
+    Ok(())
+}
+
+/// Pokes tasks whenever something was committed here.
+fn wake_on_commit(app: &Arc<App>, lifecycle: &Lifecycle, names: &'static [&'static str]) {
+    let app = Arc::clone(app);
+    lifecycle.spawn("wake_on_commit", async move {
+        let mut committed = app.db.committed();
+        while let Some(change) = app.shutdown.run_until_cancelled(committed.changed()).await {
+            change.context("the database is gone")?;
+            for name in names {
+                app.tasks.poke(name);
+            }
+        }
+        Ok(())
+    });
 }

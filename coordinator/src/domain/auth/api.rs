@@ -13,8 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Refreshed, SignedIn,
-    cookies,
+    Refreshed, SignedIn, cookies,
     model::{self, Account, Email, SessionLife},
     token::RefreshToken,
 };
@@ -147,7 +146,9 @@ async fn login(
     };
     let (now, now_ms) = (ctx.now, app.clock.boot_ms());
     app.auth.by_ip.count(ip, now_ms)?;
-    app.auth.by_account.count(email.as_str().to_owned(), now_ms)?;
+    app.auth
+        .by_account
+        .count(email.as_str().to_owned(), now_ms)?;
     let password = model::new_password(body.password).map_err(|_| login_failed())?;
     let found = app
         .db
@@ -179,7 +180,10 @@ async fn login(
 }
 
 fn login_failed() -> Error {
-    Error::unauthenticated("login_failed", "the e-mail address or the password is wrong")
+    Error::unauthenticated(
+        "login_failed",
+        "the e-mail address or the password is wrong",
+    )
 }
 
 /// Exchanges the refresh token for a new pair; each can be used once.
@@ -193,7 +197,8 @@ async fn refresh(
     headers: HeaderMap,
     RawBody(body): RawBody,
 ) -> Result<Response> {
-    let token = refresh_token(&app, &method, &headers, &body)?.ok_or_else(super::refresh_refused)?;
+    let token =
+        refresh_token(&app, &method, &headers, &body)?.ok_or_else(super::refresh_refused)?;
     let (now, state) = (ctx.now, Arc::clone(&app));
     let outcome = app
         .db
@@ -247,7 +252,11 @@ async fn logout(
     for session in ended.into_iter().flatten() {
         app.auth.live.forget(session);
     }
-    let cookies = app.auth.cookies.clear().map(|text| (header::SET_COOKIE, text));
+    let cookies = app
+        .auth
+        .cookies
+        .clear()
+        .map(|text| (header::SET_COOKIE, text));
     Ok((StatusCode::NO_CONTENT, AppendHeaders(cookies)).into_response())
 }
 
@@ -289,10 +298,10 @@ fn answer(app: &App, status: StatusCode, now: Timestamp, signed_in: SignedIn) ->
         refresh,
         refresh_ms,
     } = signed_in;
-    let (access, expires_in) =
-        app.auth
-            .access
-            .sign(account.id, session.id, now, session.ends)?;
+    let (access, expires_in) = app
+        .auth
+        .access
+        .sign(account.id, session.id, now, session.ends)?;
     let cookies = [
         app.auth.cookies.set_access(access.expose(), expires_in),
         app.auth

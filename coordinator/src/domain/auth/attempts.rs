@@ -112,6 +112,8 @@ mod tests {
         }
         assert!(attempts.count(ENTRIES_MAX, 0).is_err());
         attempts.count(0, 0).expect("a known key goes on");
-        attempts.count(ENTRIES_MAX, 3_000).expect("old keys are forgotten");
+        attempts
+            .count(ENTRIES_MAX, 3_000)
+            .expect("old keys are forgotten");
     }
 }

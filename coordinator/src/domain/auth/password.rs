@@ -97,10 +97,13 @@ impl Passwords {
         })
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T> {
+    /// The hash that unknown accounts are checked against.
+    #[cfg(test)]
+    pub(super) fn nobody(&self) -> &str {
+        &self.nobody
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| {
             Error::new(
                 Kind::Unavailable { retry_after_s: 2 },
@@ -131,4 +134,10 @@ fn hash(params: Params, password: &[u8]) -> argon2::password_hash::Result<String
     argon2(params)
         .hash_password(password)
         .map(|hash| hash.to_string())
+}
+
+/// A hash of another cost.
+#[cfg(test)]
+pub(super) fn hash_with(params: Params, password: &[u8]) -> String {
+    hash(params, password).expect("a hash")
 }

@@ -41,12 +41,7 @@ pub(super) fn insert_user(
 }
 
 /// Gives a role; does nothing if it is there already.
-pub(super) fn insert_role(
-    tx: &mut dyn Tx,
-    user: UserId,
-    role: Role,
-    now: Timestamp,
-) -> Result<()> {
+pub(super) fn insert_role(tx: &mut dyn Tx, user: UserId, role: Role, now: Timestamp) -> Result<()> {
     tx.execute(
         "INSERT INTO user_roles (user_id, role, granted_us) VALUES ($1, $2, $3)
          ON CONFLICT (user_id, role) DO NOTHING",
@@ -56,10 +51,7 @@ pub(super) fn insert_role(
 }
 
 /// The account of an address, with its password hash.
-pub(super) fn user_by_email(
-    tx: &mut dyn Tx,
-    email: &Email,
-) -> Result<Option<(Account, String)>> {
+pub(super) fn user_by_email(tx: &mut dyn Tx, email: &Email) -> Result<Option<(Account, String)>> {
     let rows = tx.query(
         "SELECT id, email, created_us, password_hash FROM users WHERE email = $1",
         params![email.as_str()],

@@ -1,1 +1,402 @@
-//! Tests of accounts and sessions through the router.
+//! Tests of accounts and sessions through the router, on a real database.
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode, header},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use serde_json::{Value, json};
+
+use crate::{
+    context::Role,
+    testing::{Answer, CRON_TOKEN, TestApp, request},
+};
+
+const SIGNUP: &str = "/api/v1/auth/signup";
+const LOGIN: &str = "/api/v1/auth/login";
+const REFRESH: &str = "/api/v1/auth/refresh";
+const LOGOUT: &str = "/api/v1/auth/logout";
+const ME: &str = "/api/v1/auth/me";
+
+fn ada(password: &str) -> Value {
+    json!({"email": "ada@example.org", "password": password})
+}
+
+fn text(answer: &Answer, field: &str) -> String {
+    answer.json()[field].as_str().expect(field).to_owned()
+}
+
+async fn refresh(test: &TestApp, token: &str) -> Answer {
+    test.post(REFRESH, "", &json!({"refresh_token": token}))
+        .await
+}
+
+#[tokio::test]
+async fn from_signup_to_logout() {
+    let test = TestApp::new().await;
+    let signup = test.post(SIGNUP, "", &ada("a long password")).await;
+    assert_eq!(signup.status, StatusCode::CREATED);
+    assert_eq!(signup.json()["user"]["roles"], json!(["consumer"]));
+    assert_eq!(signup.headers[header::CACHE_CONTROL], "no-store");
+    let again = test.post(SIGNUP, "", &ada("another password")).await;
+    assert_eq!(
+        (again.status, text(&again, "code").as_str()),
+        (StatusCode::CONFLICT, "email_taken")
+    );
+
+    let body = json!({"email": " ADA@example.org ", "password": "a long password"});
+    let login = test.post(LOGIN, "", &body).await;
+    assert_eq!(login.status, StatusCode::OK);
+    let access = text(&login, "access_token");
+    let me = test.get(ME, &access).await;
+    assert_eq!(
+        (me.status, text(&me, "email").as_str()),
+        (StatusCode::OK, "ada@example.org")
+    );
+    assert!(!String::from_utf8_lossy(&me.body).contains("argon2"));
+
+    let rotated = refresh(&test, &text(&login, "refresh_token")).await;
+    assert_eq!(rotated.status, StatusCode::OK);
+    assert_ne!(
+        text(&rotated, "refresh_token"),
+        text(&login, "refresh_token")
+    );
+    let access = text(&rotated, "access_token");
+    assert_eq!(test.get(ME, &access).await.status, StatusCode::OK);
+
+    let out = test.post(LOGOUT, &access, &Value::Null).await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT);
+    assert_eq!(out.cookie("at").as_deref(), Some(""));
+    let refused = test.get(ME, &access).await;
+    assert_eq!(
+        (refused.status, text(&refused, "code").as_str()),
+        (StatusCode::UNAUTHORIZED, "session_ended")
+    );
+    let refused = refresh(&test, &text(&rotated, "refresh_token")).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    // the other session, of signup, goes on
+    assert_eq!(
+        test.get(ME, &text(&signup, "access_token")).await.status,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn a_lost_answer_may_be_asked_for_again_but_reuse_ends_the_family() {
+    let test = TestApp::new().await;
+    let signup = test.post(SIGNUP, "", &ada("a long password")).await;
+    let first = text(&signup, "refresh_token");
+    let second = text(&refresh(&test, &first).await, "refresh_token");
+    test.clock.advance_ms(9_000);
+    let retried = refresh(&test, &first).await;
+    assert_eq!(
+        (retried.status, text(&retried, "refresh_token")),
+        (StatusCode::OK, second.clone())
+    );
+
+    let newest = refresh(&test, &second).await;
+    let access = text(&newest, "access_token");
+    assert_eq!(test.get(ME, &access).await.status, StatusCode::OK);
+    // within the time of a retry, but its successor was used: somebody else has a copy
+    let reused = refresh(&test, &first).await;
+    assert_eq!(
+        (reused.status, text(&reused, "code").as_str()),
+        (StatusCode::UNAUTHORIZED, "refresh_token")
+    );
+    assert_eq!(test.get(ME, &access).await.status, StatusCode::UNAUTHORIZED);
+    let dead = refresh(&test, &text(&newest, "refresh_token")).await;
+    assert_eq!(dead.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_retry_after_ten_seconds_is_reuse() {
+    let test = TestApp::new().await;
+    let signup = test.post(SIGNUP, "", &ada("a long password")).await;
+    let first = text(&signup, "refresh_token");
+    let second = text(&refresh(&test, &first).await, "refresh_token");
+    test.clock.advance_ms(10_001);
+    assert_eq!(
+        refresh(&test, &first).await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        refresh(&test, &second).await.status,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[tokio::test]
+async fn twenty_at_once_get_one_successor() {
+    let test = TestApp::new().await;
+    let signup = test.post(SIGNUP, "", &ada("a long password")).await;
+    let first = text(&signup, "refresh_token");
+    let tries = (0..20).map(|_| refresh(&test, &first));
+    let answers = futures_util::future::join_all(tries).await;
+    let next = text(&answers[0], "refresh_token");
+    for answer in &answers {
+        assert_eq!(
+            (answer.status, text(answer, "refresh_token")),
+            (StatusCode::OK, next.clone())
+        );
+    }
+}
+
+#[tokio::test]
+async fn sessions_end_by_themselves() {
+    let test = TestApp::new().await;
+    let signup = test.post(SIGNUP, "", &ada("a long password")).await;
+    let access = text(&signup, "access_token");
+    test.clock.advance_ms(629_000);
+    assert_eq!(test.get(ME, &access).await.status, StatusCode::OK);
+    test.clock.advance_ms(2_000);
+    let expired = test.get(ME, &access).await;
+    assert_eq!(
+        (expired.status, text(&expired, "code").as_str()),
+        (StatusCode::UNAUTHORIZED, "access_token")
+    );
+    assert_eq!(
+        expired.headers[header::WWW_AUTHENTICATE],
+        "Bearer realm=\"ramarket\""
+    );
+    test.clock.advance_ms(14 * 86_400_000);
+    let idle = refresh(&test, &text(&signup, "refresh_token")).await;
+    assert_eq!(idle.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn unknown_accounts_and_wrong_passwords_look_the_same() {
+    let test = TestApp::new().await;
+    test.signup("ada@example.org", &[]).await;
+    let wrong = test.post(LOGIN, "", &ada("a wrong password")).await;
+    let body = json!({"email": "nobody@example.org", "password": "a wrong password"});
+    let unknown = test.post(LOGIN, "", &body).await;
+    let short = test.post(LOGIN, "", &ada("short")).await;
+    for answer in [&wrong, &unknown, &short] {
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(answer.json()["detail"], wrong.json()["detail"]);
+        assert_eq!(answer.json()["code"], "login_failed");
+    }
+}
+
+/// Not a stopwatch: the dummy hash has the cost of a real one, and verifying against it runs.
+#[tokio::test]
+async fn an_unknown_account_costs_a_hash_of_the_same_cost() {
+    let test = TestApp::new().await;
+    let passwords = &test.app.auth.passwords;
+    let secret = || shared::secret::Secret::new("a long password".to_owned());
+    let known = passwords.hash(secret()).await.expect("hash");
+    assert!(passwords.verify(secret(), Some(&known)).await.expect("ran"));
+    assert!(!passwords.verify(secret(), None).await.expect("ran"));
+    assert!(!passwords.is_outdated(&known));
+    assert!(!passwords.is_outdated(passwords.nobody()));
+}
+
+#[tokio::test]
+async fn a_login_renews_a_hash_of_another_cost() {
+    let test = TestApp::new().await;
+    test.signup("ada@example.org", &[]).await;
+    let weak = argon2::Params::new(8, 1, 1, None).expect("params");
+    let weak = super::password::hash_with(weak, b"a long password");
+    assert!(test.app.auth.passwords.is_outdated(&weak));
+    test.app
+        .db
+        .write("test", move |tx| {
+            let set = "UPDATE users SET password_hash = $1";
+            Ok(tx.execute(set, crate::params![weak.as_str()])?)
+        })
+        .await
+        .expect("written");
+    for _ in 0..2 {
+        let login = test.post(LOGIN, "", &ada("a long password")).await;
+        assert_eq!(login.status, StatusCode::OK);
+    }
+    let email = super::model::Email::parse("ada@example.org").expect("fine");
+    let found = test
+        .app
+        .db
+        .read("test", move |tx| super::find_account(tx, &email))
+        .await
+        .expect("read");
+    assert!(
+        !test
+            .app
+            .auth
+            .passwords
+            .is_outdated(&found.expect("there").1)
+    );
+}
+
+#[tokio::test]
+async fn guessing_is_limited_per_account_and_per_address() {
+    let test = TestApp::new().await;
+    for _ in 0..5 {
+        let answer = test.post(LOGIN, "", &ada("a wrong password")).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    let sixth = test.post(LOGIN, "", &ada("a wrong password")).await;
+    assert_eq!(sixth.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(sixth.headers[header::RETRY_AFTER], "12");
+    for n in 0..14 {
+        let body = json!({"email": format!("u{n}@example.org"), "password": "a wrong password"});
+        assert_eq!(
+            test.post(LOGIN, "", &body).await.status,
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    let body = json!({"email": "last@example.org", "password": "a wrong password"});
+    assert_eq!(
+        test.post(LOGIN, "", &body).await.status,
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    test.clock.advance_ms(60_000);
+    assert_eq!(
+        test.post(LOGIN, "", &body).await.status,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[tokio::test]
+async fn nobody_makes_themselves_an_administrator() {
+    let test = TestApp::new().await;
+    let body =
+        json!({"email": "eve@example.org", "password": "a long password", "roles": ["admin"]});
+    let answer = test.post(SIGNUP, "", &body).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/roles");
+    let access = test.signup("eve@example.org", &["provider"]).await;
+    let me = test.get(ME, &access).await.json();
+    assert_eq!(me["roles"], json!(["consumer", "provider"]));
+}
+
+#[tokio::test]
+async fn a_role_that_is_granted_counts_within_half_a_minute() {
+    let test = TestApp::new().await;
+    let access = test.signup("ada@example.org", &[]).await;
+    let email = super::model::Email::parse("ada@example.org").expect("fine");
+    let ctx = test.app.task_context("test");
+    test.app
+        .db
+        .write("test", move |tx| {
+            super::grant(tx, &ctx, &email, Role::Admin)
+        })
+        .await
+        .expect("granted");
+    test.clock.advance_ms(30_000);
+    let user = super::authenticate(&test.app, &access)
+        .await
+        .expect("holds");
+    assert!(user.roles.contains(&Role::Admin));
+}
+
+#[tokio::test]
+async fn cookies_count_only_from_our_own_pages() {
+    let test = TestApp::with(|config| {
+        config.http.public_url = Some("https://market.example".to_owned());
+    })
+    .await;
+    let signup = test.post(SIGNUP, "", &ada("a long password")).await;
+    let set: Vec<&str> = signup
+        .headers
+        .get_all(header::SET_COOKIE)
+        .iter()
+        .map(|value| value.to_str().expect("text"))
+        .collect();
+    assert!(
+        set[0].starts_with("__Host-at=") && set[0].contains("SameSite=Lax; Max-Age=600; Secure")
+    );
+    assert!(set[1].starts_with("__Host-rt=") && set[1].contains("SameSite=Strict"));
+    assert!(
+        set.iter()
+            .all(|cookie| cookie.contains("; Path=/; HttpOnly; "))
+    );
+
+    let cookies = format!(
+        "__Host-at={}; __Host-rt={}",
+        signup.cookie("__Host-at").expect("set"),
+        signup.cookie("__Host-rt").expect("set")
+    );
+    let send = async |method: &str, path: &str, more: &[(&str, &str)]| {
+        let mut builder = Request::builder().method(method).uri(path);
+        builder = builder.header(header::COOKIE, &cookies);
+        for (name, value) in more {
+            builder = builder.header(*name, *value);
+        }
+        test.send(builder.body(Body::empty()).expect("request"))
+            .await
+    };
+    assert_eq!(send("GET", ME, &[]).await.status, StatusCode::OK);
+    let foreign: [&[(&str, &str)]; 4] = [
+        &[],
+        &[("sec-fetch-site", "cross-site")],
+        &[
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://market.example"),
+        ],
+        &[("origin", "https://market.example.evil")],
+    ];
+    for headers in foreign {
+        let answer = send("POST", REFRESH, headers).await;
+        assert_eq!(
+            (answer.status, answer.json()["code"].clone()),
+            (StatusCode::FORBIDDEN, json!("csrf")),
+            "{headers:?}"
+        );
+        assert_eq!(
+            send("POST", LOGOUT, headers).await.status,
+            StatusCode::FORBIDDEN
+        );
+    }
+    let ours = send("POST", LOGOUT, &[("origin", "https://market.example")]).await;
+    assert_eq!(ours.status, StatusCode::NO_CONTENT);
+    // another site can't sign anybody in either
+    let mut login = request("POST", LOGIN, "", &ada("a long password"));
+    login
+        .headers_mut()
+        .insert("sec-fetch-site", "cross-site".parse().expect("header"));
+    assert_eq!(test.send(login).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn credentials_that_do_not_hold_are_never_nobody() {
+    let test = TestApp::new().await;
+    let token = test.signup("ada@example.org", &[]).await;
+    let [header, claims, signature] = token.split('.').collect::<Vec<_>>()[..] else {
+        panic!("three parts")
+    };
+    let none = BASE64URL.encode(r#"{"alg":"none"}"#);
+    let hs256 = BASE64URL.encode(r#"{"alg":"HS256","typ":"at+jwt"}"#);
+    let mut other: Value =
+        serde_json::from_slice(&BASE64URL.decode(claims).expect("base64")).expect("json");
+    other["exp"] = json!(9_999_999_999_i64);
+    let other = BASE64URL.encode(other.to_string());
+    let forged = [
+        format!("{none}.{claims}."),
+        format!("{hs256}.{claims}.{signature}"),
+        format!("{header}.{other}.{signature}"),
+        format!("{header}.{claims}.{}", &signature[..signature.len() - 2]),
+        format!("{header}.{claims}"),
+        format!("{token}A"),
+        "x".to_owned(),
+        "rmt_00000000000000000000000000000001_AAAA".to_owned(),
+        CRON_TOKEN.to_uppercase(),
+    ];
+    for forged in &forged {
+        assert_eq!(
+            test.get(ME, forged).await.status,
+            StatusCode::UNAUTHORIZED,
+            "{forged}"
+        );
+    }
+    let mut basic = request("GET", ME, "", &Value::Null);
+    basic
+        .headers_mut()
+        .insert(header::AUTHORIZATION, "Basic YTpi".parse().expect("header"));
+    assert_eq!(test.send(basic).await.json()["code"], "authorization");
+    assert_eq!(test.get(ME, &token).await.status, StatusCode::OK);
+    assert_eq!(test.get(ME, "").await.json()["code"], "sign_in_required");
+    // known, but nobody's account
+    assert_eq!(
+        test.get(ME, CRON_TOKEN).await.json()["code"],
+        "sign_in_required"
+    );
+}

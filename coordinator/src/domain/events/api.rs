@@ -48,11 +48,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
     security(("access_token" = []), ("cookie" = []), ("rental_token" = [])),
     responses((status = 200, description = "A stream without end", body = String, content_type = "text/event-stream"),
         Problems))]
-async fn follow(
-    State(app): State<Arc<App>>,
-    ctx: OpCtx,
-    headers: HeaderMap,
-) -> Result<Response> {
+async fn follow(State(app): State<Arc<App>>, ctx: OpCtx, headers: HeaderMap) -> Result<Response> {
     let viewer = Viewer::of(&ctx)?;
     let after = last_event_id(&headers)?;
     let place = Arc::clone(&app.events.streams)
@@ -90,7 +86,10 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>> {
         .filter(|seq| *seq >= 0)
         .map(Some)
         .ok_or_else(|| {
-            Error::bad_request("last_event_id", "Last-Event-ID is the id of an event, a number")
+            Error::bad_request(
+                "last_event_id",
+                "Last-Event-ID is the id of an event, a number",
+            )
         })
 }
 
@@ -112,7 +111,9 @@ struct Follower {
 impl Follower {
     fn stream(self) -> impl Stream<Item = std::result::Result<Sse, Infallible>> {
         // the head goes out with the first byte: a client knows at once that it is connected
-        let hello = Sse::default().comment("ramarket").retry(Duration::from_secs(2));
+        let hello = Sse::default()
+            .comment("ramarket")
+            .retry(Duration::from_secs(2));
         stream::unfold((self, Some(hello)), |(mut follower, hello)| async move {
             let next = match hello {
                 Some(hello) => Some(hello),

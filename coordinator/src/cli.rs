@@ -1,0 +1,304 @@
+//! The command line: settings as flags, and what an operator does by hand.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use shared::{
+    clock::{Clock as _, SystemClock},
+    id::Ids,
+    secret::Secret,
+};
+
+use crate::{
+    config::{Config, Sources},
+    context::{Actor, OpCtx, Role},
+    domain::auth::{
+        self,
+        model::{self, Email},
+        password::Passwords,
+    },
+    router, serve,
+    store::Db,
+    telemetry,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  ramarket-coordinator serve
+  ramarket-coordinator serve --config /etc/ramarket/coordinator.toml
+  ramarket-coordinator serve --database postgres://ramarket@/market?host=/run/postgresql --set market.fee_bps=300
+  ramarket-coordinator user create --email ada@example.org --role admin --password-file -
+  ramarket-coordinator backup /var/backups/market.db
+
+Every setting is also a line of the file and a variable: market.fee_bps is fee_bps under [market], and
+RAMARKET_MARKET__FEE_BPS. A flag goes before a variable, a variable before the file.";
+
+/// The market between those who have memory and those who need it.
+#[derive(Debug, Parser)]
+#[command(name = "ramarket-coordinator", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+struct Settings {
+    /// The file of settings (TOML)
+    #[arg(long, global = true, env = "RAMARKET_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Scheme and host under which clients and agents reach us
+    #[arg(long, global = true, value_name = "URL")]
+    public_url: Option<String>,
+    /// sqlite:///path or postgres://user@host/name
+    #[arg(long, global = true, value_name = "URL")]
+    database: Option<String>,
+    /// Where keys and a SQLite database are kept
+    #[arg(long, global = true, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// auto, pretty or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// error, warn, info, debug, trace, or a filter by module
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Any setting by its name; may be repeated
+    #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the coordinator
+    Serve,
+    /// Bring the database's schema up to date
+    Migrate,
+    /// Check the settings, and show them without secrets
+    Check,
+    /// Print the OpenAPI document
+    Openapi,
+    /// Accounts
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Write a consistent copy of a SQLite database while the coordinator may go on running
+    Backup {
+        /// The file to write; one that is there is replaced once the copy is whole
+        target: PathBuf,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Open an account
+    Create {
+        /// Its e-mail address
+        #[arg(long)]
+        email: String,
+        /// A role; may be repeated
+        #[arg(long, value_enum, default_value = "consumer")]
+        role: Vec<RoleName>,
+        /// A file whose first line is the password; - reads standard input
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+    /// Give an account a role
+    Grant {
+        /// Its e-mail address
+        #[arg(long)]
+        email: String,
+        /// The role
+        #[arg(long, value_enum)]
+        role: RoleName,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RoleName {
+    Consumer,
+    Provider,
+    Admin,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Consumer => Self::Consumer,
+            RoleName::Provider => Self::Provider,
+            RoleName::Admin => Self::Admin,
+        }
+    }
+}
+
+/// Tells why the program failed.
+pub fn complain(error: &anyhow::Error) {
+    // standard error may be closed; there is nobody else to tell
+    drop(writeln!(io::stderr(), "ramarket-coordinator: {error:#}"));
+}
+
+impl Cli {
+    /// Does what the arguments say.
+    ///
+    /// # Errors
+    /// Why it couldn't.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Openapi => return print(&router::openapi().to_pretty_json()?),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                let name = "ramarket-coordinator";
+                clap_complete::generate(shell, &mut Self::command(), name, &mut script);
+                return io::stdout().write_all(&script).context("print");
+            }
+            _ => {}
+        }
+        let config = self.settings.load()?;
+        if matches!(self.command, Command::Check) {
+            return print(&toml::to_string_pretty(&config)?);
+        }
+        shared::tls::init();
+        telemetry::init(&config.log)?;
+        match self.command {
+            Command::Serve => Box::pin(serve::serve(config)).await,
+            Command::Migrate => migrate(&config).await,
+            Command::User(command) => user(&config, command).await,
+            Command::Backup { target } => backup(&config, &target).await,
+            Command::Check | Command::Openapi | Command::Completions { .. } => Ok(()),
+        }
+    }
+}
+
+impl Settings {
+    fn load(&self) -> anyhow::Result<Config> {
+        let named = [
+            ("http.listen", &self.listen),
+            ("http.public_url", &self.public_url),
+            ("database.url", &self.database),
+            ("data_dir", &self.data_dir),
+            ("log.format", &self.log_format),
+            ("log.level", &self.log_level),
+        ];
+        let mut flags = Vec::new();
+        for pair in &self.set {
+            let (key, value) = pair
+                .split_once('=')
+                .with_context(|| format!("--set {pair}: write SECTION.KEY=VALUE"))?;
+            flags.push((key.to_owned(), value.to_owned()));
+        }
+        for (key, value) in named {
+            if let Some(value) = value {
+                flags.push((key.to_owned(), value.clone()));
+            }
+        }
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Ok(Config::load(&Sources {
+            file: self.config.clone(),
+            env: std::env::vars_os().filter_map(text).collect(),
+            flags,
+        })?)
+    }
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let db = serve::open_database(config).await?;
+    let applied = db.migrate().await?;
+    if applied.is_empty() {
+        print("the schema is up to date")
+    } else {
+        print(&applied.join("\n"))
+    }
+}
+
+async fn backup(config: &Config, target: &Path) -> anyhow::Result<()> {
+    let db = serve::open_database(config).await?;
+    db.backup_to(target).await?;
+    print(&format!("the copy is at {}", target.display()))
+}
+
+async fn user(config: &Config, command: UserCommand) -> anyhow::Result<()> {
+    let db = serve::open_database(config).await?;
+    db.check_schema().await?;
+    let ids = Arc::new(Ids::System);
+    let ctx = OpCtx::new(Actor::System, SystemClock.now(), "cli".to_owned(), ids);
+    let account = match command {
+        UserCommand::Create {
+            email,
+            role,
+            password_file,
+        } => create_user(config, &db, ctx, &email, &role, &password_file).await?,
+        UserCommand::Grant { email, role } => {
+            let email = Email::parse(&email)?;
+            db.write("auth.grant", move |tx| {
+                auth::grant(tx, &ctx, &email, role.into())
+            })
+            .await?
+        }
+    };
+    let roles: Vec<&str> = account.roles.iter().map(|role| role.name()).collect();
+    print(&format!(
+        "{} {} {}",
+        account.id,
+        account.email,
+        roles.join(",")
+    ))
+}
+
+async fn create_user(
+    config: &Config,
+    db: &Db,
+    ctx: OpCtx,
+    email: &str,
+    roles: &[RoleName],
+    password_file: &Path,
+) -> anyhow::Result<model::Account> {
+    let email = Email::parse(email)?;
+    let password = read_password(password_file)?;
+    let hash = Passwords::new(&config.auth)?.hash(password).await?;
+    let mut roles: std::collections::BTreeSet<Role> =
+        roles.iter().copied().map(Role::from).collect();
+    roles.insert(Role::Consumer);
+    let account = db
+        .write("auth.create", move |tx| {
+            auth::create_account(tx, &ctx, &email, &hash, &roles)
+        })
+        .await?;
+    Ok(account)
+}
+
+fn read_password(path: &Path) -> anyhow::Result<Secret<String>> {
+    let mut text = String::new();
+    let limit = 4096;
+    if path == Path::new("-") {
+        io::stdin().take(limit).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
+    }
+    .with_context(|| format!("read the password from {}", path.display()))?;
+    let Some(line) = text.lines().next() else {
+        bail!(
+            "{} is empty: its first line is the password",
+            path.display()
+        );
+    };
+    Ok(model::new_password(line.to_owned())?)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{text}").context("print")
+}
