@@ -4,5 +4,11 @@
 //! `reconcile` owns the containers: it compares the desired state on disk with Docker (`runtime`) and publishes what it sees
 //! as [`rental::LiveRental`]s on a watch channel, which `report` reads.
 
+pub mod desired;
+pub mod lease;
 pub mod reconcile;
 pub mod rental;
+pub mod runtime;
+pub mod sealed_file;
+#[cfg(test)]
+pub(crate) mod test_folder;
