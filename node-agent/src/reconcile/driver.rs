@@ -5,29 +5,24 @@
 //! - Plans are made only on a view that an engine's answer confirmed ([`Driver::view_holds`]).
 //! - Each wait of the loop is cancel-safe: messages come from a channel, finished work from a join set, the wish from a watch.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use shared::{
     clock::Clock,
     id::{LeaseId, RentalId},
-    wire::observed::Phase,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::{Id, JoinError, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backoff, MESSAGES_MAX, Message, Phases,
+    Backoff, MESSAGES_MAX, Message,
     apply::Worker,
     observe::{Seen, observe},
     plan::{Busy, Key, Step, View, plan},
+    works::{Ended, Works},
 };
 use crate::{
     desired::Wish,
@@ -42,24 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const SLEEP_MAX_MS: i64 = 1_000;
 /// Plans made in one round; each but the last changed the notes.
 const PLANS_PER_ROUND: usize = 4;
-/// How long the agent's end waits for steps under way to reach a safe point.
-const END_WAIT: Duration = Duration::from_secs(5);
-
-#[derive(Debug)]
-struct Work {
-    key: Key,
-    busy: Busy,
-    abort: CancellationToken,
-}
-
-#[derive(Debug)]
-struct Rest {
-    backoff: Backoff,
-    until: Instant,
-}
-
-type Finished = Result<(Id, Result<(), RuntimeError>), JoinError>;
-
 /// The loop's state.
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -74,10 +51,7 @@ pub(super) struct Driver {
     view_holds: bool,
     look_at: Instant,
     look_backoff: Backoff,
-    tasks: JoinSet<Result<(), RuntimeError>>,
-    works: HashMap<Id, Work>,
-    rests: BTreeMap<Key, Rest>,
-    phases: Phases,
+    works: Works,
 }
 
 impl Driver {
@@ -98,10 +72,7 @@ impl Driver {
             view_holds: false,
             look_at: Instant::now(),
             look_backoff: Backoff::default(),
-            tasks: JoinSet::new(),
-            works: HashMap::new(),
-            rests: BTreeMap::new(),
-            phases: Phases::new(),
+            works: Works::default(),
         }
     }
 
@@ -129,7 +100,7 @@ impl Driver {
                 biased;
                 () = self.shutdown.cancelled() => break,
                 changed = self.wish.changed() => if changed.is_err() { break },
-                Some(finished) = self.tasks.join_next_with_id() => self.finish(finished).await,
+                Some(ended) = self.works.next_end() => self.finish(ended).await,
                 taken = inbox.recv_many(&mut batch, MESSAGES_MAX) => {
                     if taken == 0 {
                         break;
@@ -139,7 +110,7 @@ impl Driver {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        self.end().await;
+        self.works.finish().await;
     }
 
     /// How long to sleep if nothing happens.
@@ -147,9 +118,8 @@ impl Driver {
         let now = Now::read(self.clock.as_ref());
         let lease_ms = self.wish.borrow().leases.next_end_in_ms(now);
         let sleep_ms = lease_ms.unwrap_or(SLEEP_MAX_MS).clamp(0, SLEEP_MAX_MS);
-        let until_rest = self.rests.values().map(|rest| rest.until).min();
         let instant = Instant::now();
-        [Some(self.look_at), until_rest]
+        [Some(self.look_at), self.works.next_try()]
             .into_iter()
             .flatten()
             .map(|at| at.saturating_duration_since(instant))
@@ -210,9 +180,7 @@ impl Driver {
                     touched.insert(event.container_id);
                 }
                 Message::Progress(key, phase) => {
-                    if let Some(known) = self.phases.get_mut(&key) {
-                        *known = phase;
-                    }
+                    self.works.progress(&key, phase);
                 }
             }
         }
@@ -226,17 +194,13 @@ impl Driver {
     }
 
     fn is_busy(&self, rental_id: Option<RentalId>) -> bool {
-        let Some(key) = rental_id.map(Key::Rental) else {
-            return false;
-        };
-        self.works.values().any(|work| work.key == key)
+        rental_id.is_some_and(|id| self.works.is_under_way(&Key::Rental(id)))
     }
 
     /// Plans and does, until a plan changes no notes; then tells.
     async fn round(&mut self) {
-        let instant = Instant::now();
         for _ in 0..PLANS_PER_ROUND {
-            let steps = self.steps(instant);
+            let steps = self.steps();
             let mut noted = false;
             for step in steps {
                 noted |= self.execute(step).await;
@@ -248,26 +212,16 @@ impl Driver {
         self.publish();
     }
 
-    fn steps(&mut self, instant: Instant) -> Vec<Step> {
+    fn steps(&mut self) -> Vec<Step> {
+        let wish = Arc::clone(&self.wish.borrow_and_update());
         let Some(containers) = self.containers.as_ref().filter(|_| self.view_holds) else {
             return Vec::new();
         };
-        let mut busy: BTreeMap<Key, Busy> = self
-            .rests
-            .iter()
-            .filter(|(_, rest)| rest.until > instant)
-            .map(|(key, _)| (key.clone(), Busy::Resting))
-            .collect();
-        busy.extend(
-            self.works
-                .values()
-                .map(|work| (work.key.clone(), work.busy)),
-        );
         plan(&View {
-            wish: &self.wish.borrow_and_update().clone(),
+            wish: &wish,
             containers,
             notes: &self.worker.notes.current(),
-            busy: &busy,
+            busy: &self.works.busy(),
             now: Now::read(self.clock.as_ref()),
         })
     }
@@ -278,29 +232,24 @@ impl Driver {
         match step {
             Step::Launch(rental) => {
                 let key = Key::Rental(rental.rental_id);
-                self.phases.insert(key.clone(), Phase::Starting);
                 let abort = self.shutdown.child_token();
                 let work = worker.launch(*rental, abort.clone());
-                self.spawn(key, Busy::Launching, abort, work);
+                self.works.spawn(key, Busy::Launching, abort, work);
             }
-            Step::Abort(rental_id) => {
-                let key = Key::Rental(rental_id);
-                self.works
-                    .values()
-                    .filter(|work| work.key == key)
-                    .for_each(|work| work.abort.cancel());
-            }
+            Step::Abort(rental_id) => self.works.abort(&Key::Rental(rental_id)),
             Step::Stop(rental_id, container_id, cause) => {
                 if let Some(lease_id) = self.lease_of(rental_id) {
                     let work = worker.stop((rental_id, lease_id), container_id, cause);
                     let never = CancellationToken::new();
-                    self.spawn(Key::Rental(rental_id), Busy::Ending, never, work);
+                    self.works
+                        .spawn(Key::Rental(rental_id), Busy::Ending, never, work);
                 }
             }
             Step::Remove(key, container_id, why) => {
                 tracing::info!(container.id = container_id, remove.why = ?why, "removing a container");
                 let work = worker.remove(container_id);
-                self.spawn(key, Busy::Ending, CancellationToken::new(), work);
+                self.works
+                    .spawn(key, Busy::Ending, CancellationToken::new(), work);
             }
             Step::Adopt(rental_id, container_id) => {
                 if let Some(lease_id) = self.lease_of(rental_id) {
@@ -343,47 +292,16 @@ impl Driver {
         Some(rental.lease_id)
     }
 
-    fn spawn(
-        &mut self,
-        key: Key,
-        busy: Busy,
-        abort: CancellationToken,
-        work: impl Future<Output = Result<(), RuntimeError>> + Send + 'static,
-    ) {
-        let task = self.tasks.spawn(work);
-        self.works.insert(task.id(), Work { key, busy, abort });
-    }
-
     /// Takes the end of a piece of work and looks at what it left.
-    async fn finish(&mut self, finished: Finished) {
-        let (id, result) = match finished {
-            Ok(ended) => ended,
-            Err(error) => {
-                let why = format!("a step of the reconciler broke: {error}");
-                tracing::error!(%error, "a step of the reconciler broke; it is tried again");
-                (error.id(), Err(RuntimeError::Unavailable(why)))
-            }
-        };
-        let Some(work) = self.works.remove(&id) else {
+    async fn finish(&mut self, ended: Ended) {
+        let Some((key, to_its_end)) = self.works.end(ended) else {
             return;
         };
-        self.phases.remove(&work.key);
-        match result {
-            Ok(()) => {
-                self.rests.remove(&work.key);
-            }
-            Err(error) => {
-                let rest = self.rests.entry(work.key.clone()).or_insert_with(|| Rest {
-                    backoff: Backoff::default(),
-                    until: Instant::now(),
-                });
-                rest.until = Instant::now() + rest.backoff.next();
-                tracing::warn!(work.key = ?work.key, %error, "a step failed and is tried again");
-                // nobody knows what it did
-                self.look().await;
-            }
+        if !to_its_end {
+            // nobody knows what it did
+            self.look().await;
         }
-        self.look_after(&work.key).await;
+        self.look_after(&key).await;
     }
 
     /// Reads the containers that a finished piece of work may have changed.
@@ -411,20 +329,12 @@ impl Driver {
             wish: &self.wish.borrow(),
             containers: self.containers.as_deref(),
             notes: &self.worker.notes.current(),
-            phases: &self.phases,
+            phases: self.works.phases(),
         });
         self.live.send_if_modified(|known| {
             let changed = *known != live;
             *known = live;
             changed
         });
-    }
-
-    /// Lets steps under way reach a safe point. Containers stay as they are.
-    async fn end(mut self) {
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(END_WAIT, all).await.is_err() {
-            tracing::info!("steps under way are left for the next start");
-        }
     }
 }

@@ -7,6 +7,7 @@
 //! | `apply` | does steps that take time, each in its own task |
 //! | `notes` | what Docker can't tell afterwards, on disk |
 //! | `events` | listens to the engine |
+//! | `works` | the steps under way |
 //! | `driver` | the loop: wish changed · engine's event · work done · timer → look, plan, do, tell |
 //!
 //! # Invariants
@@ -14,7 +15,7 @@
 //! - Only a successful answer of the engine changes the view: an engine that is away makes no rental exited or lost.
 //! - The agent's own end leaves containers running; the next agent finds them by label and goes on.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use shared::{
     clock::Clock,
@@ -38,6 +39,7 @@ mod events;
 mod notes;
 mod observe;
 mod plan;
+mod works;
 
 use apply::{PULLS_AT_ONCE, Worker};
 use driver::Driver;
@@ -160,9 +162,6 @@ impl Backoff {
         Duration::from_millis(pause_ms)
     }
 }
-
-/// How far each piece of work is.
-type Phases = BTreeMap<Key, Phase>;
 
 #[cfg(test)]
 mod tests;
