@@ -6,14 +6,19 @@
 
 pub mod boot;
 pub mod data_dir;
+pub mod desired;
 mod durable;
 pub mod endpoint;
 pub mod identity;
 pub mod journal;
+pub mod lease;
 pub mod measure;
 pub mod probe;
 pub mod reconcile;
 pub mod rental;
-
+pub mod runtime;
+pub mod sealed_file;
+#[cfg(test)]
+pub(crate) mod test_folder;
 #[cfg(test)]
 mod testing;
