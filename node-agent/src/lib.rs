@@ -5,15 +5,23 @@
 //! as [`rental::LiveRental`]s on a watch channel, which `report` reads.
 
 pub mod boot;
+pub mod cli;
+pub mod config;
 pub mod data_dir;
 mod durable;
 pub mod endpoint;
+pub mod enroll;
+pub mod http;
 pub mod identity;
 pub mod journal;
+pub mod lifecycle;
+pub mod link;
 pub mod measure;
 pub mod probe;
 pub mod reconcile;
 pub mod rental;
+pub mod report;
+pub mod status;
 
 #[cfg(test)]
 mod testing;
