@@ -62,7 +62,13 @@ impl DataDir {
         self.0.join("status.json")
     }
 
-    fn lock_file(&self) -> PathBuf {
+    /// By which label value this machine's containers are known.
+    #[must_use]
+    pub fn scope(&self) -> PathBuf {
+        self.0.join("scope")
+    }
+
+    pub(crate) fn lock_file(&self) -> PathBuf {
         self.0.join("lock")
     }
 

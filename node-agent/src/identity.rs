@@ -89,6 +89,23 @@ impl Identity {
     }
 }
 
+/// By which label value this machine's containers are known: the id of the first node that it was.
+///
+/// # Errors
+/// The file can't be read.
+pub fn container_scope(dir: &DataDir, node_id: NodeId) -> anyhow::Result<String> {
+    let path = dir.scope();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text
+            .trim()
+            .parse::<NodeId>()
+            .with_context(|| format!("{} is damaged; it should hold a node id", path.display()))?
+            .to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(node_id.to_string()),
+        Err(error) => Err(error).with_context(|| format!("{} can't be read", path.display())),
+    }
+}
+
 /// The key of this folder: the one that is there, or a new one, durable on return.
 ///
 /// # Errors

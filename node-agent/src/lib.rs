@@ -5,13 +5,19 @@
 //! as [`rental::LiveRental`]s on a watch channel, which `report` reads.
 
 pub mod boot;
+pub mod cli;
+pub mod config;
 pub mod data_dir;
 pub mod desired;
 mod durable;
 pub mod endpoint;
+pub mod enroll;
+pub mod http;
 pub mod identity;
 pub mod journal;
 pub mod lease;
+pub mod lifecycle;
+pub mod link;
 pub mod measure;
 pub mod probe;
 pub mod reconcile;
@@ -20,5 +26,8 @@ pub mod runtime;
 pub mod sealed_file;
 #[cfg(test)]
 pub(crate) mod test_folder;
+pub mod report;
+pub mod status;
+
 #[cfg(test)]
 mod testing;

@@ -112,6 +112,8 @@ pub struct Journal {
     acked: store::Acked,
     /// The receipt in `acked` isn't on disk yet.
     ack_unsaved: bool,
+    /// The highest record for which a receipt was seen: when it is beyond the head, this file is an old copy.
+    receipt_seen: i64,
     /// A commit failed in a way that leaves open whether it happened: look before the next one.
     head_unsure: bool,
 }
@@ -143,6 +145,7 @@ impl Journal {
             db,
             owner,
             head,
+            receipt_seen: chain.acked.seq,
             acked: chain.acked,
             ack_unsaved: false,
             head_unsure: false,
@@ -172,10 +175,13 @@ impl Journal {
     /// Numbers, links, signs and stores `drafts` in one durable commit; returns the number of the last record.
     ///
     /// # Errors
-    /// The database fails; then none of them is in the journal.
+    /// The database fails, or the journal is an old copy; then none of them is in the journal.
     pub fn append(&mut self, moment: &Moment, drafts: Vec<Draft>) -> Result<i64, JournalError> {
         if drafts.is_empty() {
             return Ok(self.head.seq);
+        }
+        if self.receipt_seen > self.head.seq {
+            return Err(self.rolled_back());
         }
         if self.head_unsure {
             self.head = store::head(&self.db)?;
@@ -207,6 +213,13 @@ impl Journal {
         self.head = head;
         self.ack_unsaved = false;
         Ok(head.seq)
+    }
+
+    const fn rolled_back(&self) -> JournalError {
+        JournalError::RolledBack {
+            acked: self.receipt_seen,
+            head: self.head.seq,
+        }
     }
 
     fn record(&self, moment: &Moment, draft: Draft, head: JournalHead) -> Record {
@@ -262,11 +275,9 @@ impl Journal {
             .coordinator_key
             .verify(ACK_DOMAIN, &canonical, &ack.signature)
             .map_err(|_| JournalError::AckNotSigned { seq: ack.seq })?;
+        self.receipt_seen = self.receipt_seen.max(ack.seq);
         if ack.seq > self.head.seq {
-            return Err(JournalError::RolledBack {
-                acked: ack.seq,
-                head: self.head.seq,
-            });
+            return Err(self.rolled_back());
         }
         if ack.seq == self.acked.seq && ack.hash == self.acked.hash {
             return Ok(false);

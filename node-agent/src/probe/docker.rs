@@ -15,9 +15,13 @@ const RUNTIMES_MAX: usize = 16;
 /// The engine and the version of its control groups (`1` or `2`), or why there is none.
 pub type DockerFacts = Result<(Docker, Option<i64>), String>;
 
-/// Asks the engine; takes at most twice [`TIMEOUT`].
-pub async fn facts(client: Option<&bollard::Docker>) -> DockerFacts {
-    let client = client.ok_or("no Docker engine: its socket's address can't be used")?;
+/// Asks the engine that listens at `socket`; takes at most twice [`TIMEOUT`].
+pub async fn facts(socket: Option<&str>) -> DockerFacts {
+    let socket = socket.ok_or("no Docker engine: its address is no socket of this machine")?;
+    // made anew each time: an engine that is installed later is found
+    let client =
+        bollard::Docker::connect_with_unix(socket, TIMEOUT.as_secs(), bollard::API_DEFAULT_VERSION)
+            .map_err(|error| bounded(&format!("no Docker engine: {error}")))?;
     let version = answer(client.version()).await?;
     let info = answer(client.info()).await?;
     Ok(describe(version, info))
