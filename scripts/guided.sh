@@ -100,16 +100,16 @@ node_is_online() {
 }
 
 enrol_node() {
+    local answer again=() token_file=$HOME_DIR/secrets/enrollment.token
     # enrolled here, but unknown to the market: the database was replaced
-    if NODE_ID=$(node_id) && ! try_api GET "/nodes/$NODE_ID" "$PROVIDER_TOKEN" >/dev/null; then
-        rm -rf "${HOME_DIR:?}/agent" && (umask 077 && mkdir "$HOME_DIR/agent")
+    if NODE_ID=$(node_id) && ! try_api GET "/nodes/$NODE_ID" "$PROVIDER_TOKEN" >/dev/null 2>&1; then
+        again=(--force)
         NODE_ID=
     fi
     if [ -z "$NODE_ID" ]; then
-        local answer token_file=$HOME_DIR/secrets/enrollment.token
         answer=$(api POST /nodes/enrollment-tokens "$PROVIDER_TOKEN" '{}')
         (umask 077 && field token "$answer" >"$token_file")
-        "$BIN/ramarket-agent" enroll --url "$URL" --token-file "$token_file" --data-dir "$HOME_DIR/agent" \
+        "$BIN/ramarket-agent" enroll --url "$URL" --token-file "$token_file" --data-dir "$HOME_DIR/agent" "${again[@]}" \
             >>"$(log_of enroll)" 2>&1 || die "enrolment failed: $(tail -n 5 "$(log_of enroll)")"
         rm -f "$token_file"
         NODE_ID=$(node_id) || die "the agent is enrolled, but $HOME_DIR/agent/identity.json has no node_id"

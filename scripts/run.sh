@@ -124,7 +124,7 @@ choose_home() {
     else
         HOME_DIR=$VAR/sqlite
     fi
-    DATABASE=${DATABASE_URL:-sqlite://$HOME_DIR/ramarket.db}
+    DATABASE=${DATABASE_URL:-sqlite://$HOME_DIR/coordinator/market.db}
     (umask 077 && mkdir -p "$HOME_DIR/logs" "$HOME_DIR/secrets" "$HOME_DIR/coordinator" "$HOME_DIR/agent")
     # two runs in one folder would fight over the database, the journal and the port
     exec 9>"$HOME_DIR/lock"
