@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use shared::{
     clock::Clock,
     id::Ids,
-    money::Asset,
+    money::{Amount, Asset},
     x402::network,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -96,6 +96,22 @@ impl App {
         }))
     }
 
+    /// The market in numbers, for the first page.
+    #[must_use]
+    pub fn market_numbers(&self) -> MarketNumbers {
+        let numbers = self.market.numbers();
+        let natural = |value: i64| u64::try_from(value).unwrap_or(0);
+        MarketNumbers {
+            online_ram_bytes: natural(numbers.ram_rentable_bytes),
+            free_ram_bytes: natural(numbers.ram_free_bytes),
+            offers: u64::try_from(numbers.offers).unwrap_or(u64::MAX),
+            lowest_ram_gib_hour: numbers
+                .lowest_ram_gib_hour
+                .and_then(|price| Amount::from_atomic(price).ok()),
+            running_rentals: natural(numbers.running_rentals),
+        }
+    }
+
     /// A context for `actor` at this moment.
     #[must_use]
     pub fn context(&self, actor: Actor, request_id: String) -> OpCtx {
@@ -107,6 +123,21 @@ impl App {
     pub fn task_context(&self, name: &str) -> OpCtx {
         self.context(Actor::System, format!("task-{name}"))
     }
+}
+
+/// The market in five numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MarketNumbers {
+    /// Memory of all nodes online that is offered, bytes.
+    pub online_ram_bytes: u64,
+    /// Of that, what can be rented now, bytes.
+    pub free_ram_bytes: u64,
+    /// Offers that can be rented now.
+    pub offers: u64,
+    /// The lowest price of a GiB of memory for an hour.
+    pub lowest_ram_gib_hour: Option<Amount>,
+    /// Rentals that run now.
+    pub running_rentals: u64,
 }
 
 fn rules(config: &Config) -> Rules {
@@ -132,9 +163,11 @@ fn purchases(
     let network = network::by_caip2(&settings.network)
         .with_context(|| format!("payments.network: {} isn't known", settings.network))?;
     let facilitator: Arc<dyn Facilitator> = match settings.mode {
-        PaymentsMode::Sandbox => {
-            Arc::new(SandboxFacilitator::new(db.clone(), Arc::clone(clock), settings.sandbox_grant))
-        }
+        PaymentsMode::Sandbox => Arc::new(SandboxFacilitator::new(
+            db.clone(),
+            Arc::clone(clock),
+            settings.sandbox_grant,
+        )),
     };
     Ok(Purchases {
         db: db.clone(),

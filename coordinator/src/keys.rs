@@ -56,7 +56,9 @@ impl Keys {
             .map_err(|_| anyhow::anyhow!("the token secret must be 32 bytes"))?;
         Ok(Self {
             access: Arc::new(SigningKey::from_pkcs8(&access).context("access token key")?),
-            journal_ack: Arc::new(SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?),
+            journal_ack: Arc::new(
+                SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?,
+            ),
             token: TokenSecret::from_bytes(token),
         })
     }

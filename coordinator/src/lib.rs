@@ -9,6 +9,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod cron;
 pub mod domain;
 pub mod error;
 pub mod http;

@@ -22,12 +22,12 @@ pub mod measure;
 pub mod probe;
 pub mod reconcile;
 pub mod rental;
+pub mod report;
 pub mod runtime;
 pub mod sealed_file;
+pub mod status;
 #[cfg(test)]
 pub(crate) mod test_folder;
-pub mod report;
-pub mod status;
 
 #[cfg(test)]
 mod testing;

@@ -2,3 +2,4 @@
 
 mod systemd_units;
 mod tidy;
+mod x402_stock_client;

@@ -34,7 +34,10 @@ pub struct Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self { error, recover: None }
+        Self {
+            error,
+            recover: None,
+        }
     }
 }
 
@@ -56,7 +59,12 @@ impl AgentLink {
     ///
     /// # Errors
     /// 401 with one of [`agent_codes`].
-    pub async fn authenticate(&self, node: NodeId, signed: Signed<'_>, now: Timestamp) -> Result<(PublicKey, String), Refusal> {
+    pub async fn authenticate(
+        &self,
+        node: NodeId,
+        signed: Signed<'_>,
+        now: Timestamp,
+    ) -> Result<(PublicKey, String), Refusal> {
         let unverified = read_headers(&signed)?;
         if unverified.params.key_id != node.to_string() {
             return Err(Error::unauthenticated(
@@ -67,7 +75,11 @@ impl AgentLink {
         }
         let key = self.key_of(node, now).await?;
         let target_uri = format!("{}{}", self.public_url, signed.path_and_query);
-        let request = Request { method: signed.method.as_str(), target_uri: &target_uri, body: signed.body };
+        let request = Request {
+            method: signed.method.as_str(),
+            target_uri: &target_uri,
+            body: signed.body,
+        };
         unverified.verify(&key, &request).map_err(refused)?;
         if (unverified.params.created_s - now.as_secs()).abs() > CREATED_SKEW_S_MAX {
             let error = Error::unauthenticated(
@@ -85,17 +97,31 @@ impl AgentLink {
     /// 401 with one of [`agent_codes`]; 422 out of bounds.
     pub fn admit(&self, node: NodeId, beat: &Beat, now: Timestamp) -> Result<(), Refusal> {
         if beat.node_id != node {
-            return Err(Error::unauthenticated(agent_codes::SIGNATURE_INVALID, "the beat is another node's").into());
+            return Err(Error::unauthenticated(
+                agent_codes::SIGNATURE_INVALID,
+                "the beat is another node's",
+            )
+            .into());
         }
         if !self.beacons.is_live(node, &beat.beacon, now) {
             return Err(self.stale_beacon(node, now));
         }
         check_bounds(beat)?;
-        if let Some(bad) = beat.usage.iter().find(|signed| !self.beacons.was_issued(node, &signed.record.beacon)) {
+        if let Some(bad) = beat
+            .usage
+            .iter()
+            .find(|signed| !self.beacons.was_issued(node, &signed.record.beacon))
+        {
             let seq = bad.record.seq;
-            return Err(Error::conflict("journal_beacon_unknown", format!("record {seq} carries no beacon of ours")).into());
+            return Err(Error::conflict(
+                "journal_beacon_unknown",
+                format!("record {seq} carries no beacon of ours"),
+            )
+            .into());
         }
-        self.presence.admit(node, &beat.instance_id, beat.seq, now).map_err(|error| self.recoverable(node, error, now))
+        self.presence
+            .admit(node, &beat.instance_id, beat.seq, now)
+            .map_err(|error| self.recoverable(node, error, now))
     }
 
     /// The refusal of a beacon that isn't fresh.
@@ -109,23 +135,44 @@ impl AgentLink {
     }
 
     fn recoverable(&self, node: NodeId, error: Error, now: Timestamp) -> Refusal {
-        let recover = Recover { server_time: now, beacon: self.beacons.issue(node, now) };
-        Refusal { error, recover: Some(recover) }
+        let recover = Recover {
+            server_time: now,
+            beacon: self.beacons.issue(node, now),
+        };
+        Refusal {
+            error,
+            recover: Some(recover),
+        }
     }
 
     async fn key_of(&self, node: NodeId, now: Timestamp) -> Result<PublicKey> {
         if let Some(key) = self.presence.key(node, now) {
             return Ok(key);
         }
-        let unknown =
-            || Error::unauthenticated(agent_codes::NODE_UNKNOWN, format!("no member node has the id {node}"));
-        let found = self.db.read("beat.key", move |tx| nodes::get(tx, node)).await.map_err(|error| {
-            if error.kind() == crate::error::Kind::NotFound { unknown() } else { error }
-        })?;
+        let unknown = || {
+            Error::unauthenticated(
+                agent_codes::NODE_UNKNOWN,
+                format!("no member node has the id {node}"),
+            )
+        };
+        let found = self
+            .db
+            .read("beat.key", move |tx| nodes::get(tx, node))
+            .await
+            .map_err(|error| {
+                if error.kind() == crate::error::Kind::NotFound {
+                    unknown()
+                } else {
+                    error
+                }
+            })?;
         if found.lifecycle != Lifecycle::Member {
             self.presence.forget(node);
             let code = agent_codes::NODE_REVOKED;
-            return Err(Error::unauthenticated(code, "this node was retired or banned: its key is void"));
+            return Err(Error::unauthenticated(
+                code,
+                "this node was retired or banned: its key is void",
+            ));
         }
         self.presence.learn_key(node, found.public_key, now);
         Ok(found.public_key)
@@ -139,7 +186,9 @@ fn read_headers(signed: &Signed<'_>) -> Result<Unverified> {
         if values.next().is_some() {
             return Err(refused(VerifyError::Malformed));
         }
-        first.map(|value| value.to_str().map_err(|_| refused(VerifyError::Malformed))).transpose()
+        first
+            .map(|value| value.to_str().map_err(|_| refused(VerifyError::Malformed)))
+            .transpose()
     };
     let missing = || refused(VerifyError::Malformed);
     let input = header("signature-input")?.ok_or_else(missing)?;
@@ -158,9 +207,14 @@ fn refused(error: VerifyError) -> Error {
 
 fn check_bounds(beat: &Beat) -> Result<()> {
     if beat.observed.len() > RENTALS_PER_NODE_MAX {
-        return Err(Error::invalid("/observed", format!("a node holds at most {RENTALS_PER_NODE_MAX} rentals")));
+        return Err(Error::invalid(
+            "/observed",
+            format!("a node holds at most {RENTALS_PER_NODE_MAX} rentals"),
+        ));
     }
-    let hex_ok = |text: &str| !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let hex_ok = |text: &str| {
+        !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+    };
     if !hex_ok(&beat.instance_id) {
         return Err(Error::invalid("/instance_id", "1 to 64 hexadecimal digits"));
     }

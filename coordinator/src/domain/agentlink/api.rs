@@ -39,12 +39,16 @@ use crate::{
 /// The routes of this slice.
 #[must_use]
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(heartbeat)).routes(routes!(link))
+    OpenApiRouter::new()
+        .routes(routes!(heartbeat))
+        .routes(routes!(link))
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Some(recover) = self.recover else { return self.error.into_response() };
+        let Some(recover) = self.recover else {
+            return self.error.into_response();
+        };
         let status = status_of(self.error.kind());
         let mut problem = problem(&self.error, status);
         problem.recover = Some(recover);
@@ -68,19 +72,40 @@ async fn heartbeat(
 ) -> Result<Json<Reply>, Refusal> {
     let now = app.clock.now();
     if body.len() > HEARTBEAT_BYTES_MAX {
-        return Err(Error::new(Kind::TooLarge, "body_too_large", "a beat has at most 1 MiB").into());
+        return Err(
+            Error::new(Kind::TooLarge, "body_too_large", "a beat has at most 1 MiB").into(),
+        );
     }
-    let signed =
-        Signed { method: &method, path_and_query: path_and_query(&uri), headers: &headers, body: Some(&body) };
+    let signed = Signed {
+        method: &method,
+        path_and_query: path_and_query(&uri),
+        headers: &headers,
+        body: Some(&body),
+    };
     let (key, _nonce) = app.agents.authenticate(id, signed, now).await?;
     let beat: Beat = parse_json(&body)?;
     if let Err(refusal) = app.agents.admit(id, &beat, now) {
         if refusal.error.code() == agent_codes::KEY_IN_USE_TWICE {
-            app.agents.flag(id, agent_codes::KEY_IN_USE_TWICE, refusal.error.detail(), now).await;
+            app.agents
+                .flag(
+                    id,
+                    agent_codes::KEY_IN_USE_TWICE,
+                    refusal.error.detail(),
+                    now,
+                )
+                .await;
         }
         return Err(refusal);
     }
-    let (reply, ended) = app.agents.ingest(Admitted { node: id, key, beat, received_at: now }).await?;
+    let (reply, ended) = app
+        .agents
+        .ingest(Admitted {
+            node: id,
+            key,
+            beat,
+            received_at: now,
+        })
+        .await?;
     if ended {
         app.tasks.poke(crate::tasks::settlement::NAME);
     }
@@ -88,7 +113,8 @@ async fn heartbeat(
 }
 
 fn path_and_query(uri: &Uri) -> &str {
-    uri.path_and_query().map_or_else(|| uri.path(), |both| both.as_str())
+    uri.path_and_query()
+        .map_or_else(|| uri.path(), |both| both.as_str())
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -114,7 +140,12 @@ async fn link(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let now = app.clock.now();
-    let signed = Signed { method: &method, path_and_query: path_and_query(&uri), headers: &headers, body: None };
+    let signed = Signed {
+        method: &method,
+        path_and_query: path_and_query(&uri),
+        headers: &headers,
+        body: None,
+    };
     let (_key, nonce) = app.agents.authenticate(id, signed, now).await?;
     if !app.agents.beacons.is_live(id, &params.beacon, now) {
         return Err(app.agents.stale_beacon(id, now));
@@ -122,12 +153,14 @@ async fn link(
     app.agents.presence.admit_link(id, &nonce)?;
     let link = app.agents.nudger.open(id);
     let shutdown = app.shutdown.clone();
-    Ok(upgrade.max_message_size(1_024).on_upgrade(move |socket| async move {
-        tokio::select! {
-            () = serve_link(socket, link) => {}
-            () = shutdown.cancelled() => {}
-        }
-    }))
+    Ok(upgrade
+        .max_message_size(1_024)
+        .on_upgrade(move |socket| async move {
+            tokio::select! {
+                () = serve_link(socket, link) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }))
 }
 
 /// A link is kept alive by our pings; one that answers nothing for so long is closed.
@@ -135,7 +168,9 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 async fn serve_link(mut socket: WebSocket, link: Link) {
-    let Ok(fetch) = serde_json::to_string(&Nudge::Fetch) else { return };
+    let Ok(fetch) = serde_json::to_string(&Nudge::Fetch) else {
+        return;
+    };
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut heard = tokio::time::Instant::now();
     loop {

@@ -48,8 +48,9 @@ impl Beacons {
     /// Whether a live beat may carry this beacon.
     #[must_use]
     pub fn is_live(&self, node: NodeId, beacon: &str, now: Timestamp) -> bool {
-        self.read(node, beacon)
-            .is_some_and(|(issued, epoch)| epoch == self.epoch && (0..=LIVE_MS_MAX).contains(&now.ms_since(issued)))
+        self.read(node, beacon).is_some_and(|(issued, epoch)| {
+            epoch == self.epoch && (0..=LIVE_MS_MAX).contains(&now.ms_since(issued))
+        })
     }
 
     /// Whether some coordinator of this market issued this beacon to this node.
@@ -81,7 +82,11 @@ impl Beacons {
 
 /// Compares without telling by its time where the difference is.
 fn hmac_differs(a: &[u8], b: &[u8]) -> bool {
-    a.len() != b.len() || a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) != 0
+    a.len() != b.len()
+        || a.iter()
+            .zip(b)
+            .fold(0, |difference, (a, b)| difference | (a ^ b))
+            != 0
 }
 
 #[cfg(test)]
@@ -105,7 +110,10 @@ mod tests {
         assert!(!restarted.is_live(node, &beacon, now));
         assert!(restarted.was_issued(node, &beacon));
         assert!(!restarted.was_issued(other, &beacon));
-        assert!(!Beacons::new(hmac::Key::new(hmac::HMAC_SHA256, &[8; 32]), [1; 8]).was_issued(node, &beacon));
+        assert!(
+            !Beacons::new(hmac::Key::new(hmac::HMAC_SHA256, &[8; 32]), [1; 8])
+                .was_issued(node, &beacon)
+        );
         for bad in ["", "00", "zz", &beacon[2..]] {
             assert!(!first.was_issued(node, bad));
         }

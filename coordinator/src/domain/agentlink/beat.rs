@@ -93,7 +93,11 @@ impl AgentLink {
         let quiet = means.before.as_ref() == Some(&written)
             && admitted.beat.usage.is_empty()
             && admitted.beat.observed.is_empty();
-        let outcome = if quiet { self.quiet(&admitted, &means).await? } else { None };
+        let outcome = if quiet {
+            self.quiet(&admitted, &means).await?
+        } else {
+            None
+        };
         let outcome = match outcome {
             Some(outcome) => outcome,
             None => self.news(&admitted, means).await?,
@@ -111,8 +115,14 @@ impl AgentLink {
                     return Ok(None);
                 }
                 let node = nodes::get(tx, admitted.node)?;
-                let taken = metering::head(tx, admitted.node)?.map(|head| Taken { head, more: false });
-                reply(tx, &admitted, &means, &node, taken.as_ref()).map(|reply| Some(Outcome { reply, ended: false }))
+                let taken =
+                    metering::head(tx, admitted.node)?.map(|head| Taken { head, more: false });
+                reply(tx, &admitted, &means, &node, taken.as_ref()).map(|reply| {
+                    Some(Outcome {
+                        reply,
+                        ended: false,
+                    })
+                })
             })
             .await
     }
@@ -135,7 +145,13 @@ impl AgentLink {
         if ![JOURNAL_FORKED, JOURNAL_GAP].contains(&error.code()) {
             return;
         }
-        self.flag(admitted.node, error.code(), error.detail(), admitted.received_at).await;
+        self.flag(
+            admitted.node,
+            error.code(),
+            error.detail(),
+            admitted.received_at,
+        )
+        .await;
     }
 
     /// Notes that a node did what an honest one doesn't; failing to is logged.
@@ -171,14 +187,29 @@ fn apply(tx: &mut dyn Tx, admitted: &Admitted, means: &Means) -> Result<Outcome>
         Arc::clone(&means.ids),
     );
     let node = nodes::get(tx, admitted.node)?;
-    let facts_changed = means.before.as_ref().is_none_or(|old| old.facts_sha256 != means.now_written.facts_sha256);
-    if facts_changed && (node.inventory != beat.inventory || node.agent_version != beat.agent_version) {
+    let facts_changed = means
+        .before
+        .as_ref()
+        .is_none_or(|old| old.facts_sha256 != means.now_written.facts_sha256);
+    if facts_changed
+        && (node.inventory != beat.inventory || node.agent_version != beat.agent_version)
+    {
         nodes::observe_inventory(tx, &ctx, &node, &beat.inventory, &beat.agent_version)?;
     }
-    if means.before.as_ref().is_none_or(|old| old.availability != Availability::Online) {
+    if means
+        .before
+        .as_ref()
+        .is_none_or(|old| old.availability != Availability::Online)
+    {
         nodes::observe_availability(tx, &ctx, node.id, Availability::Online)?;
     }
-    let taken = metering::ingest(tx, node.id, &admitted.key, &evidence(admitted), means.gap_ms)?;
+    let taken = metering::ingest(
+        tx,
+        node.id,
+        &admitted.key,
+        &evidence(admitted),
+        means.gap_ms,
+    )?;
     let ended = fold(tx, &ctx, admitted, means)?;
     // the generation may have moved with what was folded
     let node = nodes::get(tx, admitted.node)?;
@@ -194,7 +225,10 @@ fn evidence(admitted: &Admitted) -> Evidence {
         received_at: admitted.received_at,
         records: beat.usage.clone(),
         journal_head: beat.journal_head,
-        claims_running: beat.observed.iter().any(|seen| seen.phase == Phase::Running),
+        claims_running: beat
+            .observed
+            .iter()
+            .any(|seen| seen.phase == Phase::Running),
     }
 }
 
@@ -202,25 +236,43 @@ fn fold(tx: &mut dyn Tx, ctx: &OpCtx, admitted: &Admitted, means: &Means) -> Res
     let beat = &admitted.beat;
     let reception = Reception {
         received_at: admitted.received_at,
-        clock_offset_us: admitted.received_at.as_micros().saturating_sub(beat.sent_wall.as_micros()),
+        clock_offset_us: admitted
+            .received_at
+            .as_micros()
+            .saturating_sub(beat.sent_wall.as_micros()),
     };
     let mut ended = false;
     for rental in rentals::of_node(tx, admitted.node)? {
-        if let Some(seen) = beat.observed.iter().find(|seen| seen.rental_id == rental.id) {
+        if let Some(seen) = beat
+            .observed
+            .iter()
+            .find(|seen| seen.rental_id == rental.id)
+        {
             ended |= observe(tx, ctx, &means.rules, &rental, seen, reception)?;
         }
     }
     Ok(ended)
 }
 
-fn reply(tx: &mut dyn Tx, admitted: &Admitted, means: &Means, node: &Node, taken: Option<&Taken>) -> Result<Reply> {
+fn reply(
+    tx: &mut dyn Tx,
+    admitted: &Admitted,
+    means: &Means,
+    node: &Node,
+    taken: Option<&Taken>,
+) -> Result<Reply> {
     let live = rentals::of_node(tx, admitted.node)?;
     let (desired, leases) = desired(node.generation, &live, admitted.received_at);
     let ack = taken.filter(|taken| taken.head.seq > 0).map(|taken| {
         let (seq, hash, received_at) = (taken.head.seq, taken.head.hash, admitted.received_at);
         let bytes = Ack::canonical(admitted.node, seq, &hash, received_at);
         let signature = means.ack_key.sign(shared::journal::ACK_DOMAIN, &bytes);
-        Ack { seq, hash, received_at, signature }
+        Ack {
+            seq,
+            hash,
+            received_at,
+            signature,
+        }
     });
     Ok(Reply {
         desired,

@@ -36,7 +36,10 @@ pub struct Queue {
 impl Default for Queue {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        Self { sender, receiver: Mutex::new(Some(receiver)) }
+        Self {
+            sender,
+            receiver: Mutex::new(Some(receiver)),
+        }
     }
 }
 
@@ -47,7 +50,10 @@ impl AgentLink {
     /// 503 if too many wait; as [`AgentLink::apply`].
     pub async fn ingest(&self, admitted: Admitted) -> Result<(Reply, bool)> {
         let (answer, reply) = oneshot::channel();
-        let job = Job { admitted: Arc::new(admitted), answer };
+        let job = Job {
+            admitted: Arc::new(admitted),
+            answer,
+        };
         self.queue.sender.try_send(job).map_err(|_| busy())?;
         reply.await.map_err(|_| busy())?
     }
@@ -57,8 +63,14 @@ impl AgentLink {
     /// # Errors
     /// It runs already.
     pub async fn run_ingest(&self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let receiver = self.queue.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut receiver = receiver.ok_or_else(|| anyhow::anyhow!("the ingest task runs already"))?;
+        let receiver = self
+            .queue
+            .receiver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut receiver =
+            receiver.ok_or_else(|| anyhow::anyhow!("the ingest task runs already"))?;
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             tokio::select! {
@@ -69,7 +81,8 @@ impl AgentLink {
                     }
                 }
             }
-            metrics::histogram!("ramarket_beats_per_batch").record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+            metrics::histogram!("ramarket_beats_per_batch")
+                .record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
             join_all(batch.drain(..).map(|job| self.answer(job))).await;
         }
     }
@@ -83,5 +96,9 @@ impl AgentLink {
 }
 
 fn busy() -> Error {
-    Error::new(Kind::Unavailable { retry_after_s: 1 }, "busy", "too many beats wait: beat again in a moment")
+    Error::new(
+        Kind::Unavailable { retry_after_s: 1 },
+        "busy",
+        "too many beats wait: beat again in a moment",
+    )
 }

@@ -78,7 +78,12 @@ impl AgentLink {
     /// A context for a node, at `now`.
     #[must_use]
     pub fn context(&self, node: NodeId, now: Timestamp) -> OpCtx {
-        OpCtx::new(Actor::Node(node), now, format!("beat-{node}"), Arc::clone(&self.ids))
+        OpCtx::new(
+            Actor::Node(node),
+            now,
+            format!("beat-{node}"),
+            Arc::clone(&self.ids),
+        )
     }
 
     /// Writes what the silence of nodes means, for all of them; returns how many changed.
@@ -90,8 +95,15 @@ impl AgentLink {
         let mut changed = 0;
         loop {
             let cursor = after.clone();
-            let members = self.db.read("liveness.members", move |tx| nodes::members(tx, &cursor, 1_000)).await?;
-            let Some((last, _)) = members.last() else { return Ok(changed) };
+            let members = self
+                .db
+                .read("liveness.members", move |tx| {
+                    nodes::members(tx, &cursor, 1_000)
+                })
+                .await?;
+            let Some((last, _)) = members.last() else {
+                return Ok(changed);
+            };
             after = last.to_string();
             for (node, written) in members {
                 let (silent_ms, heard) = self.presence.silence(node, ctx.now);
@@ -100,7 +112,9 @@ impl AgentLink {
                     continue;
                 }
                 let ctx = ctx.clone();
-                let news = move |tx: &mut dyn crate::store::Tx| nodes::observe_availability(tx, &ctx, node, now_is);
+                let news = move |tx: &mut dyn crate::store::Tx| {
+                    nodes::observe_availability(tx, &ctx, node, now_is)
+                };
                 self.db.write("liveness.judge", news).await?;
                 self.presence.note_availability(node, now_is);
                 changed += 1;

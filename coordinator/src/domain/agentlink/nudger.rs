@@ -29,7 +29,11 @@ impl Nudger {
         let notify = Arc::new(Notify::new());
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.insert(node, Arc::clone(&notify));
-        Link { nudger: Arc::clone(self), node, notify }
+        Link {
+            nudger: Arc::clone(self),
+            node,
+            notify,
+        }
     }
 
     /// Asks a node to beat now; many nudges make one.
@@ -50,8 +54,15 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let mut links = self.nudger.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if links.get(&self.node).is_some_and(|current| Arc::ptr_eq(current, &self.notify)) {
+        let mut links = self
+            .nudger
+            .links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if links
+            .get(&self.node)
+            .is_some_and(|current| Arc::ptr_eq(current, &self.notify))
+        {
             links.remove(&self.node);
         }
     }

@@ -56,7 +56,10 @@ impl Presence {
     /// Nobody yet.
     #[must_use]
     pub fn new(started_at: Timestamp) -> Self {
-        Self { started_at, nodes: Mutex::default() }
+        Self {
+            started_at,
+            nodes: Mutex::default(),
+        }
     }
 
     /// When this run began.
@@ -69,7 +72,10 @@ impl Presence {
     #[must_use]
     pub fn key(&self, node: NodeId, now: Timestamp) -> Option<PublicKey> {
         let nodes = self.lock();
-        nodes.get(&node).filter(|live| now.ms_since(live.key_at) < KEY_TTL_MS).map(|live| live.key)
+        nodes
+            .get(&node)
+            .filter(|live| now.ms_since(live.key_at) < KEY_TTL_MS)
+            .map(|live| live.key)
     }
 
     /// Remembers a key that was looked up.
@@ -101,7 +107,11 @@ impl Presence {
         let mut nodes = self.lock();
         let live = nodes.get_mut(&node).ok_or_else(|| unknown(node))?;
         if live.instance != instance {
-            if live.earlier_instances.iter().any(|earlier| earlier == instance) {
+            if live
+                .earlier_instances
+                .iter()
+                .any(|earlier| earlier == instance)
+            {
                 return Err(Error::unauthenticated(
                     agent_codes::KEY_IN_USE_TWICE,
                     "another process beats with this key: stop one of them, and enrol the other machine on its own",
@@ -134,7 +144,10 @@ impl Presence {
         let mut nodes = self.lock();
         let live = nodes.get_mut(&node).ok_or_else(|| unknown(node))?;
         if live.link_nonces.iter().any(|used| used == nonce) {
-            return Err(Error::unauthenticated(agent_codes::BEAT_REPLAYED, "this request was accepted before"));
+            return Err(Error::unauthenticated(
+                agent_codes::BEAT_REPLAYED,
+                "this request was accepted before",
+            ));
         }
         live.link_nonces.push_back(nonce.to_owned());
         while live.link_nonces.len() > NONCES_MAX {
@@ -158,7 +171,11 @@ impl Presence {
 
     /// Notes an availability that somebody else wrote (the liveness task).
     pub fn note_availability(&self, node: NodeId, availability: Availability) {
-        if let Some(written) = self.lock().get_mut(&node).and_then(|live| live.written.as_mut()) {
+        if let Some(written) = self
+            .lock()
+            .get_mut(&node)
+            .and_then(|live| live.written.as_mut())
+        {
             written.availability = availability;
         }
     }
@@ -167,7 +184,10 @@ impl Presence {
     #[must_use]
     pub fn silence(&self, node: NodeId, now: Timestamp) -> (i64, bool) {
         let heard = self.lock().get(&node).and_then(|live| live.last_beat_at);
-        (now.ms_since(heard.unwrap_or(self.started_at)), heard.is_some())
+        (
+            now.ms_since(heard.unwrap_or(self.started_at)),
+            heard.is_some(),
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Live>> {
@@ -176,5 +196,8 @@ impl Presence {
 }
 
 fn unknown(node: NodeId) -> Error {
-    Error::unauthenticated(agent_codes::NODE_UNKNOWN, format!("no member node has the id {node}"))
+    Error::unauthenticated(
+        agent_codes::NODE_UNKNOWN,
+        format!("no member node has the id {node}"),
+    )
 }

@@ -20,8 +20,16 @@ pub struct Finding {
 impl Finding {
     /// A finding from what breaks the invariant.
     #[must_use]
-    pub const fn new(invariant: &'static str, statement: &'static str, broken: Vec<String>) -> Self {
-        Self { invariant, statement, broken }
+    pub const fn new(
+        invariant: &'static str,
+        statement: &'static str,
+        broken: Vec<String>,
+    ) -> Self {
+        Self {
+            invariant,
+            statement,
+            broken,
+        }
     }
 }
 
@@ -44,20 +52,35 @@ pub fn check(tx: &mut dyn Tx) -> Result<(Size, Vec<Finding>)> {
     let overdrawn = store::overdrawn(tx)?;
     let misfolded = store::misfolded(tx)?;
     let crossing = store::cross_asset(tx)?;
-    let mut unbalanced: Vec<String> = sums.iter().map(|(asset, sum)| format!("{asset}: sum {sum}")).collect();
+    let mut unbalanced: Vec<String> = sums
+        .iter()
+        .map(|(asset, sum)| format!("{asset}: sum {sum}"))
+        .collect();
     unbalanced.extend(crossing.iter().map(|id| format!("{id} crosses assets")));
     let findings = vec![
         Finding::new("I1", "all balances of an asset sum to zero", unbalanced),
         Finding::new(
             "I2",
             "no account but the outside world's is below zero",
-            overdrawn.iter().map(|(key, balance)| format!("{key}: {balance}")).collect(),
+            overdrawn
+                .iter()
+                .map(|(key, balance)| format!("{key}: {balance}"))
+                .collect(),
         ),
         Finding::new(
             "I3",
             "each stored balance is the sum of its transfers",
-            misfolded.iter().map(|(key, balance, sum)| format!("{key}: stored {balance}, transfers {sum}")).collect(),
+            misfolded
+                .iter()
+                .map(|(key, balance, sum)| format!("{key}: stored {balance}, transfers {sum}"))
+                .collect(),
         ),
     ];
-    Ok((Size { accounts, transfers }, findings))
+    Ok((
+        Size {
+            accounts,
+            transfers,
+        },
+        findings,
+    ))
 }

@@ -81,7 +81,9 @@ fn same_as_before(tx: &mut dyn Tx, posting: &Posting, debit: &str, credit: &str)
     if store::transfer_of(tx, code, &reference)? == Some(wanted) {
         Ok(Posted::Before)
     } else {
-        Err(Error::internal(format!("ledger: {code} {reference} was posted with other figures")))
+        Err(Error::internal(format!(
+            "ledger: {code} {reference} was posted with other figures"
+        )))
     }
 }
 

@@ -94,7 +94,9 @@ impl Cause {
             Self::Payment(payment) => payment.to_string(),
             Self::SandboxGrant(key) => key.clone(),
             Self::BalancePurchase(rental, part) => format!("{rental}:{part}"),
-            Self::WindowProvider(rental, start) | Self::WindowFee(rental, start) => format!("{rental}:{start}"),
+            Self::WindowProvider(rental, start) | Self::WindowFee(rental, start) => {
+                format!("{rental}:{start}")
+            }
             Self::Refund(rental, paid) => format!("{rental}:{}", paid.atomic()),
         }
     }

@@ -18,7 +18,13 @@ pub(super) struct StoredTransfer {
 }
 
 /// Opens an account unless it is there.
-pub(super) fn open_account(tx: &mut dyn Tx, key: &str, asset: &str, kind: &str, now: Timestamp) -> Result<()> {
+pub(super) fn open_account(
+    tx: &mut dyn Tx,
+    key: &str,
+    asset: &str,
+    kind: &str,
+    now: Timestamp,
+) -> Result<()> {
     tx.execute(
         "INSERT INTO accounts (id, asset, kind, balance, created_at) VALUES ($1, $2, $3, 0, $4) ON CONFLICT (id) DO NOTHING",
         params![key, asset, kind, now],
@@ -53,7 +59,11 @@ pub(super) fn insert_transfer(
 }
 
 /// The transfer of a cause.
-pub(super) fn transfer_of(tx: &mut dyn Tx, code: &str, reference: &str) -> Result<Option<StoredTransfer>> {
+pub(super) fn transfer_of(
+    tx: &mut dyn Tx,
+    code: &str,
+    reference: &str,
+) -> Result<Option<StoredTransfer>> {
     let rows = tx.query(
         "SELECT debit, credit, amount FROM transfers WHERE code = $1 AND ref = $2",
         params![code, reference],
@@ -71,9 +81,15 @@ pub(super) fn transfer_of(tx: &mut dyn Tx, code: &str, reference: &str) -> Resul
 
 /// Adds to a balance.
 pub(super) fn credit(tx: &mut dyn Tx, key: &str, amount: Amount) -> Result<()> {
-    let changed =
-        tx.execute("UPDATE accounts SET balance = balance + $1 WHERE id = $2", params![amount, key])?;
-    if changed == 1 { Ok(()) } else { Err(Error::corrupt("accounts", key, "id")) }
+    let changed = tx.execute(
+        "UPDATE accounts SET balance = balance + $1 WHERE id = $2",
+        params![amount, key],
+    )?;
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(Error::corrupt("accounts", key, "id"))
+    }
 }
 
 /// Takes from a balance; false if that would overdraw it.
@@ -97,7 +113,9 @@ pub(super) fn unbalanced_assets(tx: &mut dyn Tx) -> Result<Vec<(String, i64)>> {
         "SELECT asset, CAST(SUM(balance) AS BIGINT) FROM accounts GROUP BY asset HAVING SUM(balance) <> 0",
         params![],
     )?;
-    rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?)))
+        .collect()
 }
 
 /// Accounts below zero that may not be.
@@ -106,7 +124,9 @@ pub(super) fn overdrawn(tx: &mut dyn Tx) -> Result<Vec<(String, i64)>> {
         "SELECT id, balance FROM accounts WHERE balance < 0 AND kind <> 'external' ORDER BY id LIMIT 100",
         params![],
     )?;
-    rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?)))
+        .collect()
 }
 
 /// Accounts whose balance isn't the sum of their transfers: (key, balance, sum).
@@ -119,7 +139,9 @@ pub(super) fn misfolded(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i64)>> {
          WHERE a.balance <> COALESCE(c.total, 0) - COALESCE(d.total, 0) ORDER BY a.id LIMIT 100",
         params![],
     )?;
-    rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?)))
+        .collect()
 }
 
 /// Transfers between the books of two assets.
@@ -134,7 +156,12 @@ pub(super) fn cross_asset(tx: &mut dyn Tx) -> Result<Vec<String>> {
 
 /// How many accounts and transfers there are, and what moved in all.
 pub(super) fn totals(tx: &mut dyn Tx) -> Result<(i64, i64)> {
-    let rows = tx.query("SELECT (SELECT COUNT(*) FROM accounts), (SELECT COUNT(*) FROM transfers)", params![])?;
-    let row = rows.first().ok_or_else(|| Error::corrupt("accounts", "", "count"))?;
+    let rows = tx.query(
+        "SELECT (SELECT COUNT(*) FROM accounts), (SELECT COUNT(*) FROM transfers)",
+        params![],
+    )?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::corrupt("accounts", "", "count"))?;
     Ok((row.int(0)?, row.int(1)?))
 }

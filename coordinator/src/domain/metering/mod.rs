@@ -52,9 +52,17 @@ pub struct Taken {
 ///
 /// # Errors
 /// 409 `journal_forked`, `journal_gap`; 401 `signature_invalid` for a record that isn't the node's.
-pub fn ingest(tx: &mut dyn Tx, node: NodeId, key: &PublicKey, evidence: &Evidence, gap_ms: i64) -> Result<Taken> {
+pub fn ingest(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    key: &PublicKey,
+    evidence: &Evidence,
+    gap_ms: i64,
+) -> Result<Taken> {
     let before = store::head(tx, node)?;
-    let (seq, hash) = before.as_ref().map_or((0, Hash::GENESIS), |head| (head.seq, head.hash));
+    let (seq, hash) = before
+        .as_ref()
+        .map_or((0, Hash::GENESIS), |head| (head.seq, head.hash));
     let (known, fresh) = split(&evidence.records, seq);
     for signed in known {
         check_known(tx, node, signed)?;
@@ -70,7 +78,10 @@ pub fn ingest(tx: &mut dyn Tx, node: NodeId, key: &PublicKey, evidence: &Evidenc
     if claimed.seq < seq {
         return Err(Error::conflict(
             agent_codes::JOURNAL_FORKED,
-            format!("the journal went back to record {} from {seq}: was it restored from a copy?", claimed.seq),
+            format!(
+                "the journal went back to record {} from {seq}: was it restored from a copy?",
+                claimed.seq
+            ),
         ));
     }
     let head = Head {
@@ -84,7 +95,15 @@ pub fn ingest(tx: &mut dyn Tx, node: NodeId, key: &PublicKey, evidence: &Evidenc
     let witnessed = !evidence.claims_running || !fresh.is_empty();
     match &before {
         Some(before) if !witnessed => {
-            store::set_head(tx, node, &Head { seq, hash, ..before.clone() })?;
+            store::set_head(
+                tx,
+                node,
+                &Head {
+                    seq,
+                    hash,
+                    ..before.clone()
+                },
+            )?;
         }
         Some(before) => {
             cover(tx, node, before, &head, gap_ms)?;
@@ -92,11 +111,17 @@ pub fn ingest(tx: &mut dyn Tx, node: NodeId, key: &PublicKey, evidence: &Evidenc
         }
         None => store::set_head(tx, node, &head)?,
     }
-    Ok(Taken { more: claimed.seq > head.seq, head })
+    Ok(Taken {
+        more: claimed.seq > head.seq,
+        head,
+    })
 }
 
 fn split(records: &[SignedRecord], head_seq: i64) -> (&[SignedRecord], &[SignedRecord]) {
-    let first_fresh = records.iter().position(|signed| signed.record.seq > head_seq).unwrap_or(records.len());
+    let first_fresh = records
+        .iter()
+        .position(|signed| signed.record.seq > head_seq)
+        .unwrap_or(records.len());
     records.split_at(first_fresh)
 }
 
@@ -120,12 +145,17 @@ fn continue_chain(
     use shared::journal::{ChainError, verify_chain};
     if let Some(foreign) = fresh.iter().find(|signed| signed.record.node_id != node) {
         let seq = foreign.record.seq;
-        return Err(Error::conflict(agent_codes::JOURNAL_FORKED, format!("record {seq} is of another node's journal")));
+        return Err(Error::conflict(
+            agent_codes::JOURNAL_FORKED,
+            format!("record {seq} is of another node's journal"),
+        ));
     }
     verify_chain(seq, hash, fresh, key).map_err(|error| match error {
         ChainError::Gap { .. } => Error::conflict(agent_codes::JOURNAL_GAP, error.to_string()),
         ChainError::Fork { seq } => forked(seq),
-        ChainError::BadSignature { .. } => Error::unauthenticated(agent_codes::SIGNATURE_INVALID, error.to_string()),
+        ChainError::BadSignature { .. } => {
+            Error::unauthenticated(agent_codes::SIGNATURE_INVALID, error.to_string())
+        }
     })
 }
 
@@ -137,7 +167,10 @@ fn forked(seq: i64) -> Error {
 }
 
 fn cover(tx: &mut dyn Tx, node: NodeId, before: &Head, now: &Head, gap_ms: i64) -> Result<()> {
-    let whole = Interval { start: before.received_at, end: now.received_at };
+    let whole = Interval {
+        start: before.received_at,
+        end: now.received_at,
+    };
     let down = if now.received_at.ms_since(before.received_at) > gap_ms {
         let mut alive = store::alive(tx, &whole)?;
         // this very coordinator is alive now, whenever it noted that last
@@ -179,7 +212,12 @@ pub fn coverage(tx: &mut dyn Tx, node: NodeId, window: &Interval) -> Result<Vec<
 ///
 /// # Errors
 /// The database's.
-pub fn records_of(tx: &mut dyn Tx, rental: RentalId, after: i64, limit: i64) -> Result<Vec<(SignedRecord, Timestamp)>> {
+pub fn records_of(
+    tx: &mut dyn Tx,
+    rental: RentalId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(SignedRecord, Timestamp)>> {
     store::records_of(tx, rental, after, limit)
 }
 

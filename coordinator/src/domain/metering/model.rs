@@ -55,11 +55,17 @@ pub fn covered(before: &Head, now: &Head, downtime: &[Interval], gap_ms: i64) ->
     if !same_boot || ours_ms < 0 || theirs_ms.saturating_sub(ours_ms).abs() > slack_ms {
         return Vec::new();
     }
-    let whole = Interval { start: before.received_at, end: now.received_at };
+    let whole = Interval {
+        start: before.received_at,
+        end: now.received_at,
+    };
     if ours_ms <= gap_ms {
         return vec![whole];
     }
-    let first = Interval { start: whole.start, end: whole.start.plus_ms(gap_ms) };
+    let first = Interval {
+        start: whole.start,
+        end: whole.start.plus_ms(gap_ms),
+    };
     let mut parts = vec![first];
     parts.extend(downtime.iter().filter_map(|down| down.intersect(&whole)));
     union(parts)
@@ -86,12 +92,18 @@ pub fn downtime(alive: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
     let mut gaps = Vec::new();
     for part in union(alive) {
         if part.start > from {
-            gaps.push(Interval { start: from, end: part.start.min(whole.end) });
+            gaps.push(Interval {
+                start: from,
+                end: part.start.min(whole.end),
+            });
         }
         from = from.max(part.end);
     }
     if from < whole.end {
-        gaps.push(Interval { start: from, end: whole.end });
+        gaps.push(Interval {
+            start: from,
+            end: whole.end,
+        });
     }
     gaps.retain(|gap| gap.start < gap.end);
     gaps
@@ -99,8 +111,18 @@ pub fn downtime(alive: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
 
 /// Billable milliseconds of `window`: lease ∩ running ∩ covered.
 #[must_use]
-pub fn billable_ms(window: Interval, lease: Interval, running: Interval, coverage: &[Interval]) -> i64 {
-    let Some(core) = window.intersect(&lease).and_then(|part| part.intersect(&running)) else { return 0 };
+pub fn billable_ms(
+    window: Interval,
+    lease: Interval,
+    running: Interval,
+    coverage: &[Interval],
+) -> i64 {
+    let Some(core) = window
+        .intersect(&lease)
+        .and_then(|part| part.intersect(&running))
+    else {
+        return 0;
+    };
     union(coverage.to_vec())
         .iter()
         .filter_map(|part| part.intersect(&core))
@@ -124,21 +146,35 @@ mod tests {
     }
 
     fn span(start: i64, end: i64) -> Interval {
-        Interval { start: at(start), end: at(end) }
+        Interval {
+            start: at(start),
+            end: at(end),
+        }
     }
 
     fn head(received: i64, boot_s: i64) -> Head {
-        Head { seq: 1, hash: Hash::GENESIS, boot_id: "b".into(), boot_ms: boot_s * 1_000, received_at: at(received) }
+        Head {
+            seq: 1,
+            hash: Hash::GENESIS,
+            boot_id: "b".into(),
+            boot_ms: boot_s * 1_000,
+            received_at: at(received),
+        }
     }
 
     #[test]
     fn a_short_gap_is_covered_and_of_a_long_one_the_first_90_s_and_our_own_downtime() {
-        let cover = |to: i64, down: &[Interval]| covered(&head(1_000, 500), &head(to, to - 500), down, 90_000);
+        let cover = |to: i64, down: &[Interval]| {
+            covered(&head(1_000, 500), &head(to, to - 500), down, 90_000)
+        };
         assert_eq!(cover(1_005, &[]), [span(1_000, 1_005)]);
         assert_eq!(cover(1_090, &[]), [span(1_000, 1_090)]);
         assert_eq!(cover(1_600, &[]), [span(1_000, 1_090)]);
         assert_eq!(cover(1_600, &[span(900, 1_590)]), [span(1_000, 1_590)]);
-        assert_eq!(cover(1_600, &[span(1_200, 1_300)]), [span(1_000, 1_090), span(1_200, 1_300)]);
+        assert_eq!(
+            cover(1_600, &[span(1_200, 1_300)]),
+            [span(1_000, 1_090), span(1_200, 1_300)]
+        );
     }
 
     #[test]
@@ -146,23 +182,40 @@ mod tests {
         let mut other = head(1_005, 505);
         other.boot_id = "c".into();
         assert_eq!(covered(&head(1_000, 500), &other, &[], 90_000), []);
-        assert_eq!(covered(&head(1_000, 500), &head(1_005, 508), &[], 90_000), []);
-        assert_eq!(covered(&head(1_000, 500), &head(1_005, 502), &[], 90_000), []);
-        assert_eq!(covered(&head(1_000, 500), &head(1_005, 507), &[], 90_000), [span(1_000, 1_005)]);
+        assert_eq!(
+            covered(&head(1_000, 500), &head(1_005, 508), &[], 90_000),
+            []
+        );
+        assert_eq!(
+            covered(&head(1_000, 500), &head(1_005, 502), &[], 90_000),
+            []
+        );
+        assert_eq!(
+            covered(&head(1_000, 500), &head(1_005, 507), &[], 90_000),
+            [span(1_000, 1_005)]
+        );
     }
 
     #[test]
     fn downtime_is_what_no_coordinator_was_alive_in() {
         let whole = span(100, 200);
-        assert_eq!(downtime(vec![span(0, 120), span(150, 300)], &whole), [span(120, 150)]);
+        assert_eq!(
+            downtime(vec![span(0, 120), span(150, 300)], &whole),
+            [span(120, 150)]
+        );
         assert_eq!(downtime(vec![span(0, 160), span(150, 300)], &whole), []);
-        assert_eq!(downtime(vec![span(120, 130)], &whole), [span(100, 120), span(130, 200)]);
+        assert_eq!(
+            downtime(vec![span(120, 130)], &whole),
+            [span(100, 120), span(130, 200)]
+        );
         assert_eq!(downtime(Vec::new(), &whole), [whole]);
     }
 
     #[test]
     fn billable_is_the_intersection() {
-        let ms = |lease, running, coverage: &[Interval]| billable_ms(span(0, 100), lease, running, coverage);
+        let ms = |lease, running, coverage: &[Interval]| {
+            billable_ms(span(0, 100), lease, running, coverage)
+        };
         let all = span(-1_000, 1_000);
         assert_eq!(ms(all, all, &[all]), 100_000);
         assert_eq!(ms(span(0, 50), all, &[all]), 50_000);
@@ -176,8 +229,14 @@ mod tests {
     fn windows_that_meet_add_up() {
         let all = span(-1_000, 1_000);
         let cut = Timestamp::from_micros(33_333_333);
-        let first = Interval { start: at(0), end: cut };
-        let second = Interval { start: cut, end: at(100) };
+        let first = Interval {
+            start: at(0),
+            end: cut,
+        };
+        let second = Interval {
+            start: cut,
+            end: at(100),
+        };
         let sum = billable_ms(first, all, all, &[all]) + billable_ms(second, all, all, &[all]);
         assert_eq!(sum, 100_000);
     }

@@ -48,7 +48,12 @@ pub(super) fn set_head(tx: &mut dyn Tx, node: NodeId, head: &Head) -> Result<()>
     Ok(())
 }
 
-pub(super) fn insert_record(tx: &mut dyn Tx, node: NodeId, signed: &SignedRecord, now: Timestamp) -> Result<()> {
+pub(super) fn insert_record(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    signed: &SignedRecord,
+    now: Timestamp,
+) -> Result<()> {
     let body = serde_json::to_string(signed).map_err(Error::internal)?;
     tx.execute(
         "INSERT INTO usage_records (node_id, seq, hash, rental_id, body, received_at) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -65,9 +70,13 @@ pub(super) fn insert_record(tx: &mut dyn Tx, node: NodeId, signed: &SignedRecord
 }
 
 pub(super) fn record_hash(tx: &mut dyn Tx, node: NodeId, seq: i64) -> Result<Option<Vec<u8>>> {
-    let rows =
-        tx.query("SELECT hash FROM usage_records WHERE node_id = $1 AND seq = $2", params![node, seq])?;
-    rows.first().map(|row| Ok(row.blob(0)?.to_vec())).transpose()
+    let rows = tx.query(
+        "SELECT hash FROM usage_records WHERE node_id = $1 AND seq = $2",
+        params![node, seq],
+    )?;
+    rows.first()
+        .map(|row| Ok(row.blob(0)?.to_vec()))
+        .transpose()
 }
 
 /// Records of a rental with when they arrived, after a position.
@@ -83,8 +92,13 @@ pub(super) fn records_of(
     )?;
     rows.iter()
         .map(|row| {
-            let signed = serde_json::from_str(row.text(1)?)
-                .map_err(|_| Error::corrupt("usage_records", &row.int(0).unwrap_or(0).to_string(), "body"))?;
+            let signed = serde_json::from_str(row.text(1)?).map_err(|_| {
+                Error::corrupt(
+                    "usage_records",
+                    &row.int(0).unwrap_or(0).to_string(),
+                    "body",
+                )
+            })?;
             Ok((signed, Timestamp::from_micros(row.int(2)?)))
         })
         .collect()
@@ -107,7 +121,10 @@ pub(super) fn add_coverage(tx: &mut dyn Tx, node: NodeId, part: &Interval) -> Re
 }
 
 fn interval(row: &Row) -> Result<Interval> {
-    Ok(Interval { start: Timestamp::from_micros(row.int(0)?), end: Timestamp::from_micros(row.int(1)?) })
+    Ok(Interval {
+        start: Timestamp::from_micros(row.int(0)?),
+        end: Timestamp::from_micros(row.int(1)?),
+    })
 }
 
 /// Stretches of a node's coverage that meet a window.
@@ -129,7 +146,12 @@ pub(super) fn alive(tx: &mut dyn Tx, window: &Interval) -> Result<Vec<Interval>>
 }
 
 /// Says that this run of a coordinator is alive.
-pub(super) fn keep_alive(tx: &mut dyn Tx, epoch: &str, started: Timestamp, now: Timestamp) -> Result<()> {
+pub(super) fn keep_alive(
+    tx: &mut dyn Tx,
+    epoch: &str,
+    started: Timestamp,
+    now: Timestamp,
+) -> Result<()> {
     tx.execute(
         "INSERT INTO uptime (epoch, started_at, alive_until) VALUES ($1, $2, $3)
          ON CONFLICT (epoch) DO UPDATE SET alive_until = $3",

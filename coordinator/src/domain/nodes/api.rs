@@ -53,12 +53,20 @@ struct TokenView {
     responses((status = 201, body = TokenView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
-async fn add_token(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<(StatusCode, Json<TokenView>)> {
+async fn add_token(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+) -> Result<(StatusCode, Json<TokenView>)> {
     let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::internal("no random numbers"))?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::internal("no random numbers"))?;
     let token = format!("enr_{}", hex::encode(bytes));
     let kept = token.clone();
-    let expires_at = app.db.write("node.token", move |tx| super::add_token(tx, &ctx, &kept)).await?;
+    let expires_at = app
+        .db
+        .write("node.token", move |tx| super::add_token(tx, &ctx, &kept))
+        .await?;
     Ok((StatusCode::CREATED, Json(TokenView { token, expires_at })))
 }
 
@@ -74,7 +82,10 @@ async fn enroll(
     RawBody(body): RawBody,
 ) -> Result<(StatusCode, Json<EnrollReply>)> {
     let request: EnrollRequest = parse_json(&body)?;
-    let node = app.db.write("node.enroll", move |tx| super::enroll(tx, &ctx, &request)).await?;
+    let node = app
+        .db
+        .write("node.enroll", move |tx| super::enroll(tx, &ctx, &request))
+        .await?;
     let reply = EnrollReply {
         node_id: node.id,
         coordinator_key: app.keys.journal_ack.public(),
@@ -165,10 +176,16 @@ async fn list(
     let paging = Paging::new(params.limit, params.cursor)?;
     let after: String = paging.after()?.unwrap_or_default();
     let fetch = paging.fetch();
-    let rows = app.db.read("node.list", move |tx| super::list(tx, &ctx, &after, fetch)).await?;
+    let rows = app
+        .db
+        .read("node.list", move |tx| super::list(tx, &ctx, &after, fetch))
+        .await?;
     let page = Page::of(rows, &paging, |node| node.id.to_string())?;
     let items = page.items.into_iter().map(view).collect::<Result<_>>()?;
-    Ok(Json(Page { items, next_cursor: page.next_cursor }))
+    Ok(Json(Page {
+        items,
+        next_cursor: page.next_cursor,
+    }))
 }
 
 /// A node with what was noted about it.
@@ -196,16 +213,31 @@ struct FlagView {
     responses((status = 200, body = NodeDetail), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
-async fn get(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<NodeId>) -> Result<Json<NodeDetail>> {
+async fn get(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<NodeId>,
+) -> Result<Json<NodeDetail>> {
     let (node, flags) = app
         .db
-        .read("node.get", move |tx| Ok((super::get_own(tx, &ctx, id)?, super::flags(tx, id)?)))
+        .read("node.get", move |tx| {
+            Ok((super::get_own(tx, &ctx, id)?, super::flags(tx, id)?))
+        })
         .await?;
     let flags = flags
         .into_iter()
-        .map(|(code, detail, first_at, last_at, times)| FlagView { code, detail, first_at, last_at, times })
+        .map(|(code, detail, first_at, last_at, times)| FlagView {
+            code,
+            detail,
+            first_at,
+            last_at,
+            times,
+        })
         .collect();
-    Ok(Json(NodeDetail { node: view(node)?, flags }))
+    Ok(Json(NodeDetail {
+        node: view(node)?,
+        flags,
+    }))
 }
 
 /// What to change; what is left out stays.
@@ -232,8 +264,17 @@ async fn patch(
     Path(id): Path<NodeId>,
     Json(request): Json<PatchRequest>,
 ) -> Result<Json<NodeView>> {
-    let change = Change { name: request.name, region: request.region, rentable: request.rentable };
-    let node = app.db.write("node.change", move |tx| super::change(tx, &ctx, id, &change)).await?;
+    let change = Change {
+        name: request.name,
+        region: request.region,
+        rentable: request.rentable,
+    };
+    let node = app
+        .db
+        .write("node.change", move |tx| {
+            super::change(tx, &ctx, id, &change)
+        })
+        .await?;
     view(node).map(Json)
 }
 
@@ -242,14 +283,28 @@ async fn patch(
     description = "Takes an idle node out of the market for good.",
     responses((status = 204), Problems), security(("access_token" = []), ("cookie" = []))
 )]
-async fn retire(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<NodeId>) -> Result<StatusCode> {
-    app.db.write("node.retire", move |tx| super::retire(tx, &ctx, id)).await?;
+async fn retire(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<NodeId>,
+) -> Result<StatusCode> {
+    app.db
+        .write("node.retire", move |tx| super::retire(tx, &ctx, id))
+        .await?;
     app.agents.presence.forget(id);
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn schedule(ctx: OpCtx, app: Arc<App>, id: NodeId, to: Schedulability) -> Result<Json<NodeView>> {
-    let node = app.db.write("node.schedule", move |tx| super::schedule(tx, &ctx, id, to)).await?;
+async fn schedule(
+    ctx: OpCtx,
+    app: Arc<App>,
+    id: NodeId,
+    to: Schedulability,
+) -> Result<Json<NodeView>> {
+    let node = app
+        .db
+        .write("node.schedule", move |tx| super::schedule(tx, &ctx, id, to))
+        .await?;
     view(node).map(Json)
 }
 
@@ -258,7 +313,11 @@ async fn schedule(ctx: OpCtx, app: Arc<App>, id: NodeId, to: Schedulability) -> 
     description = "No new rentals; what runs goes on.", responses((status = 200, body = NodeView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
-async fn cordon(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<NodeId>) -> Result<Json<NodeView>> {
+async fn cordon(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<NodeId>,
+) -> Result<Json<NodeView>> {
     schedule(ctx, app, id, Schedulability::Cordoned).await
 }
 
@@ -267,7 +326,11 @@ async fn cordon(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<NodeId>)
     description = "Back on the market.", responses((status = 200, body = NodeView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
-async fn uncordon(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<NodeId>) -> Result<Json<NodeView>> {
+async fn uncordon(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<NodeId>,
+) -> Result<Json<NodeView>> {
     schedule(ctx, app, id, Schedulability::Active).await
 }
 
@@ -276,6 +339,10 @@ async fn uncordon(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<NodeId
     description = "No new rentals; those that run end at their time.", responses((status = 200, body = NodeView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
-async fn drain(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<NodeId>) -> Result<Json<NodeView>> {
+async fn drain(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<NodeId>,
+) -> Result<Json<NodeView>> {
     schedule(ctx, app, id, Schedulability::Draining).await
 }

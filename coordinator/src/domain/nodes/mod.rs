@@ -18,9 +18,7 @@ use shared::{
     wire::enroll,
 };
 
-use super::{
-    events::{self, Event},
-};
+use super::events::{self, Event};
 use crate::{
     context::{OpCtx, Role},
     error::{Error, Result},
@@ -28,7 +26,9 @@ use crate::{
 };
 
 fn sha256(text: &str) -> Vec<u8> {
-    ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref().to_vec()
+    ring::digest::digest(&ring::digest::SHA256, text.as_bytes())
+        .as_ref()
+        .to_vec()
 }
 
 /// How long an enrolment token is valid.
@@ -56,20 +56,36 @@ pub fn enroll(tx: &mut dyn Tx, ctx: &OpCtx, request: &enroll::EnrollRequest) -> 
     request
         .public_key
         .verify(enroll::DOMAIN, request.token.as_bytes(), &request.proof)
-        .map_err(|_| Error::unauthenticated("enroll_proof_invalid", "the proof isn't a signature by this key"))?;
+        .map_err(|_| {
+            Error::unauthenticated(
+                "enroll_proof_invalid",
+                "the proof isn't a signature by this key",
+            )
+        })?;
     if request.protocol_version != shared::PROTOCOL_VERSION {
-        return Err(Error::invalid("/protocol_version", "this coordinator speaks version 1: install a matching agent"));
+        return Err(Error::invalid(
+            "/protocol_version",
+            "this coordinator speaks version 1: install a matching agent",
+        ));
     }
     let name = bounded("/name", &request.name, NAME_CHARS_MAX)?;
     check_inventory(&request.inventory)?;
     let hash = sha256(&request.token);
-    let refused = || Error::unauthenticated("enroll_token_invalid", "unknown, used or expired token: ask for a new one");
+    let refused = || {
+        Error::unauthenticated(
+            "enroll_token_invalid",
+            "unknown, used or expired token: ask for a new one",
+        )
+    };
     let (owner, expires, used_by) = store::token(tx, &hash)?.ok_or_else(refused)?;
     if let Some(node) = store::by_key(tx, &request.public_key)? {
         return if used_by == Some(node.id) {
             Ok(node)
         } else {
-            Err(Error::conflict("key_already_enrolled", "this key is another node's: make a new one"))
+            Err(Error::conflict(
+                "key_already_enrolled",
+                "this key is another node's: make a new one",
+            ))
         };
     }
     if used_by.is_some() || expires < ctx.now {
@@ -111,21 +127,33 @@ fn new_node(ctx: &OpCtx, owner: UserId, name: String, request: &enroll::EnrollRe
 /// 422 for a value that no machine has.
 pub fn check_inventory(inventory: &Inventory) -> Result<()> {
     const PIB: i64 = 1 << 50;
-    let texts = [&inventory.hostname, &inventory.kernel, &inventory.os, &inventory.cpu_model];
+    let texts = [
+        &inventory.hostname,
+        &inventory.kernel,
+        &inventory.os,
+        &inventory.cpu_model,
+    ];
     let texts_ok = texts.iter().all(|text| text.len() <= 300);
     let counts_ok = inventory.disks.len() <= 256 && inventory.gpus.len() <= 64;
-    let sizes_ok = (0..=PIB).contains(&inventory.ram_total_bytes) && (0..=4_096).contains(&inventory.cpu_count);
+    let sizes_ok = (0..=PIB).contains(&inventory.ram_total_bytes)
+        && (0..=4_096).contains(&inventory.cpu_count);
     if texts_ok && counts_ok && sizes_ok {
         Ok(())
     } else {
-        Err(Error::invalid("/inventory", "out of bounds: no machine has this"))
+        Err(Error::invalid(
+            "/inventory",
+            "out of bounds: no machine has this",
+        ))
     }
 }
 
 fn bounded(pointer: &str, text: &str, chars_max: usize) -> Result<String> {
     let text = text.trim();
     if text.chars().count() > chars_max || text.chars().any(char::is_control) {
-        return Err(Error::invalid(pointer, format!("at most {chars_max} characters, none of them a control character")));
+        return Err(Error::invalid(
+            pointer,
+            format!("at most {chars_max} characters, none of them a control character"),
+        ));
     }
     Ok(text.to_owned())
 }
@@ -154,7 +182,11 @@ pub fn get(tx: &mut dyn Tx, id: NodeId) -> Result<Node> {
 /// # Errors
 /// Not signed in.
 pub fn list(tx: &mut dyn Tx, ctx: &OpCtx, after: &str, limit: i64) -> Result<Vec<Node>> {
-    let owner = if ctx.is_admin() { None } else { Some(ctx.user()?.id) };
+    let owner = if ctx.is_admin() {
+        None
+    } else {
+        Some(ctx.user()?.id)
+    };
     store::page(tx, owner, after, limit)
 }
 
@@ -175,8 +207,16 @@ pub struct Change {
 /// 404 for what isn't theirs, 422 above what was measured, 409 below what is rented.
 pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, change: &Change) -> Result<Node> {
     let node = get_own(tx, ctx, id)?;
-    let name = bounded("/name", change.name.as_deref().unwrap_or(&node.name), NAME_CHARS_MAX)?;
-    let region = bounded("/region", change.region.as_deref().unwrap_or(&node.region), REGION_CHARS_MAX)?;
+    let name = bounded(
+        "/name",
+        change.name.as_deref().unwrap_or(&node.name),
+        NAME_CHARS_MAX,
+    )?;
+    let region = bounded(
+        "/region",
+        change.region.as_deref().unwrap_or(&node.region),
+        REGION_CHARS_MAX,
+    )?;
     store::set_names(tx, id, &name, &region)?;
     if let Some(rentable) = change.rentable {
         resize(tx, &node, rentable)?;
@@ -189,15 +229,30 @@ fn resize(tx: &mut dyn Tx, node: &Node, rentable: Capacity) -> Result<()> {
     let max = model::rentable_max(&node.inventory);
     if rentable.ram_bytes < 0 || rentable.ram_bytes > max.ram_bytes {
         let most = max.ram_bytes;
-        return Err(Error::invalid("/rentable/ram_bytes", format!("0 to {most}: measured memory less the host's reserve")));
+        return Err(Error::invalid(
+            "/rentable/ram_bytes",
+            format!("0 to {most}: measured memory less the host's reserve"),
+        ));
     }
     if rentable.cpu_millis < 0 || rentable.cpu_millis > max.cpu_millis {
         let most = max.cpu_millis;
-        return Err(Error::invalid("/rentable/cpu_millis", format!("0 to {most}: 1000 for each processor")));
+        return Err(Error::invalid(
+            "/rentable/cpu_millis",
+            format!("0 to {most}: 1000 for each processor"),
+        ));
     }
-    let gone = || Error::conflict("capacity_in_use", "rentals hold more than that: wait for them to end, or stop them");
+    let gone = || {
+        Error::conflict(
+            "capacity_in_use",
+            "rentals hold more than that: wait for them to end, or stop them",
+        )
+    };
     let free = model::free_after_resize(node.rentable, node.free, rentable).ok_or_else(gone)?;
-    if store::resize(tx, node, rentable, free)? { Ok(()) } else { Err(gone()) }
+    if store::resize(tx, node, rentable, free)? {
+        Ok(())
+    } else {
+        Err(gone())
+    }
 }
 
 /// Sets what people want of a node.
@@ -218,7 +273,10 @@ pub fn schedule(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, to: Schedulability) ->
 pub fn retire(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<()> {
     let node = get_own(tx, ctx, id)?;
     if node.free != node.rentable {
-        return Err(Error::conflict("capacity_in_use", "rentals are on this node: drain it first"));
+        return Err(Error::conflict(
+            "capacity_in_use",
+            "rentals are on this node: drain it first",
+        ));
     }
     store::set_lifecycle(tx, id, Lifecycle::Retired)?;
     announce(tx, ctx, &node, "node.changed")
@@ -232,7 +290,10 @@ pub fn take(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<()> {
     if store::take(tx, id, part)? {
         Ok(())
     } else {
-        Err(Error::conflict("capacity_gone", "the node has less than that free now: choose another offer or a smaller size"))
+        Err(Error::conflict(
+            "capacity_gone",
+            "the node has less than that free now: choose another offer or a smaller size",
+        ))
     }
 }
 
@@ -241,7 +302,11 @@ pub fn take(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<()> {
 /// # Errors
 /// Internal if it would be more than there is: the caller gave twice.
 pub fn give(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<()> {
-    if store::give(tx, id, part)? { Ok(()) } else { Err(Error::corrupt("nodes", &id.to_string(), "free_ram_bytes")) }
+    if store::give(tx, id, part)? {
+        Ok(())
+    } else {
+        Err(Error::corrupt("nodes", &id.to_string(), "free_ram_bytes"))
+    }
 }
 
 /// The desired state of a node changed.
@@ -256,7 +321,12 @@ pub fn bump_generation(tx: &mut dyn Tx, id: NodeId) -> Result<()> {
 ///
 /// # Errors
 /// The database's.
-pub fn observe_availability(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, to: Availability) -> Result<bool> {
+pub fn observe_availability(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: NodeId,
+    to: Availability,
+) -> Result<bool> {
     let changed = store::set_availability(tx, id, to, ctx.now)?;
     if changed {
         let node = get(tx, id)?;
@@ -278,7 +348,13 @@ const fn event_of(availability: Availability) -> &'static str {
 ///
 /// # Errors
 /// 422 for a value that no machine has.
-pub fn observe_inventory(tx: &mut dyn Tx, ctx: &OpCtx, node: &Node, inventory: &Inventory, version: &str) -> Result<()> {
+pub fn observe_inventory(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    node: &Node,
+    inventory: &Inventory,
+    version: &str,
+) -> Result<()> {
     check_inventory(inventory)?;
     let text = serde_json::to_string(inventory).map_err(Error::internal)?;
     let version: String = version.chars().take(NAME_CHARS_MAX).collect();
@@ -299,7 +375,10 @@ pub fn flag(tx: &mut dyn Tx, ctx: &OpCtx, node: &Node, code: &str, detail: &str)
 ///
 /// # Errors
 /// The database's.
-pub fn flags(tx: &mut dyn Tx, id: NodeId) -> Result<Vec<(String, String, Timestamp, Timestamp, i64)>> {
+pub fn flags(
+    tx: &mut dyn Tx,
+    id: NodeId,
+) -> Result<Vec<(String, String, Timestamp, Timestamp, i64)>> {
     store::flags(tx, id)
 }
 
@@ -317,7 +396,10 @@ pub fn members(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<(NodeId, 
 /// The database's.
 pub fn check_capacity(tx: &mut dyn Tx) -> Result<Vec<String>> {
     let broken = store::capacity_mismatches(tx)?;
-    Ok(broken.iter().map(|(id, free, expected)| format!("{id}: free {free}, expected {expected}")).collect())
+    Ok(broken
+        .iter()
+        .map(|(id, free, expected)| format!("{id}: free {free}, expected {expected}"))
+        .collect())
 }
 
 /// The node that holds a key, for its requests.

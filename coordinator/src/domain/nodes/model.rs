@@ -170,16 +170,26 @@ pub const fn availability(silent_ms: i64, beat_seen: bool, patience: Patience) -
 /// A node's free capacity after its owner changed what is rentable; `None` if rentals hold more than that.
 #[must_use]
 pub fn free_after_resize(old: Capacity, free: Capacity, new: Capacity) -> Option<Capacity> {
-    let ram_bytes = free.ram_bytes.checked_add(new.ram_bytes.checked_sub(old.ram_bytes)?)?;
-    let cpu_millis = free.cpu_millis.checked_add(new.cpu_millis.checked_sub(old.cpu_millis)?)?;
-    (ram_bytes >= 0 && cpu_millis >= 0).then_some(Capacity { ram_bytes, cpu_millis })
+    let ram_bytes = free
+        .ram_bytes
+        .checked_add(new.ram_bytes.checked_sub(old.ram_bytes)?)?;
+    let cpu_millis = free
+        .cpu_millis
+        .checked_add(new.cpu_millis.checked_sub(old.cpu_millis)?)?;
+    (ram_bytes >= 0 && cpu_millis >= 0).then_some(Capacity {
+        ram_bytes,
+        cpu_millis,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { suspect_after_ms: 15_000, offline_after_ms: 60_000 };
+    const PATIENCE: Patience = Patience {
+        suspect_after_ms: 15_000,
+        offline_after_ms: 60_000,
+    };
 
     #[test]
     fn silence_turns_online_into_suspect_into_offline() {
@@ -193,15 +203,28 @@ mod tests {
             (59_999, false, Availability::Warming),
             (60_000, false, Availability::Offline),
         ] {
-            assert_eq!(availability(silent_ms, beat_seen, PATIENCE), expected, "{silent_ms} {beat_seen}");
+            assert_eq!(
+                availability(silent_ms, beat_seen, PATIENCE),
+                expected,
+                "{silent_ms} {beat_seen}"
+            );
         }
     }
 
     #[test]
     fn shrinking_below_what_is_rented_is_refused() {
-        let cap = |ram_bytes, cpu_millis| Capacity { ram_bytes, cpu_millis };
-        assert_eq!(free_after_resize(cap(10, 10), cap(4, 10), cap(6, 10)), Some(cap(0, 10)));
+        let cap = |ram_bytes, cpu_millis| Capacity {
+            ram_bytes,
+            cpu_millis,
+        };
+        assert_eq!(
+            free_after_resize(cap(10, 10), cap(4, 10), cap(6, 10)),
+            Some(cap(0, 10))
+        );
         assert_eq!(free_after_resize(cap(10, 10), cap(4, 10), cap(5, 10)), None);
-        assert_eq!(free_after_resize(cap(10, 10), cap(4, 10), cap(20, 20)), Some(cap(14, 20)));
+        assert_eq!(
+            free_after_resize(cap(10, 10), cap(4, 10), cap(20, 20)),
+            Some(cap(14, 20))
+        );
     }
 }

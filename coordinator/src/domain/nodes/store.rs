@@ -25,14 +25,21 @@ fn parse(row: &Row) -> Result<Node> {
         name: row.text(2)?.to_owned(),
         public_key: PublicKey::from_bytes(row.blob(3)?).map_err(|_| bad("public_key"))?,
         lifecycle: Lifecycle::from_name(row.text(4)?).ok_or_else(|| bad("lifecycle"))?,
-        schedulability: Schedulability::from_name(row.text(5)?).ok_or_else(|| bad("schedulability"))?,
+        schedulability: Schedulability::from_name(row.text(5)?)
+            .ok_or_else(|| bad("schedulability"))?,
         availability: Availability::from_name(row.text(6)?).ok_or_else(|| bad("availability"))?,
         availability_at: Timestamp::from_micros(row.int(7)?),
         region: row.text(8)?.to_owned(),
         inventory: serde_json::from_str(row.text(9)?).map_err(|_| bad("inventory"))?,
         agent_version: row.text(10)?.to_owned(),
-        rentable: Capacity { ram_bytes: row.int(11)?, cpu_millis: row.int(12)? },
-        free: Capacity { ram_bytes: row.int(13)?, cpu_millis: row.int(14)? },
+        rentable: Capacity {
+            ram_bytes: row.int(11)?,
+            cpu_millis: row.int(12)?,
+        },
+        free: Capacity {
+            ram_bytes: row.int(13)?,
+            cpu_millis: row.int(14)?,
+        },
         generation: row.int(15)?,
         created_at: Timestamp::from_micros(row.int(16)?),
     })
@@ -72,7 +79,10 @@ pub(super) fn insert(tx: &mut dyn Tx, node: &Node) -> Result<()> {
 }
 
 pub(super) fn by_id(tx: &mut dyn Tx, id: NodeId) -> Result<Option<Node>> {
-    one(&tx.query(&format!("SELECT {COLUMNS} FROM nodes WHERE id = $1"), params![id])?)
+    one(&tx.query(
+        &format!("SELECT {COLUMNS} FROM nodes WHERE id = $1"),
+        params![id],
+    )?)
 }
 
 pub(super) fn by_key(tx: &mut dyn Tx, key: &PublicKey) -> Result<Option<Node>> {
@@ -83,10 +93,17 @@ pub(super) fn by_key(tx: &mut dyn Tx, key: &PublicKey) -> Result<Option<Node>> {
 }
 
 /// Nodes of one owner, or of everybody, after a cursor.
-pub(super) fn page(tx: &mut dyn Tx, owner: Option<UserId>, after: &str, limit: i64) -> Result<Vec<Node>> {
+pub(super) fn page(
+    tx: &mut dyn Tx,
+    owner: Option<UserId>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Node>> {
     let rows = match owner {
         Some(owner) => tx.query(
-            &format!("SELECT {COLUMNS} FROM nodes WHERE owner = $1 AND id > $2 ORDER BY id LIMIT $3"),
+            &format!(
+                "SELECT {COLUMNS} FROM nodes WHERE owner = $1 AND id > $2 ORDER BY id LIMIT $3"
+            ),
             params![owner, after, limit],
         )?,
         None => tx.query(
@@ -97,7 +114,12 @@ pub(super) fn page(tx: &mut dyn Tx, owner: Option<UserId>, after: &str, limit: i
     rows.iter().map(parse).collect()
 }
 
-pub(super) fn set_availability(tx: &mut dyn Tx, id: NodeId, to: Availability, now: Timestamp) -> Result<bool> {
+pub(super) fn set_availability(
+    tx: &mut dyn Tx,
+    id: NodeId,
+    to: Availability,
+    now: Timestamp,
+) -> Result<bool> {
     Ok(tx.execute(
         "UPDATE nodes SET availability = $1, availability_at = $2 WHERE id = $3 AND availability <> $1",
         params![to.name(), now, id],
@@ -105,22 +127,36 @@ pub(super) fn set_availability(tx: &mut dyn Tx, id: NodeId, to: Availability, no
 }
 
 pub(super) fn set_schedulability(tx: &mut dyn Tx, id: NodeId, to: Schedulability) -> Result<()> {
-    tx.execute("UPDATE nodes SET schedulability = $1 WHERE id = $2", params![to.name(), id])?;
+    tx.execute(
+        "UPDATE nodes SET schedulability = $1 WHERE id = $2",
+        params![to.name(), id],
+    )?;
     Ok(())
 }
 
 pub(super) fn set_lifecycle(tx: &mut dyn Tx, id: NodeId, to: Lifecycle) -> Result<()> {
-    tx.execute("UPDATE nodes SET lifecycle = $1 WHERE id = $2", params![to.name(), id])?;
+    tx.execute(
+        "UPDATE nodes SET lifecycle = $1 WHERE id = $2",
+        params![to.name(), id],
+    )?;
     Ok(())
 }
 
 pub(super) fn set_names(tx: &mut dyn Tx, id: NodeId, name: &str, region: &str) -> Result<()> {
-    tx.execute("UPDATE nodes SET name = $1, region = $2 WHERE id = $3", params![name, region, id])?;
+    tx.execute(
+        "UPDATE nodes SET name = $1, region = $2 WHERE id = $3",
+        params![name, region, id],
+    )?;
     Ok(())
 }
 
 /// Changes what is rentable; false if somebody changed or rented in between.
-pub(super) fn resize(tx: &mut dyn Tx, node: &Node, rentable: Capacity, free: Capacity) -> Result<bool> {
+pub(super) fn resize(
+    tx: &mut dyn Tx,
+    node: &Node,
+    rentable: Capacity,
+    free: Capacity,
+) -> Result<bool> {
     Ok(tx.execute(
         "UPDATE nodes SET rentable_ram_bytes = $1, rentable_cpu_millis = $2, free_ram_bytes = $3, free_cpu_millis = $4
          WHERE id = $5 AND rentable_ram_bytes = $6 AND rentable_cpu_millis = $7 AND free_ram_bytes = $8 AND free_cpu_millis = $9",
@@ -138,7 +174,12 @@ pub(super) fn resize(tx: &mut dyn Tx, node: &Node, rentable: Capacity, free: Cap
     )? == 1)
 }
 
-pub(super) fn set_inventory(tx: &mut dyn Tx, id: NodeId, inventory: &str, agent_version: &str) -> Result<()> {
+pub(super) fn set_inventory(
+    tx: &mut dyn Tx,
+    id: NodeId,
+    inventory: &str,
+    agent_version: &str,
+) -> Result<()> {
     tx.execute(
         "UPDATE nodes SET inventory = $1, agent_version = $2 WHERE id = $3",
         params![inventory, agent_version, id],
@@ -166,11 +207,20 @@ pub(super) fn give(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<bool> 
 }
 
 pub(super) fn bump_generation(tx: &mut dyn Tx, id: NodeId) -> Result<()> {
-    tx.execute("UPDATE nodes SET generation = generation + 1 WHERE id = $1", params![id])?;
+    tx.execute(
+        "UPDATE nodes SET generation = generation + 1 WHERE id = $1",
+        params![id],
+    )?;
     Ok(())
 }
 
-pub(super) fn insert_token(tx: &mut dyn Tx, hash: &[u8], owner: UserId, now: Timestamp, expires: Timestamp) -> Result<()> {
+pub(super) fn insert_token(
+    tx: &mut dyn Tx,
+    hash: &[u8],
+    owner: UserId,
+    now: Timestamp,
+    expires: Timestamp,
+) -> Result<()> {
     tx.execute(
         "INSERT INTO enrollment_tokens (hash, owner, created_at, expires_at, node_id) VALUES ($1, $2, $3, $4, NULL)",
         params![hash, owner, now, expires],
@@ -179,13 +229,21 @@ pub(super) fn insert_token(tx: &mut dyn Tx, hash: &[u8], owner: UserId, now: Tim
 }
 
 /// A token: (owner, expiry, the node that used it).
-pub(super) fn token(tx: &mut dyn Tx, hash: &[u8]) -> Result<Option<(UserId, Timestamp, Option<NodeId>)>> {
-    let rows =
-        tx.query("SELECT owner, expires_at, node_id FROM enrollment_tokens WHERE hash = $1", params![hash])?;
+pub(super) fn token(
+    tx: &mut dyn Tx,
+    hash: &[u8],
+) -> Result<Option<(UserId, Timestamp, Option<NodeId>)>> {
+    let rows = tx.query(
+        "SELECT owner, expires_at, node_id FROM enrollment_tokens WHERE hash = $1",
+        params![hash],
+    )?;
     rows.first()
         .map(|row| {
             let bad = |column: &str| Error::corrupt("enrollment_tokens", "", column);
-            let node = row.opt_text(2)?.map(|id| id.parse().map_err(|_| bad("node_id"))).transpose()?;
+            let node = row
+                .opt_text(2)?
+                .map(|id| id.parse().map_err(|_| bad("node_id")))
+                .transpose()?;
             Ok((
                 row.text(0)?.parse().map_err(|_| bad("owner"))?,
                 Timestamp::from_micros(row.int(1)?),
@@ -205,10 +263,19 @@ pub(super) fn use_token(tx: &mut dyn Tx, hash: &[u8], node: NodeId) -> Result<bo
 
 /// Deletes tokens that expired before `before`, at most `limit`.
 pub(super) fn delete_tokens(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
-    Ok(tx.execute("DELETE FROM enrollment_tokens WHERE expires_at < $1", params![before])?)
+    Ok(tx.execute(
+        "DELETE FROM enrollment_tokens WHERE expires_at < $1",
+        params![before],
+    )?)
 }
 
-pub(super) fn flag(tx: &mut dyn Tx, id: NodeId, code: &str, detail: &str, now: Timestamp) -> Result<()> {
+pub(super) fn flag(
+    tx: &mut dyn Tx,
+    id: NodeId,
+    code: &str,
+    detail: &str,
+    now: Timestamp,
+) -> Result<()> {
     tx.execute(
         "INSERT INTO node_flags (node_id, code, detail, first_at, last_at, times) VALUES ($1, $2, $3, $4, $4, 1)
          ON CONFLICT (node_id, code) DO UPDATE SET detail = $3, last_at = $4, times = node_flags.times + 1",
@@ -218,7 +285,10 @@ pub(super) fn flag(tx: &mut dyn Tx, id: NodeId, code: &str, detail: &str, now: T
 }
 
 /// Flags of a node: (code, detail, first, last, times).
-pub(super) fn flags(tx: &mut dyn Tx, id: NodeId) -> Result<Vec<(String, String, Timestamp, Timestamp, i64)>> {
+pub(super) fn flags(
+    tx: &mut dyn Tx,
+    id: NodeId,
+) -> Result<Vec<(String, String, Timestamp, Timestamp, i64)>> {
     let rows = tx.query(
         "SELECT code, detail, first_at, last_at, times FROM node_flags WHERE node_id = $1 ORDER BY code",
         params![id],
@@ -237,7 +307,11 @@ pub(super) fn flags(tx: &mut dyn Tx, id: NodeId) -> Result<Vec<(String, String, 
 }
 
 /// Members that were last seen there or almost: (id, availability).
-pub(super) fn members(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<(NodeId, Availability)>> {
+pub(super) fn members(
+    tx: &mut dyn Tx,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(NodeId, Availability)>> {
     let rows = tx.query(
         "SELECT id, availability FROM nodes WHERE lifecycle = 'member' AND id > $1 ORDER BY id LIMIT $2",
         params![after, limit],
@@ -266,5 +340,7 @@ pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i
          ORDER BY n.id LIMIT 100",
         params![],
     )?;
-    rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?)))
+        .collect()
 }

@@ -27,7 +27,10 @@ use crate::{
 /// The routes of this slice.
 #[must_use]
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, patch, delete)).routes(routes!(summary))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(get, patch, delete))
+        .routes(routes!(summary))
 }
 
 const GIB: f64 = 1_073_741_824.0;
@@ -119,7 +122,16 @@ pub struct OfferView {
 }
 
 fn view(listing: &Listing) -> OfferView {
-    let Offer { id, node_id, state, terms, version, created_at, updated_at, .. } = &listing.offer;
+    let Offer {
+        id,
+        node_id,
+        state,
+        terms,
+        version,
+        created_at,
+        updated_at,
+        ..
+    } = &listing.offer;
     let prices = &terms.prices;
     OfferView {
         id: *id,
@@ -184,15 +196,22 @@ fn quantity(name: &str, value: Option<f64>, unit: f64) -> Result<Option<i64>> {
     let Some(value) = value else { return Ok(None) };
     let amount = (value * unit).round();
     if !(0.0..=1e18).contains(&amount) {
-        return Err(Error::bad_request("query", format!("{name} is out of bounds")));
+        return Err(Error::bad_request(
+            "query",
+            format!("{name} is out of bounds"),
+        ));
     }
-    #[expect(clippy::cast_possible_truncation, reason = "bounded above; a search filter, not money")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bounded above; a search filter, not money"
+    )]
     Ok(Some(amount as i64))
 }
 
 fn filter(params: &SearchParams) -> Result<Filter> {
     if let Some(currency) = &params.currency {
-        Asset::from_code(currency).ok_or_else(|| Error::bad_request("query", "currency: USDC is the only one"))?;
+        Asset::from_code(currency)
+            .ok_or_else(|| Error::bad_request("query", "currency: USDC is the only one"))?;
     }
     Ok(Filter {
         ram_bytes_min: quantity("ram_gib_min", params.ram_gib_min, GIB)?,
@@ -202,7 +221,9 @@ fn filter(params: &SearchParams) -> Result<Filter> {
         gpu_model: params.gpu_model.clone(),
         region: params.region.clone(),
         price_max: params.price_max,
-        duration_ms: params.duration_seconds.map(|seconds| seconds.saturating_mul(1_000)),
+        duration_ms: params
+            .duration_seconds
+            .map(|seconds| seconds.saturating_mul(1_000)),
     })
 }
 
@@ -231,15 +252,28 @@ async fn list(
     let after = after.map(|(key, id)| After { key, id });
     let fetch = usize::try_from(paging.fetch()).map_err(Error::internal)?;
     let backwards = descending(params.order.as_deref())?;
-    let hits = app.market.search(&filter(&params)?, params.sort, backwards, after.as_ref(), fetch);
-    let page = Page::of(hits, &paging, |hit| (sort_key(hit, params.sort), hit.offer.id))?;
+    let hits = app.market.search(
+        &filter(&params)?,
+        params.sort,
+        backwards,
+        after.as_ref(),
+        fetch,
+    );
+    let page = Page::of(hits, &paging, |hit| {
+        (sort_key(hit, params.sort), hit.offer.id)
+    })?;
     Ok(Json(page.map(|hit| view(&hit))))
 }
 
 async fn list_own(ctx: OpCtx, app: &App, paging: &Paging) -> Result<Json<Page<OfferView>>> {
     let after: String = paging.after()?.unwrap_or_default();
     let fetch = paging.fetch();
-    let rows = app.db.read("offer.own", move |tx| super::list_own(tx, &ctx, &after, fetch)).await?;
+    let rows = app
+        .db
+        .read("offer.own", move |tx| {
+            super::list_own(tx, &ctx, &after, fetch)
+        })
+        .await?;
     let page = Page::of(rows, paging, |listing| listing.offer.id.to_string())?;
     Ok(Json(page.map(|listing| view(&listing))))
 }
@@ -320,7 +354,10 @@ async fn patch(
     Json(request): Json<PatchRequest>,
 ) -> Result<Json<OfferView>> {
     if request.state == Some(OfferState::Deleted) {
-        return Err(Error::invalid("/state", "active or paused; to delete it, use DELETE"));
+        return Err(Error::invalid(
+            "/state",
+            "active or paused; to delete it, use DELETE",
+        ));
     }
     let listing = app
         .db
@@ -335,7 +372,15 @@ async fn patch(
                 max_duration_ms: request.max_duration_seconds.map_or(old.max_duration_ms, ms),
                 region: request.region.clone().unwrap_or(old.region),
             };
-            let offer = super::change(tx, &ctx, id, &Change { terms: Some(terms), state: request.state })?;
+            let offer = super::change(
+                tx,
+                &ctx,
+                id,
+                &Change {
+                    terms: Some(terms),
+                    state: request.state,
+                },
+            )?;
             super::listing(tx, offer)
         })
         .await?;
@@ -347,9 +392,18 @@ async fn patch(
     description = "Running rentals go on.", responses((status = 204), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
-async fn delete(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<OfferId>) -> Result<StatusCode> {
-    let gone = Change { terms: None, state: Some(OfferState::Deleted) };
-    app.db.write("offer.delete", move |tx| super::change(tx, &ctx, id, &gone)).await?;
+async fn delete(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<OfferId>,
+) -> Result<StatusCode> {
+    let gone = Change {
+        terms: None,
+        state: Some(OfferState::Deleted),
+    };
+    app.db
+        .write("offer.delete", move |tx| super::change(tx, &ctx, id, &gone))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -373,15 +427,27 @@ struct SummaryView {
 )]
 async fn summary(State(app): State<Arc<App>>) -> Result<Json<SummaryView>> {
     let numbers = app.market.numbers();
-    let all = app.market.search(&Filter::default(), Sort::Price, false, None, usize::MAX);
-    let lowest = numbers.lowest_ram_gib_hour.map(Amount::from_atomic).transpose()?;
+    let all = app
+        .market
+        .search(&Filter::default(), Sort::Price, false, None, usize::MAX);
+    let lowest = numbers
+        .lowest_ram_gib_hour
+        .map(Amount::from_atomic)
+        .transpose()?;
     Ok(Json(SummaryView {
         offers: numbers.offers,
         nodes: numbers.nodes,
         ram_rentable_bytes: numbers.ram_rentable_bytes,
         ram_free_bytes: numbers.ram_free_bytes,
         gpus: numbers.gpus,
-        lowest_ram_gib_hour: lowest.map(|amount| Money { amount, currency: Asset::Usdc }),
-        regions: all.iter().map(|hit| hit.region.clone()).filter(|region| !region.is_empty()).collect(),
+        lowest_ram_gib_hour: lowest.map(|amount| Money {
+            amount,
+            currency: Asset::Usdc,
+        }),
+        regions: all
+            .iter()
+            .map(|hit| hit.region.clone())
+            .filter(|region| !region.is_empty())
+            .collect(),
     }))
 }

@@ -8,7 +8,10 @@
 use std::{
     cmp::Ordering,
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
 };
 
 use shared::id::{NodeId, OfferId};
@@ -22,6 +25,7 @@ type Listings = BTreeMap<OfferId, Arc<Listing>>;
 pub struct MarketIndex {
     snapshot: RwLock<Arc<Listings>>,
     writer: Mutex<()>,
+    running_rentals: AtomicI64,
 }
 
 /// Where a page begins: after this key in this order.
@@ -48,13 +52,18 @@ pub struct Numbers {
     pub gpus: usize,
     /// Lowest price of a GiB of RAM for an hour, atomic units.
     pub lowest_ram_gib_hour: Option<i64>,
+    /// Rentals that run or are about to.
+    pub running_rentals: i64,
 }
 
 impl MarketIndex {
     /// Replaces everything.
     pub fn replace(&self, listings: Vec<Listing>) {
         let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = listings.into_iter().map(|listing| (listing.offer.id, Arc::new(listing))).collect();
+        let all = listings
+            .into_iter()
+            .map(|listing| (listing.offer.id, Arc::new(listing)))
+            .collect();
         self.publish(all);
     }
 
@@ -63,8 +72,17 @@ impl MarketIndex {
         let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = Listings::clone(&self.read());
         all.retain(|_, listing| listing.offer.node_id != node);
-        all.extend(listings.into_iter().map(|listing| (listing.offer.id, Arc::new(listing))));
+        all.extend(
+            listings
+                .into_iter()
+                .map(|listing| (listing.offer.id, Arc::new(listing))),
+        );
         self.publish(all);
+    }
+
+    /// Notes how many rentals run.
+    pub fn note_running(&self, rentals: i64) {
+        self.running_rentals.store(rentals, Relaxed);
     }
 
     /// A page of what `filter` wants.
@@ -78,7 +96,10 @@ impl MarketIndex {
         limit: usize,
     ) -> Vec<Arc<Listing>> {
         let all = self.read();
-        let mut hits: Vec<&Arc<Listing>> = all.values().filter(|listing| filter.wants(listing)).collect();
+        let mut hits: Vec<&Arc<Listing>> = all
+            .values()
+            .filter(|listing| filter.wants(listing))
+            .collect();
         let order = |a: (i64, OfferId), b: (i64, OfferId)| {
             let keys = a.0.cmp(&b.0);
             let keys = if descending { keys.reverse() } else { keys };
@@ -86,10 +107,16 @@ impl MarketIndex {
         };
         if let Some(after) = after {
             hits.retain(|hit| {
-                order((sort_key(hit, sort), hit.offer.id), (after.key, after.id)) == Ordering::Greater
+                order((sort_key(hit, sort), hit.offer.id), (after.key, after.id))
+                    == Ordering::Greater
             });
         }
-        hits.sort_by(|a, b| order((sort_key(a, sort), a.offer.id), (sort_key(b, sort), b.offer.id)));
+        hits.sort_by(|a, b| {
+            order(
+                (sort_key(a, sort), a.offer.id),
+                (sort_key(b, sort), b.offer.id),
+            )
+        });
         hits.into_iter().take(limit).cloned().collect()
     }
 
@@ -97,18 +124,29 @@ impl MarketIndex {
     #[must_use]
     pub fn numbers(&self) -> Numbers {
         let all = self.read();
-        let mut numbers = Numbers::default();
+        let mut numbers = Numbers {
+            running_rentals: self.running_rentals.load(Relaxed),
+            ..Numbers::default()
+        };
         let mut nodes: BTreeMap<NodeId, &Listing> = BTreeMap::new();
         for listing in all.values().filter(|listing| listing.available) {
             numbers.offers = numbers.offers.saturating_add(1);
             let price = listing.offer.terms.prices.ram_gib_hour.atomic();
-            numbers.lowest_ram_gib_hour = Some(numbers.lowest_ram_gib_hour.map_or(price, |low| low.min(price)));
+            numbers.lowest_ram_gib_hour = Some(
+                numbers
+                    .lowest_ram_gib_hour
+                    .map_or(price, |low| low.min(price)),
+            );
             nodes.insert(listing.offer.node_id, listing);
         }
         numbers.nodes = nodes.len();
         for listing in nodes.values() {
-            numbers.ram_rentable_bytes = numbers.ram_rentable_bytes.saturating_add(listing.ram_rentable_bytes);
-            numbers.ram_free_bytes = numbers.ram_free_bytes.saturating_add(listing.ram_free_bytes);
+            numbers.ram_rentable_bytes = numbers
+                .ram_rentable_bytes
+                .saturating_add(listing.ram_rentable_bytes);
+            numbers.ram_free_bytes = numbers
+                .ram_free_bytes
+                .saturating_add(listing.ram_free_bytes);
             numbers.gpus = numbers.gpus.saturating_add(listing.gpu_models.len());
         }
         numbers
@@ -119,7 +157,10 @@ impl MarketIndex {
     }
 
     fn publish(&self, all: Listings) {
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+        *self
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
     }
 }
 

@@ -37,7 +37,10 @@ pub fn create(tx: &mut dyn Tx, ctx: &OpCtx, node_id: NodeId, terms: &Terms) -> R
         return Err(Error::not_found("node"));
     }
     if store::count_of_node(tx, node_id)? >= OFFERS_PER_NODE_MAX {
-        return Err(Error::conflict("too_many_offers", "a node has at most 16 offers: delete one first"));
+        return Err(Error::conflict(
+            "too_many_offers",
+            "a node has at most 16 offers: delete one first",
+        ));
     }
     let offer = Offer {
         id: ctx.mint(),
@@ -62,6 +65,14 @@ pub fn get(tx: &mut dyn Tx, id: OfferId) -> Result<Offer> {
     store::by_id(tx, id)?
         .filter(|offer| offer.state != OfferState::Deleted)
         .ok_or_else(|| Error::not_found("offer"))
+}
+
+/// An offer, deleted or not: what was rented under it goes on.
+///
+/// # Errors
+/// 404.
+pub fn get_any(tx: &mut dyn Tx, id: OfferId) -> Result<Offer> {
+    store::by_id(tx, id)?.ok_or_else(|| Error::not_found("offer"))
 }
 
 /// What an owner may change; `None` keeps.
@@ -89,7 +100,10 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: OfferId, change: &Change) -> Res
         ..old
     };
     if !store::update(tx, &offer, old.version)? {
-        return Err(Error::conflict("changed_meanwhile", "somebody changed this offer in between: read it again"));
+        return Err(Error::conflict(
+            "changed_meanwhile",
+            "somebody changed this offer in between: read it again",
+        ));
     }
     announce(tx, ctx, &offer, "offer.changed")?;
     Ok(offer)
@@ -102,7 +116,11 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: OfferId, change: &Change) -> Res
 pub fn get_own(tx: &mut dyn Tx, ctx: &OpCtx, id: OfferId) -> Result<Offer> {
     let caller = ctx.user()?.id;
     let offer = get(tx, id)?;
-    if offer.owner == caller || ctx.is_admin() { Ok(offer) } else { Err(Error::not_found("offer")) }
+    if offer.owner == caller || ctx.is_admin() {
+        Ok(offer)
+    } else {
+        Err(Error::not_found("offer"))
+    }
 }
 
 /// The caller's own offers, paused ones included, after a cursor.
@@ -141,7 +159,11 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
     let node = nodes::get(tx, offer.node_id)?;
     let ram_free_bytes = node.free.ram_bytes.min(offer.terms.max_ram_bytes);
     let cpu_free_millis = node.free.cpu_millis.min(offer.terms.max_cpu_millis);
-    let region = if offer.terms.region.is_empty() { node.region.clone() } else { offer.terms.region.clone() };
+    let region = if offer.terms.region.is_empty() {
+        node.region.clone()
+    } else {
+        offer.terms.region.clone()
+    };
     Ok(Listing {
         available: offer.state == OfferState::Active && node.takes_rentals(),
         online: node.availability == nodes::model::Availability::Online,
@@ -149,7 +171,12 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
         cpu_free_millis,
         ram_rentable_bytes: node.rentable.ram_bytes,
         cpu_model: node.inventory.cpu_model,
-        gpu_models: node.inventory.gpus.into_iter().map(|gpu| gpu.model).collect(),
+        gpu_models: node
+            .inventory
+            .gpus
+            .into_iter()
+            .map(|gpu| gpu.model)
+            .collect(),
         region,
         offer,
     })

@@ -51,7 +51,9 @@ impl OfferState {
     /// The state of a name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Active, Self::Paused, Self::Deleted].into_iter().find(|state| state.name() == name)
+        [Self::Active, Self::Paused, Self::Deleted]
+            .into_iter()
+            .find(|state| state.name() == name)
     }
 }
 
@@ -86,7 +88,10 @@ impl Terms {
             ("/prices/gpu_hour", self.prices.gpu_hour),
             ("/prices/disk_gib_hour", self.prices.disk_gib_hour),
         ];
-        if let Some((pointer, _)) = prices.iter().find(|(_, price)| price.atomic() > bounds::UNIT_PRICE_MAX) {
+        if let Some((pointer, _)) = prices
+            .iter()
+            .find(|(_, price)| price.atomic() > bounds::UNIT_PRICE_MAX)
+        {
             return Err(Error::invalid(pointer, "at most 10000 an hour"));
         }
         if self.prices.ram_gib_hour.is_zero() && self.prices.cpu_hour.is_zero() {
@@ -101,8 +106,13 @@ impl Terms {
         if self.min_duration_ms < bounds::DURATION_MS_MIN {
             return Err(Error::invalid("/min_duration_seconds", "at least 10"));
         }
-        if self.max_duration_ms < self.min_duration_ms || self.max_duration_ms > bounds::DURATION_MS_MAX {
-            return Err(Error::invalid("/max_duration_seconds", "at least the minimum and at most 90 days"));
+        if self.max_duration_ms < self.min_duration_ms
+            || self.max_duration_ms > bounds::DURATION_MS_MAX
+        {
+            return Err(Error::invalid(
+                "/max_duration_seconds",
+                "at least the minimum and at most 90 days",
+            ));
         }
         if self.region.chars().count() > 40 || self.region.chars().any(char::is_control) {
             return Err(Error::invalid("/region", "at most 40 characters"));
@@ -139,16 +149,25 @@ impl Offer {
     /// 422 with the field, or 409 when the offer is off the market.
     pub fn allows(&self, resources: &Resources, duration_ms: i64) -> Result<()> {
         if self.state != OfferState::Active {
-            return Err(Error::conflict("offer_gone", "this offer is off the market: choose another one"));
+            return Err(Error::conflict(
+                "offer_gone",
+                "this offer is off the market: choose another one",
+            ));
         }
         check_resources(resources)?;
         if resources.ram_bytes > self.terms.max_ram_bytes {
             let most = self.terms.max_ram_bytes;
-            return Err(Error::invalid("/resources/ram_bytes", format!("this offer gives at most {most}")));
+            return Err(Error::invalid(
+                "/resources/ram_bytes",
+                format!("this offer gives at most {most}"),
+            ));
         }
         if resources.cpu_millis > self.terms.max_cpu_millis {
             let most = self.terms.max_cpu_millis;
-            return Err(Error::invalid("/resources/cpu_millis", format!("this offer gives at most {most}")));
+            return Err(Error::invalid(
+                "/resources/cpu_millis",
+                format!("this offer gives at most {most}"),
+            ));
         }
         self.allows_duration(duration_ms)
     }
@@ -158,9 +177,15 @@ impl Offer {
     /// # Errors
     /// 422.
     pub fn allows_duration(&self, duration_ms: i64) -> Result<()> {
-        let (least, most) = (self.terms.min_duration_ms / 1_000, self.terms.max_duration_ms / 1_000);
+        let (least, most) = (
+            self.terms.min_duration_ms / 1_000,
+            self.terms.max_duration_ms / 1_000,
+        );
         if duration_ms < self.terms.min_duration_ms || duration_ms > self.terms.max_duration_ms {
-            return Err(Error::invalid("/duration_seconds", format!("this offer allows {least} to {most}")));
+            return Err(Error::invalid(
+                "/duration_seconds",
+                format!("this offer allows {least} to {most}"),
+            ));
         }
         Ok(())
     }
@@ -172,16 +197,28 @@ impl Offer {
 /// 422: too small, or `not_supported` for GPU and disk.
 pub fn check_resources(resources: &Resources) -> Result<()> {
     if resources.gpu_count != 0 {
-        return Err(Error::not_supported("/resources/gpu_count", "GPUs can't be rented yet: leave it out"));
+        return Err(Error::not_supported(
+            "/resources/gpu_count",
+            "GPUs can't be rented yet: leave it out",
+        ));
     }
     if resources.disk_bytes != 0 {
-        return Err(Error::not_supported("/resources/disk_bytes", "disk space can't be guaranteed yet: leave it out"));
+        return Err(Error::not_supported(
+            "/resources/disk_bytes",
+            "disk space can't be guaranteed yet: leave it out",
+        ));
     }
     if resources.ram_bytes < limits::RAM_BYTES_MIN {
-        return Err(Error::invalid("/resources/ram_bytes", "at least 16 MiB (16777216)"));
+        return Err(Error::invalid(
+            "/resources/ram_bytes",
+            "at least 16 MiB (16777216)",
+        ));
     }
     if resources.cpu_millis < limits::CPU_MILLIS_MIN {
-        return Err(Error::invalid("/resources/cpu_millis", "at least 10 (a hundredth of a processor)"));
+        return Err(Error::invalid(
+            "/resources/cpu_millis",
+            "at least 10 (a hundredth of a processor)",
+        ));
     }
     Ok(())
 }
@@ -251,16 +288,32 @@ impl Filter {
         let count = i64::try_from(listing.gpu_models.len()).unwrap_or(i64::MAX);
         let has_model = |wanted: &str| {
             let wanted = wanted.to_lowercase();
-            listing.gpu_models.iter().any(|model| model.to_lowercase().contains(&wanted))
+            listing
+                .gpu_models
+                .iter()
+                .any(|model| model.to_lowercase().contains(&wanted))
         };
         listing.available
-            && self.ram_bytes_min.is_none_or(|least| listing.ram_free_bytes >= least)
-            && self.ram_bytes_max.is_none_or(|most| listing.ram_free_bytes <= most)
-            && self.cpu_millis_min.is_none_or(|least| listing.cpu_free_millis >= least)
+            && self
+                .ram_bytes_min
+                .is_none_or(|least| listing.ram_free_bytes >= least)
+            && self
+                .ram_bytes_max
+                .is_none_or(|most| listing.ram_free_bytes <= most)
+            && self
+                .cpu_millis_min
+                .is_none_or(|least| listing.cpu_free_millis >= least)
             && self.gpu_count_min.is_none_or(|least| count >= least)
             && self.gpu_model.as_deref().is_none_or(has_model)
-            && self.region.as_deref().is_none_or(|wanted| listing.region.eq_ignore_ascii_case(wanted))
-            && self.price_max.is_none_or(|most| terms.prices.ram_gib_hour <= most)
-            && self.duration_ms.is_none_or(|ms| (terms.min_duration_ms..=terms.max_duration_ms).contains(&ms))
+            && self
+                .region
+                .as_deref()
+                .is_none_or(|wanted| listing.region.eq_ignore_ascii_case(wanted))
+            && self
+                .price_max
+                .is_none_or(|most| terms.prices.ram_gib_hour <= most)
+            && self
+                .duration_ms
+                .is_none_or(|ms| (terms.min_duration_ms..=terms.max_duration_ms).contains(&ms))
     }
 }

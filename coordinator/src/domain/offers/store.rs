@@ -19,7 +19,8 @@ const COLUMNS: &str = "id, node_id, owner, state, asset, ram_gib_hour, cpu_hour,
 fn parse(row: &Row) -> Result<Offer> {
     let id = row.text(0)?;
     let bad = |column: &str| Error::corrupt("offers", id, column);
-    let amount = |column: usize, name: &str| Amount::from_atomic(row.int(column)?).map_err(|_| bad(name));
+    let amount =
+        |column: usize, name: &str| Amount::from_atomic(row.int(column)?).map_err(|_| bad(name));
     Ok(Offer {
         id: id.parse().map_err(|_| bad("id"))?,
         node_id: row.text(1)?.parse().map_err(|_| bad("node_id"))?,
@@ -75,7 +76,10 @@ pub(super) fn insert(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
 }
 
 pub(super) fn by_id(tx: &mut dyn Tx, id: OfferId) -> Result<Option<Offer>> {
-    let rows = tx.query(&format!("SELECT {COLUMNS} FROM offers WHERE id = $1"), params![id])?;
+    let rows = tx.query(
+        &format!("SELECT {COLUMNS} FROM offers WHERE id = $1"),
+        params![id],
+    )?;
     rows.first().map(parse).transpose()
 }
 
@@ -108,7 +112,9 @@ pub(super) fn update(tx: &mut dyn Tx, offer: &Offer, old_version: i64) -> Result
 /// Offers on the market or paused, after a cursor.
 pub(super) fn alive(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Offer>> {
     let rows = tx.query(
-        &format!("SELECT {COLUMNS} FROM offers WHERE state <> 'deleted' AND id > $1 ORDER BY id LIMIT $2"),
+        &format!(
+            "SELECT {COLUMNS} FROM offers WHERE state <> 'deleted' AND id > $1 ORDER BY id LIMIT $2"
+        ),
         params![after, limit],
     )?;
     rows.iter().map(parse).collect()
@@ -117,7 +123,9 @@ pub(super) fn alive(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Offe
 /// All offers of a node that aren't deleted.
 pub(super) fn of_node(tx: &mut dyn Tx, node: NodeId) -> Result<Vec<Offer>> {
     let rows = tx.query(
-        &format!("SELECT {COLUMNS} FROM offers WHERE node_id = $1 AND state <> 'deleted' ORDER BY id"),
+        &format!(
+            "SELECT {COLUMNS} FROM offers WHERE node_id = $1 AND state <> 'deleted' ORDER BY id"
+        ),
         params![node],
     )?;
     rows.iter().map(parse).collect()
@@ -125,13 +133,22 @@ pub(super) fn of_node(tx: &mut dyn Tx, node: NodeId) -> Result<Vec<Offer>> {
 
 /// How many offers of a node aren't deleted.
 pub(super) fn count_of_node(tx: &mut dyn Tx, node: NodeId) -> Result<i64> {
-    let rows =
-        tx.query("SELECT COUNT(*) FROM offers WHERE node_id = $1 AND state <> 'deleted'", params![node])?;
-    rows.first().ok_or_else(|| Error::corrupt("offers", "", "count")).and_then(|row| Ok(row.int(0)?))
+    let rows = tx.query(
+        "SELECT COUNT(*) FROM offers WHERE node_id = $1 AND state <> 'deleted'",
+        params![node],
+    )?;
+    rows.first()
+        .ok_or_else(|| Error::corrupt("offers", "", "count"))
+        .and_then(|row| Ok(row.int(0)?))
 }
 
 /// Offers of one owner that aren't deleted, after a cursor.
-pub(super) fn of_owner(tx: &mut dyn Tx, owner: UserId, after: &str, limit: i64) -> Result<Vec<Offer>> {
+pub(super) fn of_owner(
+    tx: &mut dyn Tx,
+    owner: UserId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Offer>> {
     let rows = tx.query(
         &format!("SELECT {COLUMNS} FROM offers WHERE owner = $1 AND id > $2 AND state <> 'deleted' ORDER BY id LIMIT $3"),
         params![owner, after, limit],

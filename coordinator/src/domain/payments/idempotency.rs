@@ -30,15 +30,28 @@ impl IdempotencyKey {
     /// # Errors
     /// 400 if it is missing or too long.
     pub fn parse(header: Option<&str>, caller: UserId, action: &str, body: &[u8]) -> Result<Self> {
-        let key = header.map(str::trim).filter(|key| !key.is_empty()).ok_or_else(|| {
-            Error::bad_request("idempotency_key_missing", "send an Idempotency-Key header: any text that is new for a new order")
-        })?;
+        let key = header
+            .map(str::trim)
+            .filter(|key| !key.is_empty())
+            .ok_or_else(|| {
+                Error::bad_request(
+                    "idempotency_key_missing",
+                    "send an Idempotency-Key header: any text that is new for a new order",
+                )
+            })?;
         if key.len() > KEY_CHARS_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Error::bad_request("idempotency_key_invalid", "at most 128 printable characters without spaces"));
+            return Err(Error::bad_request(
+                "idempotency_key_invalid",
+                "at most 128 printable characters without spaces",
+            ));
         }
         let mut request_sha256 = [0; 32];
         request_sha256.copy_from_slice(digest::digest(&digest::SHA256, body).as_ref());
-        Ok(Self { scope: format!("{caller}:{action}"), key: key.to_owned(), request_sha256 })
+        Ok(Self {
+            scope: format!("{caller}:{action}"),
+            key: key.to_owned(),
+            request_sha256,
+        })
     }
 
     /// A text that stands for the key in the ledger.
@@ -69,9 +82,19 @@ pub fn find(tx: &mut dyn Tx, key: &IdempotencyKey) -> Result<Option<String>> {
 /// # Errors
 /// 409 if the same key is being used at this very moment: repeat it, and the answer is there.
 pub fn remember(tx: &mut dyn Tx, ctx: &OpCtx, key: &IdempotencyKey, resource: &str) -> Result<()> {
-    if store::insert_key(tx, &key.scope, &key.key, &key.request_sha256, resource, ctx.now)? {
+    if store::insert_key(
+        tx,
+        &key.scope,
+        &key.key,
+        &key.request_sha256,
+        resource,
+        ctx.now,
+    )? {
         Ok(())
     } else {
-        Err(Error::conflict("idempotency_key_in_use", "a request with this key is running: repeat it in a moment"))
+        Err(Error::conflict(
+            "idempotency_key_in_use",
+            "a request with this key is running: repeat it in a moment",
+        ))
     }
 }

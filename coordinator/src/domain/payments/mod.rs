@@ -59,10 +59,20 @@ pub struct Order {
 ///
 /// # Errors
 /// 422 if it costs nothing (x402 can't ask for nothing) or more than the ledger holds.
-pub fn quote(tx: &mut dyn Tx, ctx: &OpCtx, payee: &Payee, offer: &Offer, order: &Order, ttl_ms: i64) -> Result<Quote> {
+pub fn quote(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    payee: &Payee,
+    offer: &Offer,
+    order: &Order,
+    ttl_ms: i64,
+) -> Result<Quote> {
     let amount = order.rate.price_for_ms(order.duration_ms)?;
     if amount.is_zero() {
-        return Err(Error::invalid("/duration_seconds", "this order costs nothing: take more or longer"));
+        return Err(Error::invalid(
+            "/duration_seconds",
+            "this order costs nothing: take more or longer",
+        ));
     }
     let quote = Quote {
         id: ctx.mint(),
@@ -93,10 +103,16 @@ pub fn quote(tx: &mut dyn Tx, ctx: &OpCtx, payee: &Payee, offer: &Offer, order: 
 pub fn open_quote(tx: &mut dyn Tx, ctx: &OpCtx, id: QuoteId) -> Result<Quote> {
     let quote = store::quote(tx, id)?.ok_or_else(|| Error::not_found("quote"))?;
     if quote.payment_id.is_some() {
-        return Err(Error::conflict("quote_used", "this quote was paid before: ask for a new one"));
+        return Err(Error::conflict(
+            "quote_used",
+            "this quote was paid before: ask for a new one",
+        ));
     }
     if quote.expires_at <= ctx.now {
-        return Err(Error::conflict("quote_expired", "this quote is too old: ask for a new one"));
+        return Err(Error::conflict(
+            "quote_expired",
+            "this quote is too old: ask for a new one",
+        ));
     }
     Ok(quote)
 }
@@ -114,7 +130,12 @@ pub fn quote_of(tx: &mut dyn Tx, payment: &Payment) -> Result<Quote> {
 ///
 /// # Errors
 /// The database's.
-pub fn quotes_for_request(tx: &mut dyn Tx, ctx: &OpCtx, request_sha256: &[u8; 32], amount: u128) -> Result<Vec<Quote>> {
+pub fn quotes_for_request(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    request_sha256: &[u8; 32],
+    amount: u128,
+) -> Result<Vec<Quote>> {
     match i64::try_from(amount) {
         Ok(amount) => store::open_quotes(tx, request_sha256, amount, ctx.now),
         Err(_) => Ok(Vec::new()),
@@ -137,7 +158,9 @@ pub enum Received {
 /// # Errors
 /// 409 `payment_conflict` if payer and nonce were used for another payload.
 pub fn find_presented(tx: &mut dyn Tx, presented: &PresentedPayment) -> Result<Option<Payment>> {
-    let Some(identity) = presented.identity() else { return Ok(None) };
+    let Some(identity) = presented.identity() else {
+        return Ok(None);
+    };
     let found = store::payment_by_nonce(
         tx,
         identity.network.caip2,
@@ -147,7 +170,10 @@ pub fn find_presented(tx: &mut dyn Tx, presented: &PresentedPayment) -> Result<O
     )?;
     match found {
         Some(payment) if payment.payload_sha256 == identity.payload_sha256 => Ok(Some(payment)),
-        Some(_) => Err(Error::conflict("payment_conflict", "payer and nonce were used for another payment: sign anew")),
+        Some(_) => Err(Error::conflict(
+            "payment_conflict",
+            "payer and nonce were used for another payment: sign anew",
+        )),
         None => Ok(None),
     }
 }
@@ -196,7 +222,11 @@ pub fn receive(
             None => Ok(Received::QuoteTaken),
         };
     }
-    if store::claim_quote(tx, quote.id, payment.id)? { Ok(Received::New(payment)) } else { Ok(Received::QuoteTaken) }
+    if store::claim_quote(tx, quote.id, payment.id)? {
+        Ok(Received::New(payment))
+    } else {
+        Ok(Received::QuoteTaken)
+    }
 }
 
 /// How long the process that works on a payment is left alone with it.
@@ -243,7 +273,11 @@ pub fn advance(
 ) -> Result<Option<Payment>> {
     let state = payment.state.next(event)?;
     let asked = event == PaymentEvent::BeginSettle;
-    let attempts = if asked { payment.attempts.saturating_add(1) } else { payment.attempts };
+    let attempts = if asked {
+        payment.attempts.saturating_add(1)
+    } else {
+        payment.attempts
+    };
     let wait_ms = match event {
         PaymentEvent::Unclear => retry_delay_ms(attempts),
         _ => DRIVER_GRACE_MS,
@@ -251,7 +285,9 @@ pub fn advance(
     let moved = Payment {
         state,
         attempts,
-        last_error: note.map(str::to_owned).or_else(|| payment.last_error.clone()),
+        last_error: note
+            .map(str::to_owned)
+            .or_else(|| payment.last_error.clone()),
         next_try_at: ctx.now.plus_ms(wait_ms),
         updated_at: ctx.now,
         ..payment.clone()
@@ -264,7 +300,13 @@ pub fn advance(
 ///
 /// # Errors
 /// The database's.
-pub fn credit(tx: &mut dyn Tx, ctx: &OpCtx, payment: &Payment, asset: Asset, tx_hash: &str) -> Result<Option<Payment>> {
+pub fn credit(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    payment: &Payment,
+    asset: Asset,
+    tx_hash: &str,
+) -> Result<Option<Payment>> {
     let credited = Payment {
         state: payment.state.next(PaymentEvent::Settle)?,
         tx_hash: Some(tx_hash.to_owned()),
@@ -290,11 +332,21 @@ pub fn credit(tx: &mut dyn Tx, ctx: &OpCtx, payment: &Payment, asset: Asset, tx_
 ///
 /// # Errors
 /// 409 above the limit.
-pub fn grant(tx: &mut dyn Tx, ctx: &OpCtx, asset: Asset, amount: Amount, limit: Amount, reference: &str) -> Result<Amount> {
+pub fn grant(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    asset: Asset,
+    amount: Amount,
+    limit: Amount,
+    reference: &str,
+) -> Result<Amount> {
     let account = Account::UserAvailable(ctx.user()?.id);
     let have = ledger::balance(tx, asset, &account)?;
     if have.plus(amount)? > limit {
-        return Err(Error::conflict("sandbox_limit", format!("the sandbox fills a balance up to {limit}: it holds {have}")));
+        return Err(Error::conflict(
+            "sandbox_limit",
+            format!("the sandbox fills a balance up to {limit}: it holds {have}"),
+        ));
     }
     let posting = Posting {
         asset,
@@ -321,5 +373,9 @@ pub fn delete_old_quotes(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
 /// The database's.
 pub fn check(tx: &mut dyn Tx) -> Result<Finding> {
     let broken = store::posting_mismatches(tx)?;
-    Ok(Finding::new("I7", "each credited payment has exactly one posting, each posting a payment", broken))
+    Ok(Finding::new(
+        "I7",
+        "each credited payment has exactly one posting, each posting a payment",
+        broken,
+    ))
 }

@@ -40,7 +40,9 @@ impl Purpose {
     /// The purpose of a name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Rent, Self::Extend].into_iter().find(|purpose| purpose.name() == name)
+        [Self::Rent, Self::Extend]
+            .into_iter()
+            .find(|purpose| purpose.name() == name)
     }
 }
 
@@ -214,10 +216,14 @@ impl PaymentState {
             (Self::Received, E::Unclear) => Ok(Self::Received),
             (Self::Settling | Self::Pending, E::Unclear) => Ok(Self::Pending),
             (Self::Settling | Self::Pending, E::Settle) => Ok(Self::Credited),
-            (Self::Received | Self::Verified | Self::Settling | Self::Pending, E::Refuse) => Ok(Self::Rejected),
+            (Self::Received | Self::Verified | Self::Settling | Self::Pending, E::Refuse) => {
+                Ok(Self::Rejected)
+            }
             // once settlement was asked for, only an answer may end it: the money may have moved
             (Self::Received | Self::Verified, E::Expire) => Ok(Self::Expired),
-            (state, event) => Err(Error::internal(format!("payment: {event:?} can't happen in {state:?}"))),
+            (state, event) => Err(Error::internal(format!(
+                "payment: {event:?} can't happen in {state:?}"
+            ))),
         }
     }
 }
@@ -273,7 +279,10 @@ pub struct Payment {
 #[must_use]
 pub fn retry_delay_ms(attempts: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(0, 6)).unwrap_or(6);
-    2_i64.saturating_pow(doublings).min(60).saturating_mul(1_000)
+    2_i64
+        .saturating_pow(doublings)
+        .min(60)
+        .saturating_mul(1_000)
 }
 
 #[cfg(test)]
@@ -302,8 +311,18 @@ mod tests {
             (S::Pending, E::Refuse, S::Rejected),
         ];
         for state in S::ALL {
-            for event in [E::Verify, E::BeginSettle, E::Unclear, E::Settle, E::Refuse, E::Expire] {
-                let expected = allowed.iter().find(|(s, e, _)| (*s, *e) == (state, event)).map(|(_, _, to)| *to);
+            for event in [
+                E::Verify,
+                E::BeginSettle,
+                E::Unclear,
+                E::Settle,
+                E::Refuse,
+                E::Expire,
+            ] {
+                let expected = allowed
+                    .iter()
+                    .find(|(s, e, _)| (*s, *e) == (state, event))
+                    .map(|(_, _, to)| *to);
                 assert_eq!(state.next(event).ok(), expected, "{state:?} {event:?}");
             }
             assert_eq!(PaymentState::from_name(state.name()), Some(state));
@@ -312,6 +331,9 @@ mod tests {
 
     #[test]
     fn waiting_grows_to_a_minute() {
-        assert_eq!([0, 1, 2, 6, 60].map(retry_delay_ms), [1_000, 2_000, 4_000, 60_000, 60_000]);
+        assert_eq!(
+            [0, 1, 2, 6, 60].map(retry_delay_ms),
+            [1_000, 2_000, 4_000, 60_000, 60_000]
+        );
     }
 }

@@ -27,9 +27,18 @@ fn parse_quote(row: &Row) -> Result<Quote> {
         id: id.parse().map_err(|_| bad("id"))?,
         purpose: Purpose::from_name(row.text(1)?).ok_or_else(|| bad("purpose"))?,
         request_sha256: row.blob(2)?.try_into().map_err(|_| bad("request_sha256"))?,
-        rental_id: row.opt_text(3)?.map(str::parse).transpose().map_err(|_| bad("rental_id"))?,
+        rental_id: row
+            .opt_text(3)?
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| bad("rental_id"))?,
         offer_id: row.text(4)?.parse().map_err(|_| bad("offer_id"))?,
-        resources: Resources { ram_bytes: row.int(5)?, cpu_millis: row.int(6)?, gpu_count: 0, disk_bytes: 0 },
+        resources: Resources {
+            ram_bytes: row.int(5)?,
+            cpu_millis: row.int(6)?,
+            gpu_count: 0,
+            disk_bytes: 0,
+        },
         duration_ms: row.int(7)?,
         rate: Rate::from_micro_per_hour(row.int(8)?).map_err(|_| bad("rate_micro"))?,
         fee_bps: u32::try_from(row.int(9)?).map_err(|_| bad("fee_bps"))?,
@@ -37,7 +46,11 @@ fn parse_quote(row: &Row) -> Result<Quote> {
         asset: Asset::from_code(row.text(11)?).ok_or_else(|| bad("asset"))?,
         network: network::by_caip2(row.text(12)?).ok_or_else(|| bad("network"))?,
         pay_to: row.text(13)?.parse().map_err(|_| bad("pay_to"))?,
-        payment_id: row.opt_text(14)?.map(str::parse).transpose().map_err(|_| bad("payment_id"))?,
+        payment_id: row
+            .opt_text(14)?
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| bad("payment_id"))?,
         created_at: Timestamp::from_micros(row.int(15)?),
         expires_at: Timestamp::from_micros(row.int(16)?),
     })
@@ -60,7 +73,10 @@ fn parse_payment(row: &Row) -> Result<Payment> {
         valid_before_s: row.int(10)?,
         x402_version: row.int(11)?,
         payload: row.text(12)?.to_owned(),
-        payload_sha256: row.blob(13)?.try_into().map_err(|_| bad("payload_sha256"))?,
+        payload_sha256: row
+            .blob(13)?
+            .try_into()
+            .map_err(|_| bad("payload_sha256"))?,
         state: PaymentState::from_name(row.text(14)?).ok_or_else(|| bad("state"))?,
         attempts: row.int(15)?,
         tx_hash: row.opt_text(16)?.map(str::to_owned),
@@ -100,12 +116,20 @@ pub(super) fn insert_quote(tx: &mut dyn Tx, quote: &Quote) -> Result<()> {
 }
 
 pub(super) fn quote(tx: &mut dyn Tx, id: QuoteId) -> Result<Option<Quote>> {
-    let rows = tx.query(&format!("SELECT {QUOTE} FROM quotes WHERE id = $1"), params![id])?;
+    let rows = tx.query(
+        &format!("SELECT {QUOTE} FROM quotes WHERE id = $1"),
+        params![id],
+    )?;
     rows.first().map(parse_quote).transpose()
 }
 
 /// Unused, unexpired quotes that a request was answered with, newest first.
-pub(super) fn open_quotes(tx: &mut dyn Tx, request_sha256: &[u8], amount: i64, now: Timestamp) -> Result<Vec<Quote>> {
+pub(super) fn open_quotes(
+    tx: &mut dyn Tx,
+    request_sha256: &[u8],
+    amount: i64,
+    now: Timestamp,
+) -> Result<Vec<Quote>> {
     let rows = tx.query(
         &format!(
             "SELECT {QUOTE} FROM quotes WHERE request_sha256 = $1 AND payment_id IS NULL AND expires_at > $2 AND amount = $3
@@ -124,7 +148,10 @@ pub(super) fn claim_quote(tx: &mut dyn Tx, id: QuoteId, payment: PaymentId) -> R
 }
 
 pub(super) fn delete_old_quotes(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
-    Ok(tx.execute("DELETE FROM quotes WHERE payment_id IS NULL AND expires_at < $1", params![before])?)
+    Ok(tx.execute(
+        "DELETE FROM quotes WHERE payment_id IS NULL AND expires_at < $1",
+        params![before],
+    )?)
 }
 
 /// Inserts a payment; false if its nonce or its quote is taken.
@@ -162,7 +189,10 @@ pub(super) fn insert_payment(tx: &mut dyn Tx, payment: &Payment) -> Result<bool>
 }
 
 pub(super) fn payment(tx: &mut dyn Tx, id: PaymentId) -> Result<Option<Payment>> {
-    let rows = tx.query(&format!("SELECT {PAYMENT} FROM payments WHERE id = $1"), params![id])?;
+    let rows = tx.query(
+        &format!("SELECT {PAYMENT} FROM payments WHERE id = $1"),
+        params![id],
+    )?;
     rows.first().map(parse_payment).transpose()
 }
 
@@ -253,5 +283,7 @@ pub(super) fn key(tx: &mut dyn Tx, scope: &str, key: &str) -> Result<Option<(Vec
         "SELECT request_sha256, resource_id FROM idempotency_keys WHERE scope = $1 AND key = $2",
         params![scope, key],
     )?;
-    rows.first().map(|row| Ok((row.blob(0)?.to_vec(), row.text(1)?.to_owned()))).transpose()
+    rows.first()
+        .map(|row| Ok((row.blob(0)?.to_vec(), row.text(1)?.to_owned())))
+        .transpose()
 }

@@ -18,7 +18,13 @@ use crate::{
 ///
 /// # Errors
 /// Internal if it isn't reserved.
-pub fn activate(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, id: RentalId, paid: Amount) -> Result<Rental> {
+pub fn activate(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    id: RentalId,
+    paid: Amount,
+) -> Result<Rental> {
     let rental = find(tx, id)?;
     let first_lease_ms = rules.horizon_ms.min(rental.duration_ms);
     let active = Rental {
@@ -38,7 +44,14 @@ pub fn activate(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, id: RentalId, paid:
 ///
 /// # Errors
 /// The database's.
-pub fn extend(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, id: RentalId, duration_ms: i64, paid: Amount) -> Result<Rental> {
+pub fn extend(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    id: RentalId,
+    duration_ms: i64,
+    paid: Amount,
+) -> Result<Rental> {
     let rental = find(tx, id)?;
     let longer = Rental {
         duration_ms: rental.duration_ms.saturating_add(duration_ms),
@@ -46,8 +59,12 @@ pub fn extend(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, id: RentalId, duratio
         settled_at: None,
         ..rental
     };
-    let lease = super::model::extended_lease(&longer, ctx.now, rules.horizon_ms, rules.lease_step_ms);
-    let longer = Rental { lease_until: lease.unwrap_or(longer.lease_until), ..longer };
+    let lease =
+        super::model::extended_lease(&longer, ctx.now, rules.horizon_ms, rules.lease_step_ms);
+    let longer = Rental {
+        lease_until: lease.unwrap_or(longer.lease_until),
+        ..longer
+    };
     let longer = save(tx, &longer)?;
     announce(tx, ctx, &longer, "rental.extended")?;
     Ok(longer)
@@ -61,7 +78,10 @@ pub fn stop(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, reason: EndReason) ->
     match rental.state {
         State::Stopping | State::Ended => return Ok(rental.clone()),
         State::Reserved => {
-            return Err(Error::conflict("payment_in_progress", "it is being paid: wait for the payment to end"));
+            return Err(Error::conflict(
+                "payment_in_progress",
+                "it is being paid: wait for the payment to end",
+            ));
         }
         State::Active => {}
     }
@@ -81,7 +101,13 @@ pub fn stop(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, reason: EndReason) ->
 ///
 /// # Errors
 /// Internal if it isn't live.
-pub fn finish(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, reason: EndReason, detail: &str) -> Result<Rental> {
+pub fn finish(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rental: &Rental,
+    reason: EndReason,
+    detail: &str,
+) -> Result<Rental> {
     let ended = Rental {
         state: rental.state.next(Happening::Finish)?,
         end_reason: Some(reason),

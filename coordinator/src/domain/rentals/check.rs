@@ -22,7 +22,9 @@ pub fn check(tx: &mut dyn Tx) -> Result<Vec<Finding>> {
     )?;
     let open = store::ids_where(
         tx,
-        &format!("rentals r {escrow} WHERE r.settled_at IS NULL AND COALESCE(a.balance, 0) <> r.paid - r.charged"),
+        &format!(
+            "rentals r {escrow} WHERE r.settled_at IS NULL AND COALESCE(a.balance, 0) <> r.paid - r.charged"
+        ),
     )?;
     let windows = "LEFT JOIN (
             SELECT rental_id, SUM(billable_ms) AS ms, SUM(amount) AS amount, SUM(fee) AS fee,
@@ -36,9 +38,25 @@ pub fn check(tx: &mut dyn Tx) -> Result<Vec<Finding>> {
         ),
     )?;
     Ok(vec![
-        Finding::new("I4", "of each settled rental: paid = charged + refunded, and its escrow is empty", closed),
-        Finding::new("I5", "of each open rental: its escrow holds what is paid and not charged", open),
-        Finding::new("I6", "a rental's windows add up to what it was billed, without overlap or gap", unexplained),
-        Finding::new("C1", "a node's free capacity is what is rentable less its live rentals", nodes::check_capacity(tx)?),
+        Finding::new(
+            "I4",
+            "of each settled rental: paid = charged + refunded, and its escrow is empty",
+            closed,
+        ),
+        Finding::new(
+            "I5",
+            "of each open rental: its escrow holds what is paid and not charged",
+            open,
+        ),
+        Finding::new(
+            "I6",
+            "a rental's windows add up to what it was billed, without overlap or gap",
+            unexplained,
+        ),
+        Finding::new(
+            "C1",
+            "a node's free capacity is what is rentable less its live rentals",
+            nodes::check_capacity(tx)?,
+        ),
     ])
 }

@@ -57,12 +57,18 @@ pub struct Rules {
 pub fn get(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
     let rental = find(tx, id)?;
     let visible = match &ctx.actor {
-        Actor::User(user) => rental.consumer == Some(user.id) || rental.provider == user.id || ctx.is_admin(),
+        Actor::User(user) => {
+            rental.consumer == Some(user.id) || rental.provider == user.id || ctx.is_admin()
+        }
         Actor::RentalToken(token) => *token == id,
         Actor::System => true,
         Actor::Anonymous | Actor::Node(_) => false,
     };
-    if visible { Ok(rental) } else { Err(Error::not_found("rental")) }
+    if visible {
+        Ok(rental)
+    } else {
+        Err(Error::not_found("rental"))
+    }
 }
 
 /// A rental that the caller pays for: its consumer, or its token's holder, or an admin.
@@ -76,7 +82,11 @@ pub fn get_as_consumer(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Ren
         Actor::RentalToken(_) | Actor::System => true,
         Actor::Anonymous | Actor::Node(_) => false,
     };
-    if pays { Ok(rental) } else { Err(Error::not_found("rental")) }
+    if pays {
+        Ok(rental)
+    } else {
+        Err(Error::not_found("rental"))
+    }
 }
 
 /// A rental, for other slices.
@@ -102,9 +112,19 @@ pub enum Side {
 ///
 /// # Errors
 /// Not signed in; not an admin for [`Side::Everybody`].
-pub fn list(tx: &mut dyn Tx, ctx: &OpCtx, side: Side, before: Option<RentalId>, limit: i64) -> Result<Vec<Rental>> {
+pub fn list(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    side: Side,
+    before: Option<RentalId>,
+    limit: i64,
+) -> Result<Vec<Rental>> {
     if let Actor::RentalToken(id) = ctx.actor {
-        return Ok(if before.is_none() { vec![find(tx, id)?] } else { Vec::new() });
+        return Ok(if before.is_none() {
+            vec![find(tx, id)?]
+        } else {
+            Vec::new()
+        });
     }
     let caller = ctx.user()?.id;
     let whose = match side {
@@ -156,7 +176,10 @@ pub fn of_node(tx: &mut dyn Tx, node: NodeId) -> Result<Vec<Rental>> {
 /// 503 if somebody else wrote it since: nothing is lost by trying again.
 pub fn save(tx: &mut dyn Tx, rental: &Rental) -> Result<Rental> {
     if store::update(tx, rental)? {
-        Ok(Rental { version: rental.version.saturating_add(1), ..rental.clone() })
+        Ok(Rental {
+            version: rental.version.saturating_add(1),
+            ..rental.clone()
+        })
     } else {
         Err(StoreError::Busy(format!("rental {} was written meanwhile", rental.id)).into())
     }

@@ -98,9 +98,12 @@ impl State {
     pub fn next(self, happening: Happening) -> Result<Self> {
         match (self, happening) {
             (Self::Reserved, Happening::Pay) => Ok(Self::Active),
-            (Self::Reserved, Happening::Lapse) | (Self::Active | Self::Stopping, Happening::Finish) => Ok(Self::Ended),
+            (Self::Reserved, Happening::Lapse)
+            | (Self::Active | Self::Stopping, Happening::Finish) => Ok(Self::Ended),
             (Self::Active, Happening::Stop) => Ok(Self::Stopping),
-            (state, happening) => Err(Error::internal(format!("rental: {happening:?} can't happen in {state:?}"))),
+            (state, happening) => Err(Error::internal(format!(
+                "rental: {happening:?} can't happen in {state:?}"
+            ))),
         }
     }
 }
@@ -227,13 +230,17 @@ impl Rental {
     /// Its part of the node.
     #[must_use]
     pub const fn capacity(&self) -> Capacity {
-        Capacity { ram_bytes: self.resources.ram_bytes, cpu_millis: self.resources.cpu_millis }
+        Capacity {
+            ram_bytes: self.resources.ram_bytes,
+            cpu_millis: self.resources.cpu_millis,
+        }
     }
 
     /// Until when it is paid; `None` until its container runs, since loading isn't billed.
     #[must_use]
     pub fn paid_until(&self) -> Option<Timestamp> {
-        self.started_at.map(|started| started.plus_ms(self.duration_ms))
+        self.started_at
+            .map(|started| started.plus_ms(self.duration_ms))
     }
 
     /// The state as clients see it.
@@ -259,12 +266,16 @@ impl Rental {
     /// # Errors
     /// It doesn't fit.
     pub fn cost_so_far(&self, now: Timestamp) -> Result<Amount> {
-        let (Some(from), State::Active | State::Stopping) = (self.window_end.or(self.started_at), self.state) else {
+        let (Some(from), State::Active | State::Stopping) =
+            (self.window_end.or(self.started_at), self.state)
+        else {
             return Ok(self.charged);
         };
         let until = self.finished_at.unwrap_or(now).min(self.lease_until);
         let open_ms = until.ms_since(from).max(0);
-        let total = self.rate.charge_for_ms(self.billed_ms.saturating_add(open_ms))?;
+        let total = self
+            .rate
+            .charge_for_ms(self.billed_ms.saturating_add(open_ms))?;
         Ok(total.max(self.charged).min(self.paid))
     }
 }
@@ -289,13 +300,21 @@ pub struct Folded {
 /// Folds a node's report into a rental. `clock_offset_us` is our clock minus the node's, `received_at` when the beat arrived.
 /// A report about another lease changes nothing.
 #[must_use]
-pub fn fold(rental: &Rental, observed: &ObservedRental, clock_offset_us: i64, received_at: Timestamp) -> Folded {
-    if observed.lease_id != rental.lease_id || !matches!(rental.state, State::Active | State::Stopping) {
+pub fn fold(
+    rental: &Rental,
+    observed: &ObservedRental,
+    clock_offset_us: i64,
+    received_at: Timestamp,
+) -> Folded {
+    if observed.lease_id != rental.lease_id
+        || !matches!(rental.state, State::Active | State::Stopping)
+    {
         return Folded::default();
     }
     let earliest = rental.paid_at.unwrap_or(rental.created_at);
     let ours = |moment: Timestamp, from: Timestamp| {
-        Timestamp::from_micros(moment.as_micros().saturating_add(clock_offset_us)).clamp(from, received_at.max(from))
+        Timestamp::from_micros(moment.as_micros().saturating_add(clock_offset_us))
+            .clamp(from, received_at.max(from))
     };
     let started_at = match rental.started_at {
         Some(_) => None,
@@ -307,13 +326,20 @@ pub fn fold(rental: &Rental, observed: &ObservedRental, clock_offset_us: i64, re
         _ => None,
     };
     let news = |old: &Option<String>, new: &Option<String>| {
-        new.as_ref().filter(|new| old.as_ref() != Some(new)).map(|text| text.chars().take(200).collect())
+        new.as_ref()
+            .filter(|new| old.as_ref() != Some(new))
+            .map(|text| text.chars().take(200).collect())
     };
     Folded {
         phase: (observed.phase != rental.phase).then(|| observed.phase.clone()),
         container_id: news(&rental.container_id, &observed.container_id),
         image_digest: news(&rental.image_digest, &observed.image_digest),
-        end: end_of(rental, observed, started, rental.finished_at.or(finished_at)),
+        end: end_of(
+            rental,
+            observed,
+            started,
+            rental.finished_at.or(finished_at),
+        ),
         started_at,
         finished_at,
     }
@@ -329,14 +355,23 @@ fn end_of(
         Phase::Exited { exit, cause } => Some(match cause {
             ExitCause::Wanted => {
                 let reason = rental.stop_reason.unwrap_or(EndReason::Stopped);
-                (reason, format!("stopped as wanted; exit code {}", exit.code))
+                (
+                    reason,
+                    format!("stopped as wanted; exit code {}", exit.code),
+                )
             }
             ExitCause::LeaseEnded => lease_ended(rental, started, finished),
             ExitCause::Itself if exit.oom_killed => {
                 let limit = rental.resources.ram_bytes;
-                (EndReason::OomKilled, format!("killed by the kernel: it took more than the {limit} bytes it rents"))
+                (
+                    EndReason::OomKilled,
+                    format!("killed by the kernel: it took more than the {limit} bytes it rents"),
+                )
             }
-            ExitCause::Itself => (EndReason::Exited, format!("its process ended by itself with exit code {}", exit.code)),
+            ExitCause::Itself => (
+                EndReason::Exited,
+                format!("its process ended by itself with exit code {}", exit.code),
+            ),
         }),
         Phase::Failed { code, reason } => {
             let text = format!("{code}: {reason}").chars().take(500).collect();
@@ -347,14 +382,22 @@ fn end_of(
             };
             Some((end, text))
         }
-        Phase::Pending | Phase::Pulling { .. } | Phase::Starting | Phase::Running | Phase::Stopping => None,
+        Phase::Pending
+        | Phase::Pulling { .. }
+        | Phase::Starting
+        | Phase::Running
+        | Phase::Stopping => None,
     }
 }
 
 /// How close to the end of its paid time a lease's end counts as that, milliseconds.
 const PAID_END_SLACK_MS: i64 = 2_000;
 
-fn lease_ended(rental: &Rental, started: Option<Timestamp>, finished: Option<Timestamp>) -> (EndReason, String) {
+fn lease_ended(
+    rental: &Rental,
+    started: Option<Timestamp>,
+    finished: Option<Timestamp>,
+) -> (EndReason, String) {
     let paid_until = started.map(|started| started.plus_ms(rental.duration_ms));
     let whole = match (paid_until, finished) {
         (Some(paid_until), Some(finished)) => finished.plus_ms(PAID_END_SLACK_MS) >= paid_until,
@@ -363,7 +406,10 @@ fn lease_ended(rental: &Rental, started: Option<Timestamp>, finished: Option<Tim
     if whole {
         (time_is_over(rental), "its paid time was over".to_owned())
     } else {
-        (EndReason::NodeLost, "its lease ended while node and market could not reach each other".to_owned())
+        (
+            EndReason::NodeLost,
+            "its lease ended while node and market could not reach each other".to_owned(),
+        )
     }
 }
 
@@ -379,14 +425,22 @@ pub const fn time_is_over(rental: &Rental) -> EndReason {
 
 /// Where a rental's lease should end now, if that is at least a step later than it does.
 #[must_use]
-pub fn extended_lease(rental: &Rental, now: Timestamp, horizon_ms: i64, step_ms: i64) -> Option<Timestamp> {
+pub fn extended_lease(
+    rental: &Rental,
+    now: Timestamp,
+    horizon_ms: i64,
+    step_ms: i64,
+) -> Option<Timestamp> {
     if rental.state != State::Active {
         return None;
     }
     let horizon = now.plus_ms(horizon_ms);
-    let paid_until = rental.paid_until().unwrap_or_else(|| now.plus_ms(rental.duration_ms));
+    let paid_until = rental
+        .paid_until()
+        .unwrap_or_else(|| now.plus_ms(rental.duration_ms));
     let target = horizon.min(paid_until);
-    let last_part = target == paid_until && rental.started_at.is_some() && target > rental.lease_until;
+    let last_part =
+        target == paid_until && rental.started_at.is_some() && target > rental.lease_until;
     (last_part || target.ms_since(rental.lease_until) >= step_ms).then_some(target)
 }
 
@@ -415,14 +469,17 @@ pub fn overdue(rental: &Rental, now: Timestamp, nodes_can_report: bool) -> Optio
         State::Active | State::Stopping if lease_over && nodes_can_report => {
             let paid_over = rental.paid_until().is_some_and(|until| now > until);
             let reason = rental.stop_reason.unwrap_or(EndReason::NodeLost);
-            let reason = if paid_over && rental.stop_reason.is_none() { time_is_over(rental) } else { reason };
+            let reason = if paid_over && rental.stop_reason.is_none() {
+                time_is_over(rental)
+            } else {
+                reason
+            };
             Some(Overdue::Finish(reason))
         }
         State::Active => match (rental.paid_until(), rental.paid_at) {
             (Some(until), _) => (now >= until).then(|| Overdue::Stop(time_is_over(rental))),
-            (None, Some(paid_at)) => {
-                (now.ms_since(paid_at) > START_MS_MAX).then_some(Overdue::Stop(EndReason::FailedToStart))
-            }
+            (None, Some(paid_at)) => (now.ms_since(paid_at) > START_MS_MAX)
+                .then_some(Overdue::Stop(EndReason::FailedToStart)),
             (None, None) => None,
         },
         State::Stopping | State::Ended => None,

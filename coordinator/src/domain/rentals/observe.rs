@@ -4,7 +4,10 @@
 //! - A report about another node's rental, or under another lease, changes nothing.
 //! - A row is written only when the report is news.
 
-use shared::{time::Timestamp, wire::observed::{ObservedRental, Phase}};
+use shared::{
+    time::Timestamp,
+    wire::observed::{ObservedRental, Phase},
+};
 
 use super::{
     Rules, announce, changes,
@@ -34,7 +37,12 @@ pub fn observe(
     observed: &ObservedRental,
     reception: Reception,
 ) -> Result<bool> {
-    let folded = model::fold(rental, observed, reception.clock_offset_us, reception.received_at);
+    let folded = model::fold(
+        rental,
+        observed,
+        reception.clock_offset_us,
+        reception.received_at,
+    );
     if folded == Folded::default() {
         return Ok(false);
     }
@@ -57,8 +65,14 @@ pub fn observe(
 fn merge(rental: &Rental, folded: &Folded) -> Rental {
     Rental {
         phase: folded.phase.clone().unwrap_or_else(|| rental.phase.clone()),
-        container_id: folded.container_id.clone().or_else(|| rental.container_id.clone()),
-        image_digest: folded.image_digest.clone().or_else(|| rental.image_digest.clone()),
+        container_id: folded
+            .container_id
+            .clone()
+            .or_else(|| rental.container_id.clone()),
+        image_digest: folded
+            .image_digest
+            .clone()
+            .or_else(|| rental.image_digest.clone()),
         started_at: rental.started_at.or(folded.started_at),
         finished_at: rental.finished_at.or(folded.finished_at),
         ..rental.clone()

@@ -64,12 +64,19 @@ pub struct Priced {
 ///
 /// # Errors
 /// 404 no such offer; 422 out of the offer's bounds; 409 off the market or no room.
-pub fn price(tx: &mut dyn Tx, rules: &Rules, offer_id: OfferId, resources: &Resources, duration_ms: i64) -> Result<Priced> {
+pub fn price(
+    tx: &mut dyn Tx,
+    rules: &Rules,
+    offer_id: OfferId,
+    resources: &Resources,
+    duration_ms: i64,
+) -> Result<Priced> {
     let offer = offers::get(tx, offer_id)?;
     offer.allows(resources, duration_ms)?;
     check_duration(rules, duration_ms)?;
     let node = nodes::get(tx, offer.node_id)?;
-    let room = node.free.ram_bytes >= resources.ram_bytes && node.free.cpu_millis >= resources.cpu_millis;
+    let room =
+        node.free.ram_bytes >= resources.ram_bytes && node.free.cpu_millis >= resources.cpu_millis;
     if !node.takes_rentals() || !room {
         return Err(Error::conflict(
             "capacity_gone",
@@ -77,7 +84,11 @@ pub fn price(tx: &mut dyn Tx, rules: &Rules, offer_id: OfferId, resources: &Reso
         ));
     }
     let rate = Rate::of(resources, &offer.terms.prices)?;
-    Ok(Priced { amount: rate.price_for_ms(duration_ms)?, offer, rate })
+    Ok(Priced {
+        amount: rate.price_for_ms(duration_ms)?,
+        offer,
+        rate,
+    })
 }
 
 /// Whether the market allows a rental of this length.
@@ -87,7 +98,10 @@ pub fn price(tx: &mut dyn Tx, rules: &Rules, offer_id: OfferId, resources: &Reso
 pub fn check_duration(rules: &Rules, duration_ms: i64) -> Result<()> {
     let (least, most) = (rules.min_duration_ms / 1_000, rules.max_duration_ms / 1_000);
     if duration_ms < rules.min_duration_ms || duration_ms > rules.max_duration_ms {
-        return Err(Error::invalid("/duration_seconds", format!("{least} to {most}")));
+        return Err(Error::invalid(
+            "/duration_seconds",
+            format!("{least} to {most}"),
+        ));
     }
     Ok(())
 }
@@ -98,9 +112,10 @@ pub fn check_duration(rules: &Rules, duration_ms: i64) -> Result<()> {
 /// 422.
 pub fn check_spend(order: &RentOrder, amount: Amount) -> Result<()> {
     match order.max_spend {
-        Some(most) if amount > most => {
-            Err(Error::invalid("/max_spend", format!("the order costs {amount}, more than you allow")))
-        }
+        Some(most) if amount > most => Err(Error::invalid(
+            "/max_spend",
+            format!("the order costs {amount}, more than you allow"),
+        )),
         _ => Ok(()),
     }
 }
@@ -181,12 +196,28 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
 ///
 /// # Errors
 /// Not signed in as a consumer; 409 without room or funds; as [`price`].
-pub fn buy(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, order: &RentOrder, key: &IdempotencyKey) -> Result<Rental> {
+pub fn buy(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    order: &RentOrder,
+    key: &IdempotencyKey,
+) -> Result<Rental> {
     let consumer = ctx.user_with(Role::Consumer)?.id;
     if let Some(id) = idempotency::find(tx, key)? {
-        return find(tx, id.parse().map_err(|_| Error::corrupt("idempotency_keys", &id, "resource_id"))?);
+        return find(
+            tx,
+            id.parse()
+                .map_err(|_| Error::corrupt("idempotency_keys", &id, "resource_id"))?,
+        );
     }
-    let priced = price(tx, rules, order.offer_id, &order.resources, order.duration_ms)?;
+    let priced = price(
+        tx,
+        rules,
+        order.offer_id,
+        &order.resources,
+        order.duration_ms,
+    )?;
     check_spend(order, priced.amount)?;
     let asset = priced.offer.terms.asset;
     let buyer = Buyer {
@@ -244,18 +275,33 @@ pub fn buy_extension(
 ///
 /// # Errors
 /// 404 if it isn't theirs; 409 if it is over; 422 if it would get too long or too expensive.
-pub fn extendable(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, id: RentalId, duration_ms: i64) -> Result<Rental> {
+pub fn extendable(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    id: RentalId,
+    duration_ms: i64,
+) -> Result<Rental> {
     let rental = super::get_as_consumer(tx, ctx, id)?;
     if rental.state != State::Active {
-        return Err(Error::conflict("rental_not_active", "only a rental that runs or is about to can be extended"));
+        return Err(Error::conflict(
+            "rental_not_active",
+            "only a rental that runs or is about to can be extended",
+        ));
     }
     let longest = rules.max_duration_ms;
     if duration_ms < 1_000 || rental.duration_ms.saturating_add(duration_ms) > longest {
-        return Err(Error::invalid("/duration_seconds", format!("a rental lasts at most {} seconds in all", longest / 1_000)));
+        return Err(Error::invalid(
+            "/duration_seconds",
+            format!("a rental lasts at most {} seconds in all", longest / 1_000),
+        ));
     }
     let total = rental.paid.plus(extension_price(&rental, duration_ms)?)?;
     if rental.max_spend.is_some_and(|most| total > most) {
-        return Err(Error::invalid("/duration_seconds", "that would cost more than the rental's max_spend"));
+        return Err(Error::invalid(
+            "/duration_seconds",
+            "that would cost more than the rental's max_spend",
+        ));
     }
     Ok(rental)
 }
@@ -265,6 +311,8 @@ pub fn extendable(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, id: RentalId, dur
 /// # Errors
 /// It doesn't fit.
 pub fn extension_price(rental: &Rental, duration_ms: i64) -> Result<Amount> {
-    let whole = rental.rate.price_for_ms(rental.duration_ms.saturating_add(duration_ms))?;
+    let whole = rental
+        .rate
+        .price_for_ms(rental.duration_ms.saturating_add(duration_ms))?;
     Ok(whole.minus(rental.paid).unwrap_or(Amount::ZERO))
 }

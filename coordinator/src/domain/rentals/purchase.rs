@@ -91,7 +91,12 @@ pub struct Purchases {
 
 impl Purchases {
     fn context(&self) -> OpCtx {
-        OpCtx::new(Actor::System, self.clock.now(), "payment".to_owned(), Arc::clone(&self.ids))
+        OpCtx::new(
+            Actor::System,
+            self.clock.now(),
+            "payment".to_owned(),
+            Arc::clone(&self.ids),
+        )
     }
 
     /// Takes a presented payment: its identity, its quote and the room, in one transaction.
@@ -113,11 +118,15 @@ impl Purchases {
                 }
                 let quotes = quotes_for(tx, &ctx, &presented, &wanted, &request_sha256)?;
                 let Some(first) = quotes.first() else {
-                    return Ok(Reception::AskAgain("no open quote has these terms: pay the new ones".to_owned()));
+                    return Ok(Reception::AskAgain(
+                        "no open quote has these terms: pay the new ones".to_owned(),
+                    ));
                 };
                 let verified = match exact::check(&first.terms(&public_url), &presented, ctx.now) {
                     Ok(verified) => verified,
-                    Err(reject) => return Ok(Reception::AskAgain(format!("{}: {reject}", reject.code()))),
+                    Err(reject) => {
+                        return Ok(Reception::AskAgain(format!("{}: {reject}", reject.code())));
+                    }
                 };
                 for quote in &quotes {
                     let rental_id = match &wanted {
@@ -133,7 +142,9 @@ impl Purchases {
                         }
                     }
                 }
-                Ok(Reception::AskAgain("the quote was paid by somebody else: pay the new one".to_owned()))
+                Ok(Reception::AskAgain(
+                    "the quote was paid by somebody else: pay the new one".to_owned(),
+                ))
             })
             .await
     }
@@ -146,7 +157,9 @@ impl Purchases {
         let (mut payment, quote) = self.load(id).await?;
         loop {
             let moved = match payment.state {
-                PaymentState::Credited | PaymentState::Rejected | PaymentState::Expired => return Ok(payment),
+                PaymentState::Credited | PaymentState::Rejected | PaymentState::Expired => {
+                    return Ok(payment);
+                }
                 PaymentState::Received => self.verify(&payment, &quote).await?,
                 PaymentState::Verified if until == Until::Verified => return Ok(payment),
                 PaymentState::Verified | PaymentState::Settling | PaymentState::Pending => {
@@ -203,7 +216,11 @@ impl Purchases {
     }
 
     async fn verify(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
-        match self.facilitator.verify(&self.request(payment, quote)?).await {
+        match self
+            .facilitator
+            .verify(&self.request(payment, quote)?)
+            .await
+        {
             VerifyOutcome::Valid { .. } => self.advance(payment, PaymentEvent::Verify, None).await,
             VerifyOutcome::Invalid { reason } => self.refuse(payment, quote, reason).await,
             VerifyOutcome::Unknown { detail } => self.postpone(payment, detail).await,
@@ -211,18 +228,32 @@ impl Purchases {
     }
 
     async fn settle(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
-        let settling = match self.advance(payment, PaymentEvent::BeginSettle, None).await? {
+        let settling = match self
+            .advance(payment, PaymentEvent::BeginSettle, None)
+            .await?
+        {
             Moved::On(settling) => settling,
             other => return Ok(other),
         };
-        match self.facilitator.settle(&self.request(&settling, quote)?).await {
-            SettleOutcome::Settled { transaction, .. } => self.credit(&settling, quote, transaction).await,
+        match self
+            .facilitator
+            .settle(&self.request(&settling, quote)?)
+            .await
+        {
+            SettleOutcome::Settled { transaction, .. } => {
+                self.credit(&settling, quote, transaction).await
+            }
             SettleOutcome::Refused { reason } => self.refuse(&settling, quote, reason).await,
             SettleOutcome::Unknown { detail } => self.postpone(&settling, detail).await,
         }
     }
 
-    async fn advance(&self, payment: &Payment, event: PaymentEvent, note: Option<String>) -> Result<Moved> {
+    async fn advance(
+        &self,
+        payment: &Payment,
+        event: PaymentEvent,
+        note: Option<String>,
+    ) -> Result<Moved> {
         let (ctx, payment) = (self.context(), payment.clone());
         self.db
             .write("payment.advance", move |tx| {
@@ -234,7 +265,10 @@ impl Purchases {
 
     async fn postpone(&self, payment: &Payment, detail: String) -> Result<Moved> {
         tracing::warn!(payment.id = %payment.id, detail, "payment outcome unclear");
-        match self.advance(payment, PaymentEvent::Unclear, Some(detail)).await? {
+        match self
+            .advance(payment, PaymentEvent::Unclear, Some(detail))
+            .await?
+        {
             Moved::On(next) => Ok(Moved::Waits(next)),
             other => Ok(other),
         }
@@ -244,12 +278,19 @@ impl Purchases {
         let (ctx, payment, purpose) = (self.context(), payment.clone(), quote.purpose);
         self.db
             .write("payment.refuse", move |tx| {
-                let Some(refused) = payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason))? else {
+                let Some(refused) =
+                    payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason))?
+                else {
                     return Ok(Moved::BySomebodyElse);
                 };
                 if purpose == Purpose::Rent {
                     let rental = find(tx, payment.rental_id)?;
-                    changes::lapse(tx, &ctx, &rental, &format!("the payment was refused: {reason}"))?;
+                    changes::lapse(
+                        tx,
+                        &ctx,
+                        &rental,
+                        &format!("the payment was refused: {reason}"),
+                    )?;
                 }
                 Ok(Moved::On(refused))
             })
@@ -257,17 +298,27 @@ impl Purchases {
     }
 
     async fn credit(&self, payment: &Payment, quote: &Quote, transaction: String) -> Result<Moved> {
-        let (ctx, rules, payment, quote) = (self.context(), self.rules, payment.clone(), quote.clone());
+        let (ctx, rules, payment, quote) =
+            (self.context(), self.rules, payment.clone(), quote.clone());
         self.db
             .write("payment.credit", move |tx| {
-                let Some(credited) = payments::credit(tx, &ctx, &payment, quote.asset, &transaction)? else {
+                let Some(credited) =
+                    payments::credit(tx, &ctx, &payment, quote.asset, &transaction)?
+                else {
                     return Ok(Moved::BySomebodyElse);
                 };
                 match quote.purpose {
-                    Purpose::Rent => changes::activate(tx, &ctx, &rules, payment.rental_id, payment.amount)?,
-                    Purpose::Extend => {
-                        changes::extend(tx, &ctx, &rules, payment.rental_id, quote.duration_ms, payment.amount)?
+                    Purpose::Rent => {
+                        changes::activate(tx, &ctx, &rules, payment.rental_id, payment.amount)?
                     }
+                    Purpose::Extend => changes::extend(
+                        tx,
+                        &ctx,
+                        &rules,
+                        payment.rental_id,
+                        quote.duration_ms,
+                        payment.amount,
+                    )?,
                 };
                 Ok(Moved::On(credited))
             })
@@ -280,14 +331,23 @@ impl Purchases {
     /// The database's, while finding them; a payment that fails is logged and tried again later.
     pub async fn reconcile(&self) -> Result<usize> {
         let ctx = self.context();
-        let due = self.db.read("payment.due", move |tx| payments::due(tx, &ctx, 100)).await?;
+        let due = self
+            .db
+            .read("payment.due", move |tx| payments::due(tx, &ctx, 100))
+            .await?;
         let mut ended = 0;
         for payment in due {
-            let until = if payment.state == PaymentState::Verified { Until::Verified } else { Until::Settled };
+            let until = if payment.state == PaymentState::Verified {
+                Until::Verified
+            } else {
+                Until::Settled
+            };
             match self.drive(payment.id, until).await {
                 Ok(payment) if payment.state.is_final() => ended += 1,
                 Ok(_) => {}
-                Err(error) => tracing::error!(payment.id = %payment.id, %error, "payment could not be taken up"),
+                Err(error) => {
+                    tracing::error!(payment.id = %payment.id, %error, "payment could not be taken up")
+                }
             }
         }
         Ok(ended)
@@ -303,9 +363,14 @@ impl Purchases {
             .write("rental.lapse", move |tx| {
                 let mut lapsed = 0;
                 for rental in super::timers::lapsed(tx, &ctx)? {
-                    let Some(payment) = payments::of_rental(tx, rental.id)? else { continue };
-                    let Ok(PaymentState::Expired) = payment.state.next(PaymentEvent::Expire) else { continue };
-                    if payments::advance(tx, &ctx, &payment, PaymentEvent::Expire, None)?.is_some() {
+                    let Some(payment) = payments::of_rental(tx, rental.id)? else {
+                        continue;
+                    };
+                    let Ok(PaymentState::Expired) = payment.state.next(PaymentEvent::Expire) else {
+                        continue;
+                    };
+                    if payments::advance(tx, &ctx, &payment, PaymentEvent::Expire, None)?.is_some()
+                    {
                         changes::lapse(tx, &ctx, &rental, "it wasn't paid in time")?;
                         lapsed += 1;
                     }
@@ -330,7 +395,10 @@ fn quotes_for(
     request_sha256: &[u8; 32],
 ) -> Result<Vec<Quote>> {
     match wanted {
-        Wanted::Rent { order, quote_id: Some(id) } => {
+        Wanted::Rent {
+            order,
+            quote_id: Some(id),
+        } => {
             let quote = payments::open_quote(tx, ctx, *id)?;
             matches_order(&quote, order)?;
             Ok(vec![quote])
@@ -348,14 +416,31 @@ pub fn matches_order(quote: &Quote, order: &RentOrder) -> Result<()> {
         && quote.offer_id == order.offer_id
         && quote.resources == order.resources
         && quote.duration_ms == order.duration_ms;
-    if same { Ok(()) } else { Err(Error::invalid("/quote_id", "this quote is for another order: ask for one of this order")) }
+    if same {
+        Ok(())
+    } else {
+        Err(Error::invalid(
+            "/quote_id",
+            "this quote is for another order: ask for one of this order",
+        ))
+    }
 }
 
-fn hold(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, wanted: &Wanted, quote: &Quote, payment: &Payment) -> Result<()> {
+fn hold(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    wanted: &Wanted,
+    quote: &Quote,
+    payment: &Payment,
+) -> Result<()> {
     match wanted {
         Wanted::Rent { order, .. } => {
             order::check_spend(order, quote.amount)?;
-            let order = RentOrder { offer_id: quote.offer_id, ..order.clone() };
+            let order = RentOrder {
+                offer_id: quote.offer_id,
+                ..order.clone()
+            };
             let buyer = Buyer {
                 rental_id: payment.rental_id,
                 payer: Some(payment.payer.clone()),
@@ -366,8 +451,9 @@ fn hold(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, wanted: &Wanted, quote: &Qu
             };
             order::reserve(tx, ctx, &order, &buyer).map(|_| ())
         }
-        Wanted::Extend { rental_id, duration_ms } => {
-            order::extendable(tx, ctx, rules, *rental_id, *duration_ms).map(|_| ())
-        }
+        Wanted::Extend {
+            rental_id,
+            duration_ms,
+        } => order::extendable(tx, ctx, rules, *rental_id, *duration_ms).map(|_| ()),
     }
 }

@@ -23,9 +23,12 @@ fn parse(row: &Row) -> Result<Rental> {
     let id = row.text(0)?;
     let bad = |column: &str| Error::corrupt("rentals", id, column);
     let reason = |column: usize, name: &str| {
-        row.opt_text(column)?.map(|text| EndReason::from_name(text).ok_or_else(|| bad(name))).transpose()
+        row.opt_text(column)?
+            .map(|text| EndReason::from_name(text).ok_or_else(|| bad(name)))
+            .transpose()
     };
-    let amount = |column: usize, name: &str| Amount::from_atomic(row.int(column)?).map_err(|_| bad(name));
+    let amount =
+        |column: usize, name: &str| Amount::from_atomic(row.int(column)?).map_err(|_| bad(name));
     let moment = |column: usize| Ok::<_, Error>(row.opt_int(column)?.map(Timestamp::from_micros));
     Ok(Rental {
         id: id.parse().map_err(|_| bad("id"))?,
@@ -33,7 +36,11 @@ fn parse(row: &Row) -> Result<Rental> {
         offer_id: row.text(2)?.parse().map_err(|_| bad("offer_id"))?,
         node_id: row.text(3)?.parse().map_err(|_| bad("node_id"))?,
         provider: row.text(4)?.parse().map_err(|_| bad("provider"))?,
-        consumer: row.opt_text(5)?.map(str::parse).transpose().map_err(|_| bad("consumer"))?,
+        consumer: row
+            .opt_text(5)?
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| bad("consumer"))?,
         payer: row.opt_text(6)?.map(str::to_owned),
         state: State::from_name(row.text(7)?).ok_or_else(|| bad("state"))?,
         stop_reason: reason(8, "stop_reason")?,
@@ -41,14 +48,23 @@ fn parse(row: &Row) -> Result<Rental> {
         detail: row.text(10)?.to_owned(),
         phase: serde_json::from_str(row.text(11)?).map_err(|_| bad("phase"))?,
         spec: serde_json::from_str(row.text(12)?).map_err(|_| bad("spec"))?,
-        resources: Resources { ram_bytes: row.int(13)?, cpu_millis: row.int(14)?, gpu_count: 0, disk_bytes: 0 },
+        resources: Resources {
+            ram_bytes: row.int(13)?,
+            cpu_millis: row.int(14)?,
+            gpu_count: 0,
+            disk_bytes: 0,
+        },
         asset: Asset::from_code(row.text(15)?).ok_or_else(|| bad("asset"))?,
         rate: Rate::from_micro_per_hour(row.int(16)?).map_err(|_| bad("rate_micro"))?,
         fee_bps: u32::try_from(row.int(17)?).map_err(|_| bad("fee_bps"))?,
         duration_ms: row.int(18)?,
         paid: amount(19, "paid")?,
         auto_extend: row.int(20)? == 1,
-        max_spend: row.opt_int(21)?.map(Amount::from_atomic).transpose().map_err(|_| bad("max_spend"))?,
+        max_spend: row
+            .opt_int(21)?
+            .map(Amount::from_atomic)
+            .transpose()
+            .map_err(|_| bad("max_spend"))?,
         container_id: row.opt_text(22)?.map(str::to_owned),
         image_digest: row.opt_text(23)?.map(str::to_owned),
         created_at: Timestamp::from_micros(row.int(24)?),
@@ -117,7 +133,13 @@ fn values(rental: &Rental) -> Result<Vec<Value>> {
 pub(super) fn insert(tx: &mut dyn Tx, rental: &Rental) -> Result<()> {
     let values = values(rental)?;
     let places: Vec<String> = (1..=values.len()).map(|n| format!("${n}")).collect();
-    tx.execute(&format!("INSERT INTO rentals ({COLUMNS}) VALUES ({})", places.join(", ")), &values)?;
+    tx.execute(
+        &format!(
+            "INSERT INTO rentals ({COLUMNS}) VALUES ({})",
+            places.join(", ")
+        ),
+        &values,
+    )?;
     Ok(())
 }
 
@@ -157,7 +179,10 @@ pub(super) fn update(tx: &mut dyn Tx, rental: &Rental) -> Result<bool> {
 }
 
 fn many(tx: &mut dyn Tx, rest: &str, params: &[Value]) -> Result<Vec<Rental>> {
-    tx.query(&format!("SELECT {COLUMNS} FROM rentals {rest}"), params)?.iter().map(parse).collect()
+    tx.query(&format!("SELECT {COLUMNS} FROM rentals {rest}"), params)?
+        .iter()
+        .map(parse)
+        .collect()
 }
 
 pub(super) fn by_id(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Rental>> {
@@ -166,7 +191,11 @@ pub(super) fn by_id(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Rental>> {
 
 /// Rentals that a node must know of, sorted by id.
 pub(super) fn desired_of(tx: &mut dyn Tx, node: NodeId) -> Result<Vec<Rental>> {
-    many(tx, "WHERE node_id = $1 AND state <> 'ended' AND state <> 'reserved' ORDER BY id", params![node])
+    many(
+        tx,
+        "WHERE node_id = $1 AND state <> 'ended' AND state <> 'reserved' ORDER BY id",
+        params![node],
+    )
 }
 
 /// Active rentals whose lease ends before a moment.
@@ -189,7 +218,11 @@ pub(super) fn live(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Renta
 
 /// Rentals that are over and whose money isn't split yet, oldest first.
 pub(super) fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
-    many(tx, "WHERE state = 'ended' AND settled_at IS NULL ORDER BY ended_at LIMIT $1", params![limit])
+    many(
+        tx,
+        "WHERE state = 'ended' AND settled_at IS NULL ORDER BY ended_at LIMIT $1",
+        params![limit],
+    )
 }
 
 /// Reservations that weren't paid in time.
@@ -212,24 +245,40 @@ pub(super) enum Whose {
 /// Newest first, after a cursor (an id, or a text above all ids).
 pub(super) fn page(tx: &mut dyn Tx, whose: Whose, before: &str, limit: i64) -> Result<Vec<Rental>> {
     match whose {
-        Whose::Consumer(user) => {
-            many(tx, "WHERE consumer = $1 AND id < $2 ORDER BY id DESC LIMIT $3", params![user, before, limit])
-        }
-        Whose::Provider(user) => {
-            many(tx, "WHERE provider = $1 AND id < $2 ORDER BY id DESC LIMIT $3", params![user, before, limit])
-        }
-        Whose::Everybody => many(tx, "WHERE id < $1 ORDER BY id DESC LIMIT $2", params![before, limit]),
+        Whose::Consumer(user) => many(
+            tx,
+            "WHERE consumer = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+            params![user, before, limit],
+        ),
+        Whose::Provider(user) => many(
+            tx,
+            "WHERE provider = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+            params![user, before, limit],
+        ),
+        Whose::Everybody => many(
+            tx,
+            "WHERE id < $1 ORDER BY id DESC LIMIT $2",
+            params![before, limit],
+        ),
     }
 }
 
 /// How many rentals run or are about to.
 pub(super) fn count_active(tx: &mut dyn Tx) -> Result<i64> {
-    let rows = tx.query("SELECT COUNT(*) FROM rentals WHERE state = 'active'", params![])?;
-    rows.first().ok_or_else(|| Error::corrupt("rentals", "", "count")).and_then(|row| Ok(row.int(0)?))
+    let rows = tx.query(
+        "SELECT COUNT(*) FROM rentals WHERE state = 'active'",
+        params![],
+    )?;
+    rows.first()
+        .ok_or_else(|| Error::corrupt("rentals", "", "count"))
+        .and_then(|row| Ok(row.int(0)?))
 }
 
 /// Ids of rentals that break a condition (at most 100).
 pub(super) fn ids_where(tx: &mut dyn Tx, from_and_where: &str) -> Result<Vec<String>> {
-    let rows = tx.query(&format!("SELECT r.id FROM {from_and_where} ORDER BY r.id LIMIT 100"), params![])?;
+    let rows = tx.query(
+        &format!("SELECT r.id FROM {from_and_where} ORDER BY r.id LIMIT 100"),
+        params![],
+    )?;
     rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
 }

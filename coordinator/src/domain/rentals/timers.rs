@@ -44,7 +44,12 @@ pub struct Done {
 ///
 /// # Errors
 /// The database's.
-pub fn move_leases(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, answers: &dyn Fn(NodeId) -> bool) -> Result<Done> {
+pub fn move_leases(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    answers: &dyn Fn(NodeId) -> bool,
+) -> Result<Done> {
     let mut done = Done::default();
     let soon = ctx.now.plus_ms(rules.horizon_ms);
     for rental in store::leases_ending(tx, soon, BATCH)? {
@@ -56,8 +61,16 @@ pub fn move_leases(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, answers: &dyn Fn
             done.extended += 1;
             rental = find(tx, rental.id)?;
         }
-        if let Some(until) = model::extended_lease(&rental, ctx.now, rules.horizon_ms, rules.lease_step_ms) {
-            save(tx, &Rental { lease_until: until, ..rental })?;
+        if let Some(until) =
+            model::extended_lease(&rental, ctx.now, rules.horizon_ms, rules.lease_step_ms)
+        {
+            save(
+                tx,
+                &Rental {
+                    lease_until: until,
+                    ..rental
+                },
+            )?;
             done.leases += 1;
         }
     }
@@ -72,12 +85,22 @@ fn wants_extension(rental: &Rental, ctx: &OpCtx, rules: &Rules) -> bool {
 }
 
 /// False if the balance or the rental's own limit doesn't allow it: the rental then ends as out of funds.
-fn extend_from_balance(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, rental: &Rental) -> Result<bool> {
-    let (Some(consumer), amount) = (rental.consumer, order::extension_price(rental, AUTO_EXTEND_MS)?) else {
+fn extend_from_balance(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    rental: &Rental,
+) -> Result<bool> {
+    let (Some(consumer), amount) = (
+        rental.consumer,
+        order::extension_price(rental, AUTO_EXTEND_MS)?,
+    ) else {
         return Ok(false);
     };
     let account = Account::UserAvailable(consumer);
-    let allowed = rental.max_spend.is_none_or(|most| rental.paid.plus(amount).is_ok_and(|total| total <= most));
+    let allowed = rental
+        .max_spend
+        .is_none_or(|most| rental.paid.plus(amount).is_ok_and(|total| total <= most));
     let too_long = rental.duration_ms.saturating_add(AUTO_EXTEND_MS) > rules.max_duration_ms;
     if !allowed || too_long || ledger::balance(tx, rental.asset, &account)? < amount {
         return Ok(false);
@@ -98,11 +121,19 @@ fn extend_from_balance(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, rental: &Ren
 ///
 /// # Errors
 /// The database's.
-pub fn end_overdue(tx: &mut dyn Tx, ctx: &OpCtx, after: &str, nodes_can_report: bool) -> Result<(Done, Option<String>)> {
+pub fn end_overdue(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    after: &str,
+    nodes_can_report: bool,
+) -> Result<(Done, Option<String>)> {
     let mut done = Done::default();
     let live = store::live(tx, after, BATCH)?;
     let more = i64::try_from(live.len()).is_ok_and(|count| count == BATCH);
-    let cursor = live.last().filter(|_| more).map(|rental| rental.id.to_string());
+    let cursor = live
+        .last()
+        .filter(|_| more)
+        .map(|rental| rental.id.to_string());
     for rental in &live {
         match model::overdue(rental, ctx.now, nodes_can_report) {
             None | Some(Overdue::Lapse) => {}
@@ -111,7 +142,13 @@ pub fn end_overdue(tx: &mut dyn Tx, ctx: &OpCtx, after: &str, nodes_can_report: 
                 done.stopped += 1;
             }
             Some(Overdue::Finish(reason)) => {
-                changes::finish(tx, ctx, rental, reason, "its node didn't answer for longer than its lease")?;
+                changes::finish(
+                    tx,
+                    ctx,
+                    rental,
+                    reason,
+                    "its node didn't answer for longer than its lease",
+                )?;
                 done.lost += 1;
             }
         }

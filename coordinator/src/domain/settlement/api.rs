@@ -24,7 +24,10 @@ use crate::{
 /// The routes of this slice.
 #[must_use]
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(settle)).routes(routes!(usage)).routes(routes!(receipts))
+    OpenApiRouter::new()
+        .routes(routes!(settle))
+        .routes(routes!(usage))
+        .routes(routes!(receipts))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -60,7 +63,11 @@ struct SplitView {
     request_body = SettleBody, responses((status = 200, body = SplitView), Problems),
     security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
 )]
-async fn settle(ctx: OpCtx, State(app): State<Arc<App>>, Json(request): Json<SettleBody>) -> Result<Json<SplitView>> {
+async fn settle(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Json(request): Json<SettleBody>,
+) -> Result<Json<SplitView>> {
     let id = request.rental_id;
     let rental = app
         .db
@@ -70,7 +77,10 @@ async fn settle(ctx: OpCtx, State(app): State<Arc<App>>, Json(request): Json<Set
         })
         .await?;
     let split = super::split(&rental)?;
-    let money = |amount| Money { amount, currency: rental.asset };
+    let money = |amount| Money {
+        amount,
+        currency: rental.asset,
+    };
     Ok(Json(SplitView {
         rental_id: id,
         settled: rental.settled_at.is_some(),
@@ -118,9 +128,17 @@ async fn usage(
     let paging = Paging::new(params.limit, params.cursor)?;
     let after = Timestamp::from_micros(paging.after()?.unwrap_or(i64::MIN));
     let fetch = paging.fetch();
-    let rows = app.db.read("settlement.windows", move |tx| super::windows(tx, &ctx, id, after, fetch)).await?;
+    let rows = app
+        .db
+        .read("settlement.windows", move |tx| {
+            super::windows(tx, &ctx, id, after, fetch)
+        })
+        .await?;
     let page = Page::of(rows, &paging, |window| window.span.start.as_micros())?;
-    let money = |amount| Money { amount, currency: Asset::Usdc };
+    let money = |amount| Money {
+        amount,
+        currency: Asset::Usdc,
+    };
     Ok(Json(page.map(|window| WindowView {
         start: window.span.start,
         end: window.span.end,
@@ -163,5 +181,8 @@ async fn receipts(
         })
         .await?;
     let page = Page::of(rows, &paging, |(signed, _)| signed.record.seq)?;
-    Ok(Json(page.map(|(record, received_at)| ReceiptView { record, received_at })))
+    Ok(Json(page.map(|(record, received_at)| ReceiptView {
+        record,
+        received_at,
+    })))
 }

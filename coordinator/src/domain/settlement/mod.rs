@@ -12,11 +12,7 @@ pub mod model;
 mod store;
 
 use model::Window;
-use shared::{
-    id::RentalId,
-    money::Amount,
-    time::Timestamp,
-};
+use shared::{id::RentalId, money::Amount, time::Timestamp};
 
 use super::{
     ledger::{
@@ -44,12 +40,20 @@ pub fn settle(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
         return Ok(rental);
     }
     let rental = bill(tx, ctx, rental)?;
-    if rental.state == State::Ended { refund_rest(tx, ctx, &rental) } else { Ok(rental) }
+    if rental.state == State::Ended {
+        refund_rest(tx, ctx, &rental)
+    } else {
+        Ok(rental)
+    }
 }
 
 fn bill(tx: &mut dyn Tx, ctx: &OpCtx, rental: Rental) -> Result<Rental> {
-    let Some(head) = metering::head(tx, rental.node_id)? else { return Ok(rental) };
-    let Some(span) = model::next_span(&rental, head.received_at.min(ctx.now)) else { return Ok(rental) };
+    let Some(head) = metering::head(tx, rental.node_id)? else {
+        return Ok(rental);
+    };
+    let Some(span) = model::next_span(&rental, head.received_at.min(ctx.now)) else {
+        return Ok(rental);
+    };
     if rental.state != State::Ended && span.end.ms_since(span.start) < WINDOW_MS_MIN {
         return Ok(rental);
     }
@@ -75,11 +79,20 @@ fn post(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, window: &Window) -> Resul
             window.amount.minus(window.fee)?,
             Cause::WindowProvider(rental.id, start),
         ),
-        (Account::PlatformFees, window.fee, Cause::WindowFee(rental.id, start)),
+        (
+            Account::PlatformFees,
+            window.fee,
+            Cause::WindowFee(rental.id, start),
+        ),
     ];
     for (credit, amount, cause) in shares {
-        let posting =
-            Posting { asset: rental.asset, debit: Account::RentalEscrow(rental.id), credit, amount, cause };
+        let posting = Posting {
+            asset: rental.asset,
+            debit: Account::RentalEscrow(rental.id),
+            credit,
+            amount,
+            cause,
+        };
         ledger::post(tx, ctx, &posting)?;
     }
     Ok(())
@@ -90,7 +103,13 @@ fn refund_rest(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental) -> Result<Rental> 
     let owner = match (rental.consumer, &rental.payer) {
         (Some(consumer), _) => Account::UserAvailable(consumer),
         (None, Some(payer)) => Account::PayerRefunds(payer.clone()),
-        (None, None) => return Err(crate::error::Error::corrupt("rentals", &rental.id.to_string(), "payer")),
+        (None, None) => {
+            return Err(crate::error::Error::corrupt(
+                "rentals",
+                &rental.id.to_string(),
+                "payer",
+            ));
+        }
     };
     let posting = Posting {
         asset: rental.asset,
@@ -114,7 +133,13 @@ fn refund_rest(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental) -> Result<Rental> 
 ///
 /// # Errors
 /// 404.
-pub fn windows(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId, after: Timestamp, limit: i64) -> Result<Vec<Window>> {
+pub fn windows(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: RentalId,
+    after: Timestamp,
+    limit: i64,
+) -> Result<Vec<Window>> {
     rentals::get(tx, ctx, id)?;
     store::page(tx, id, after, limit)
 }

@@ -51,8 +51,14 @@ pub fn next_span(rental: &Rental, evidence_until: Timestamp) -> Option<Interval>
 /// It leaves the ledger's range.
 pub fn close(rental: &Rental, span: Interval, coverage: &[Interval]) -> Result<Window> {
     let far = Timestamp::from_micros(i64::MAX);
-    let lease = Interval { start: rental.paid_at.unwrap_or(rental.created_at), end: rental.lease_until };
-    let running = Interval { start: rental.started_at.unwrap_or(far), end: rental.finished_at.unwrap_or(far) };
+    let lease = Interval {
+        start: rental.paid_at.unwrap_or(rental.created_at),
+        end: rental.lease_until,
+    };
+    let running = Interval {
+        start: rental.started_at.unwrap_or(far),
+        end: rental.finished_at.unwrap_or(far),
+    };
     let billable = billable_ms(span, lease, running, coverage);
     let total_ms = rental.billed_ms.saturating_add(billable);
     let charged = rental.rate.charge_for_ms(total_ms)?.min(rental.paid);

@@ -9,7 +9,12 @@ use crate::{
     store::Tx,
 };
 
-pub(super) fn insert(tx: &mut dyn Tx, rental: RentalId, window: &Window, now: Timestamp) -> Result<()> {
+pub(super) fn insert(
+    tx: &mut dyn Tx,
+    rental: RentalId,
+    window: &Window,
+    now: Timestamp,
+) -> Result<()> {
     tx.execute(
         "INSERT INTO billing_windows (rental_id, window_start, window_end, billable_ms, amount, fee, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -27,7 +32,12 @@ pub(super) fn insert(tx: &mut dyn Tx, rental: RentalId, window: &Window, now: Ti
 }
 
 /// Windows of a rental after a moment, oldest first.
-pub(super) fn page(tx: &mut dyn Tx, rental: RentalId, after: Timestamp, limit: i64) -> Result<Vec<Window>> {
+pub(super) fn page(
+    tx: &mut dyn Tx,
+    rental: RentalId,
+    after: Timestamp,
+    limit: i64,
+) -> Result<Vec<Window>> {
     let rows = tx.query(
         "SELECT window_start, window_end, billable_ms, amount, fee FROM billing_windows
          WHERE rental_id = $1 AND window_start > $2 ORDER BY window_start LIMIT $3",
@@ -42,7 +52,8 @@ pub(super) fn page(tx: &mut dyn Tx, rental: RentalId, after: Timestamp, limit: i
                     end: Timestamp::from_micros(row.int(1)?),
                 },
                 billable_ms: row.int(2)?,
-                amount: shared::money::Amount::from_atomic(row.int(3)?).map_err(|_| bad("amount"))?,
+                amount: shared::money::Amount::from_atomic(row.int(3)?)
+                    .map_err(|_| bad("amount"))?,
                 fee: shared::money::Amount::from_atomic(row.int(4)?).map_err(|_| bad("fee"))?,
             })
         })

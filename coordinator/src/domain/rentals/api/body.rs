@@ -141,25 +141,54 @@ impl RentBody {
         self.refuse_unsupported()?;
         let resources = self.resources.parse()?;
         let duration_ms = duration_ms(self.duration_seconds)?;
-        let spec: ContainerSpec =
-            RawSpec { image: self.image.clone(), command: self.command.clone(), env: self.env.clone() }.try_into()?;
-        let offer_id = place(app, self.offer_id, self.requirements.as_ref(), &resources, duration_ms)?;
+        let spec: ContainerSpec = RawSpec {
+            image: self.image.clone(),
+            command: self.command.clone(),
+            env: self.env.clone(),
+        }
+        .try_into()?;
+        let offer_id = place(
+            app,
+            self.offer_id,
+            self.requirements.as_ref(),
+            &resources,
+            duration_ms,
+        )?;
         let max_spend = self.max_spend.as_ref().map(|money| money.amount);
-        Ok(RentOrder { offer_id, resources, duration_ms, spec, max_spend, auto_extend: self.auto_extend })
+        Ok(RentOrder {
+            offer_id,
+            resources,
+            duration_ms,
+            spec,
+            max_spend,
+            auto_extend: self.auto_extend,
+        })
     }
 
     fn refuse_unsupported(&self) -> Result<()> {
         if !self.ports.is_empty() {
-            return Err(Error::not_supported("/ports", "ports can't be opened yet: leave it out"));
+            return Err(Error::not_supported(
+                "/ports",
+                "ports can't be opened yet: leave it out",
+            ));
         }
         if !self.ssh_keys.is_empty() {
-            return Err(Error::not_supported("/ssh_keys", "SSH isn't offered yet: leave it out"));
+            return Err(Error::not_supported(
+                "/ssh_keys",
+                "SSH isn't offered yet: leave it out",
+            ));
         }
         if self.registry_auth.is_some() {
-            return Err(Error::not_supported("/registry_auth", "private registries aren't supported yet: leave it out"));
+            return Err(Error::not_supported(
+                "/registry_auth",
+                "private registries aren't supported yet: leave it out",
+            ));
         }
         if self.auto_extend && self.pay_with != PayWith::Balance {
-            return Err(Error::invalid("/auto_extend", "only with pay_with: balance"));
+            return Err(Error::invalid(
+                "/auto_extend",
+                "only with pay_with: balance",
+            ));
         }
         Ok(())
     }
@@ -176,7 +205,12 @@ pub(super) fn place(
     let requirements = match (named, requirements) {
         (Some(offer), None) => return Ok(offer),
         (None, Some(requirements)) => requirements,
-        _ => return Err(Error::invalid("/offer_id", "name an offer_id or give requirements, not both")),
+        _ => {
+            return Err(Error::invalid(
+                "/offer_id",
+                "name an offer_id or give requirements, not both",
+            ));
+        }
     };
     let filter = Filter {
         ram_bytes_min: Some(resources.ram_bytes),
@@ -186,12 +220,20 @@ pub(super) fn place(
         duration_ms: Some(duration_ms),
         ..Filter::default()
     };
-    let hits = app.market.search(&filter, Sort::Price, false, None, usize::MAX);
+    let hits = app
+        .market
+        .search(&filter, Sort::Price, false, None, usize::MAX);
     let cheapest = hits.iter().min_by_key(|hit| {
-        (Rate::of(resources, &hit.offer.terms.prices).map_or(i64::MAX, Rate::micro_per_hour), hit.offer.id)
+        (
+            Rate::of(resources, &hit.offer.terms.prices).map_or(i64::MAX, Rate::micro_per_hour),
+            hit.offer.id,
+        )
     });
     cheapest.map(|hit| hit.offer.id).ok_or_else(|| {
-        Error::conflict("capacity_gone", "no offer meets these requirements now: ask for less, or pay more")
+        Error::conflict(
+            "capacity_gone",
+            "no offer meets these requirements now: ask for less, or pay more",
+        )
     })
 }
 

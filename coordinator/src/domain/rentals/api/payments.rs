@@ -55,7 +55,13 @@ pub(super) async fn quote(
     let request: QuoteBody = parse_json(&raw)?;
     let resources = request.resources.parse()?;
     let duration_ms = body::duration_ms(request.duration_seconds)?;
-    let offer = body::place(&app, request.offer_id, request.requirements.as_ref(), &resources, duration_ms)?;
+    let offer = body::place(
+        &app,
+        request.offer_id,
+        request.requirements.as_ref(),
+        &resources,
+        duration_ms,
+    )?;
     let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
     let hash = request_sha256("POST", "/api/v1/payments/quote", &raw);
     let quote = app
@@ -141,23 +147,36 @@ pub(super) async fn authorize(
     RawBody(raw): RawBody,
 ) -> Result<Response> {
     let request: RentBody = parse_json(&raw)?;
-    let quote_id = request.quote_id.ok_or_else(|| Error::invalid("/quote_id", "ask for a quote first: POST /payments/quote"))?;
-    let wanted = Wanted::Rent { order: request.order(&app)?, quote_id: Some(quote_id) };
+    let quote_id = request.quote_id.ok_or_else(|| {
+        Error::invalid("/quote_id", "ask for a quote first: POST /payments/quote")
+    })?;
+    let wanted = Wanted::Rent {
+        order: request.order(&app)?,
+        quote_id: Some(quote_id),
+    };
     // with a quote_id the quote is found by it, not by the request
     let hash = request_sha256("POST", "/api/v1/payments/authorize", &raw);
     let presented = match x402_http::presented(&headers) {
         Ok(Some(presented)) => presented,
         Ok(None) => return rent::ask(&app, ctx, wanted, hash, "payment required").await,
-        Err(unreadable) => return rent::ask(&app, ctx, wanted, hash, &unreadable.to_string()).await,
+        Err(unreadable) => {
+            return rent::ask(&app, ctx, wanted, hash, &unreadable.to_string()).await;
+        }
     };
-    let payment = match app.purchases.receive(&ctx, presented, wanted.clone(), hash).await? {
+    let payment = match app
+        .purchases
+        .receive(&ctx, presented, wanted.clone(), hash)
+        .await?
+    {
         Reception::AskAgain(why) => return rent::ask(&app, ctx, wanted, hash, &why).await,
         Reception::New(payment) | Reception::Before(payment) => payment,
     };
     let payment = app.purchases.drive(payment.id, Until::Verified).await?;
     match payment.state {
         PaymentState::Rejected | PaymentState::Expired => rent::answer(&app, &ctx, &payment).await,
-        PaymentState::Received => Ok((StatusCode::ACCEPTED, Json(payment_view(payment))).into_response()),
+        PaymentState::Received => {
+            Ok((StatusCode::ACCEPTED, Json(payment_view(payment))).into_response())
+        }
         _ => Ok((StatusCode::CREATED, Json(payment_view(payment))).into_response()),
     }
 }
@@ -184,7 +203,9 @@ pub(super) async fn complete(
     let id = request.payment_id;
     visible(&app, ctx.clone(), id).await?;
     let purchases = Arc::clone(&app.purchases);
-    let work = app.background.spawn(async move { purchases.drive(id, Until::Settled).await });
+    let work = app
+        .background
+        .spawn(async move { purchases.drive(id, Until::Settled).await });
     let payment = work.await.map_err(Error::internal)??;
     rent::answer(&app, &ctx, &payment).await
 }
@@ -195,7 +216,11 @@ async fn visible(app: &App, ctx: OpCtx, id: PaymentId) -> Result<Payment> {
         .read("payment.get", move |tx| {
             let payment = payments::get(tx, id)?;
             let rental = rentals::find(tx, payment.rental_id)?;
-            if rent::may_see(&ctx, &rental) { Ok(payment) } else { Err(Error::not_found("payment")) }
+            if rent::may_see(&ctx, &rental) {
+                Ok(payment)
+            } else {
+                Err(Error::not_found("payment"))
+            }
         })
         .await
 }
@@ -204,7 +229,11 @@ async fn visible(app: &App, ctx: OpCtx, id: PaymentId) -> Result<Payment> {
     get, path = "/payments/{id}", operation_id = "get_payment", tag = "payments", params(("id" = String, Path)),
     responses((status = 200, body = PaymentView), Problems), security(())
 )]
-pub(super) async fn get(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<PaymentId>) -> Result<Json<PaymentView>> {
+pub(super) async fn get(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<PaymentId>,
+) -> Result<Json<PaymentView>> {
     visible(&app, ctx, id).await.map(payment_view).map(Json)
 }
 
@@ -224,8 +253,16 @@ pub(super) struct BalanceView {
 fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<BalanceView> {
     let user = ctx.user()?.id;
     Ok(BalanceView {
-        available: usdc(ledger::balance(tx, Asset::Usdc, &Account::UserAvailable(user))?),
-        earned: usdc(ledger::balance(tx, Asset::Usdc, &Account::ProviderAvailable(user))?),
+        available: usdc(ledger::balance(
+            tx,
+            Asset::Usdc,
+            &Account::UserAvailable(user),
+        )?),
+        earned: usdc(ledger::balance(
+            tx,
+            Asset::Usdc,
+            &Account::ProviderAvailable(user),
+        )?),
         mode: "sandbox",
     })
 }
@@ -235,7 +272,10 @@ fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<BalanceView> {
     responses((status = 200, body = BalanceView), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<BalanceView>> {
-    app.db.read("balance.get", move |tx| balances(tx, &ctx)).await.map(Json)
+    app.db
+        .read("balance.get", move |tx| balances(tx, &ctx))
+        .await
+        .map(Json)
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -260,7 +300,9 @@ pub(super) async fn topup(
     let request: TopupBody = parse_json(&raw)?;
     let user = ctx.user_with(Role::Consumer)?.id;
     let PaymentsMode::Sandbox = app.config.payments.mode;
-    let header = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+    let header = headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok());
     let key = IdempotencyKey::parse(header, user, "topup", &raw)?;
     let (amount, limit) = (request.amount.amount, app.config.payments.sandbox_grant);
     let view = app

@@ -13,7 +13,10 @@ use crate::{
     context::OpCtx,
     domain::{
         events,
-        rentals::{self, Side, changes, model::{EndReason, State as RentalState}},
+        rentals::{
+            self, Side, changes,
+            model::{EndReason, State as RentalState},
+        },
     },
     error::Result,
     http::{Json, Page, Paging, Path, Problems, Query},
@@ -61,10 +64,22 @@ pub(super) async fn list(
         As::Provider => Side::Provider,
         As::Admin => Side::Everybody,
     };
-    let rows = app.db.read("rental.list", move |tx| rentals::list(tx, &ctx, side, before, fetch)).await?;
+    let rows = app
+        .db
+        .read("rental.list", move |tx| {
+            rentals::list(tx, &ctx, side, before, fetch)
+        })
+        .await?;
     let page = Page::of(rows, &paging, |rental| rental.id)?;
-    let items = page.items.iter().map(|rental| view(rental, now)).collect::<Result<_>>()?;
-    Ok(Json(Page { items, next_cursor: page.next_cursor }))
+    let items = page
+        .items
+        .iter()
+        .map(|rental| view(rental, now))
+        .collect::<Result<_>>()?;
+    Ok(Json(Page {
+        items,
+        next_cursor: page.next_cursor,
+    }))
 }
 
 #[utoipa::path(
@@ -72,9 +87,16 @@ pub(super) async fn list(
     responses((status = 200, body = RentalView), Problems),
     security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
 )]
-pub(super) async fn get(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<RentalId>) -> Result<Json<RentalView>> {
+pub(super) async fn get(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<RentalId>,
+) -> Result<Json<RentalView>> {
     let now = ctx.now;
-    let rental = app.db.read("rental.get", move |tx| rentals::get(tx, &ctx, id)).await?;
+    let rental = app
+        .db
+        .read("rental.get", move |tx| rentals::get(tx, &ctx, id))
+        .await?;
     view(&rental, now).map(Json)
 }
 
@@ -84,8 +106,15 @@ async fn end(ctx: OpCtx, app: &App, id: RentalId) -> Result<Json<RentalView>> {
         .db
         .write("rental.stop", move |tx| {
             let rental = rentals::get_as_consumer(tx, &ctx, id)?;
-            let own = ctx.user().is_err() || ctx.user().is_ok_and(|user| rental.consumer == Some(user.id));
-            let reason = if own { EndReason::Stopped } else { EndReason::Banned };
+            let own = ctx.user().is_err()
+                || ctx
+                    .user()
+                    .is_ok_and(|user| rental.consumer == Some(user.id));
+            let reason = if own {
+                EndReason::Stopped
+            } else {
+                EndReason::Banned
+            };
             changes::stop(tx, &ctx, &rental, reason)
         })
         .await?;
@@ -101,7 +130,11 @@ async fn end(ctx: OpCtx, app: &App, id: RentalId) -> Result<Json<RentalView>> {
     responses((status = 200, body = RentalView), Problems),
     security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
 )]
-pub(super) async fn stop(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<RentalId>) -> Result<Json<RentalView>> {
+pub(super) async fn stop(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<RentalId>,
+) -> Result<Json<RentalView>> {
     end(ctx, &app, id).await
 }
 
@@ -110,7 +143,11 @@ pub(super) async fn stop(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path
     description = "The same as stop.", responses((status = 200, body = RentalView), Problems),
     security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
 )]
-pub(super) async fn delete(ctx: OpCtx, State(app): State<Arc<App>>, Path(id): Path<RentalId>) -> Result<Json<RentalView>> {
+pub(super) async fn delete(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<RentalId>,
+) -> Result<Json<RentalView>> {
     end(ctx, &app, id).await
 }
 

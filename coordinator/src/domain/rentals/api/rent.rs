@@ -35,7 +35,11 @@ use crate::{
         },
     },
     error::{Error, Result},
-    http::{Json, Path, Problems, RawBody, error::{problem, respond}, extract::parse_json},
+    http::{
+        Json, Path, Problems, RawBody,
+        error::{problem, respond},
+        extract::parse_json,
+    },
 };
 
 /// How long a paying client is kept waiting before it gets 202.
@@ -67,12 +71,20 @@ pub(super) async fn create(
         let key = idempotency_key(&ctx, &headers, "rent", &raw)?;
         let rules = app.purchases.rules;
         let now = ctx.now;
-        let rental = app.db.write("rental.buy", move |tx| order::buy(tx, &ctx, &rules, &order, &key)).await?;
+        let rental = app
+            .db
+            .write("rental.buy", move |tx| {
+                order::buy(tx, &ctx, &rules, &order, &key)
+            })
+            .await?;
         app.agents.nudger.nudge(rental.node_id);
         return Ok(created(&app, &rental, now, HeaderMap::new())?.into_response());
     }
     let hash = request_sha256("POST", "/api/v1/rentals", &raw);
-    let wanted = Wanted::Rent { order, quote_id: request.quote_id };
+    let wanted = Wanted::Rent {
+        order,
+        quote_id: request.quote_id,
+    };
     pay_or_ask(&app, ctx, &headers, wanted, hash).await
 }
 
@@ -106,17 +118,36 @@ pub(super) async fn extend(
         let key = idempotency_key(&ctx, &headers, "extend", &raw)?;
         let rules = app.purchases.rules;
         let now = ctx.now;
-        let buy = move |tx: &mut dyn crate::store::Tx| order::buy_extension(tx, &ctx, &rules, id, duration_ms, &key);
+        let buy = move |tx: &mut dyn crate::store::Tx| {
+            order::buy_extension(tx, &ctx, &rules, id, duration_ms, &key)
+        };
         let rental = app.db.write("rental.buy_extension", buy).await?;
         app.agents.nudger.nudge(rental.node_id);
         return Ok(created(&app, &rental, now, HeaderMap::new())?.into_response());
     }
     let hash = request_sha256("POST", &format!("/api/v1/rentals/{id}/extend"), &raw);
-    pay_or_ask(&app, ctx, &headers, Wanted::Extend { rental_id: id, duration_ms }, hash).await
+    pay_or_ask(
+        &app,
+        ctx,
+        &headers,
+        Wanted::Extend {
+            rental_id: id,
+            duration_ms,
+        },
+        hash,
+    )
+    .await
 }
 
-fn idempotency_key(ctx: &OpCtx, headers: &HeaderMap, action: &str, raw: &[u8]) -> Result<IdempotencyKey> {
-    let header = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+fn idempotency_key(
+    ctx: &OpCtx,
+    headers: &HeaderMap,
+    action: &str,
+    raw: &[u8],
+) -> Result<IdempotencyKey> {
+    let header = headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok());
     IdempotencyKey::parse(header, ctx.user()?.id, action, raw)
 }
 
@@ -132,12 +163,18 @@ async fn pay_or_ask(
         Ok(None) => return ask(app, ctx, wanted, hash, "payment required").await,
         Err(unreadable) => return ask(app, ctx, wanted, hash, &unreadable.to_string()).await,
     };
-    match app.purchases.receive(&ctx, presented, wanted.clone(), hash).await? {
+    match app
+        .purchases
+        .receive(&ctx, presented, wanted.clone(), hash)
+        .await?
+    {
         Reception::AskAgain(why) => ask(app, ctx, wanted, hash, &why).await,
         Reception::New(payment) => {
             // the payment goes on even if this client hangs up
             let (purchases, id) = (Arc::clone(&app.purchases), payment.id);
-            let work = app.background.spawn(async move { purchases.drive(id, Until::Settled).await });
+            let work = app
+                .background
+                .spawn(async move { purchases.drive(id, Until::Settled).await });
             let payment = match tokio::time::timeout(PATIENCE, work).await {
                 Ok(done) => done.map_err(Error::internal)??,
                 Err(_) => payment,
@@ -152,18 +189,31 @@ async fn pay_or_ask(
 }
 
 /// 402 with the terms of a fresh quote.
-pub(super) async fn ask(app: &App, ctx: OpCtx, wanted: Wanted, hash: [u8; 32], why: &str) -> Result<Response> {
+pub(super) async fn ask(
+    app: &App,
+    ctx: OpCtx,
+    wanted: Wanted,
+    hash: [u8; 32],
+    why: &str,
+) -> Result<Response> {
     let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
     let quote = app
         .db
-        .write("payment.quote", move |tx| quote_for(tx, &ctx, &rules, &payee, &wanted, hash))
+        .write("payment.quote", move |tx| {
+            quote_for(tx, &ctx, &rules, &payee, &wanted, hash)
+        })
         .await?;
     let mut parts = x402_http::payment_required(&quote.terms(&app.purchases.public_url), why);
     if let Some(body) = parts.body.as_object_mut() {
         body.insert("quote_id".to_owned(), json!(quote.id));
         body.insert("quote_expires_at".to_owned(), json!(quote.expires_at));
     }
-    Ok((StatusCode::PAYMENT_REQUIRED, parts.headers, Json(parts.body)).into_response())
+    Ok((
+        StatusCode::PAYMENT_REQUIRED,
+        parts.headers,
+        Json(parts.body),
+    )
+        .into_response())
 }
 
 fn quote_for(
@@ -181,7 +231,13 @@ fn quote_for(
                 rentals::purchase::matches_order(&quote, order)?;
                 return Ok(quote);
             }
-            let priced = order::price(tx, rules, order.offer_id, &order.resources, order.duration_ms)?;
+            let priced = order::price(
+                tx,
+                rules,
+                order.offer_id,
+                &order.resources,
+                order.duration_ms,
+            )?;
             order::check_spend(order, priced.amount)?;
             let purchase = Order {
                 purpose: Purpose::Rent,
@@ -194,7 +250,10 @@ fn quote_for(
             };
             payments::quote(tx, ctx, payee, &priced.offer, &purchase, rules.quote_ttl_ms)
         }
-        Wanted::Extend { rental_id, duration_ms } => {
+        Wanted::Extend {
+            rental_id,
+            duration_ms,
+        } => {
             let rental = order::extendable(tx, ctx, rules, *rental_id, *duration_ms)?;
             let offer = offers::get_any(tx, rental.offer_id)?;
             let purchase = Order {
@@ -222,7 +281,10 @@ pub(super) async fn answer(app: &App, ctx: &OpCtx, payment: &Payment) -> Result<
     match payment.state {
         PaymentState::Credited => {
             let id = payment.rental_id;
-            let rental = app.db.read("rental.paid", move |tx| rentals::find(tx, id)).await?;
+            let rental = app
+                .db
+                .read("rental.paid", move |tx| rentals::find(tx, id))
+                .await?;
             app.agents.nudger.nudge(rental.node_id);
             let transaction = payment.tx_hash.as_deref().unwrap_or_default();
             let receipt = x402_http::settled(network, transaction, &payer);
@@ -230,15 +292,27 @@ pub(super) async fn answer(app: &App, ctx: &OpCtx, payment: &Payment) -> Result<
         }
         PaymentState::Rejected => {
             let reason = payment.last_error.as_deref().unwrap_or("refused");
-            let error = Error::conflict("payment_rejected", format!("the payment was refused: {reason}"));
-            let mut response = respond(StatusCode::PAYMENT_REQUIRED, &problem(&error, StatusCode::PAYMENT_REQUIRED));
-            response.headers_mut().extend(x402_http::refused(network, reason, &payer));
+            let error = Error::conflict(
+                "payment_rejected",
+                format!("the payment was refused: {reason}"),
+            );
+            let mut response = respond(
+                StatusCode::PAYMENT_REQUIRED,
+                &problem(&error, StatusCode::PAYMENT_REQUIRED),
+            );
+            response
+                .headers_mut()
+                .extend(x402_http::refused(network, reason, &payer));
             Ok(response)
         }
-        PaymentState::Expired => {
-            Err(Error::conflict("payment_expired", "this payment was never settled: order again and sign anew"))
-        }
-        PaymentState::Received | PaymentState::Verified | PaymentState::Settling | PaymentState::Pending => {
+        PaymentState::Expired => Err(Error::conflict(
+            "payment_expired",
+            "this payment was never settled: order again and sign anew",
+        )),
+        PaymentState::Received
+        | PaymentState::Verified
+        | PaymentState::Settling
+        | PaymentState::Pending => {
             let body = json!({
                 "payment_id": payment.id,
                 "rental_id": payment.rental_id,
@@ -246,7 +320,9 @@ pub(super) async fn answer(app: &App, ctx: &OpCtx, payment: &Payment) -> Result<
                 "detail": "the payment is being settled: look at GET /payments/{id}, or repeat this request as it is",
             });
             let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
             Ok(response)
         }
     }

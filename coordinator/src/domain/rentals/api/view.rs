@@ -99,7 +99,10 @@ const HOUR_MS: i64 = 3_600_000;
 /// # Errors
 /// Its figures leave the ledger's range.
 pub fn view(rental: &Rental, now: Timestamp) -> Result<RentalView> {
-    let money = |amount: Amount| Money { amount, currency: rental.asset };
+    let money = |amount: Amount| Money {
+        amount,
+        currency: rental.asset,
+    };
     Ok(RentalView {
         id: rental.id,
         state: rental.client_state(),
@@ -128,7 +131,11 @@ pub fn view(rental: &Rental, now: Timestamp) -> Result<RentalView> {
         finished_at: rental.finished_at,
         ended_at: rental.ended_at,
         settled_at: rental.settled_at,
-        connect: ConnectView { ssh: None, http: None, ports: Vec::new() },
+        connect: ConnectView {
+            ssh: None,
+            http: None,
+            ports: Vec::new(),
+        },
         receipts_url: format!("/api/v1/rentals/{}/receipts", rental.id),
         rental_token: None,
     })
@@ -157,5 +164,8 @@ pub struct QuoteView {
 
 /// An amount in the books' currency.
 pub(super) const fn usdc(amount: Amount) -> Money {
-    Money { amount, currency: Asset::Usdc }
+    Money {
+        amount,
+        currency: Asset::Usdc,
+    }
 }
