@@ -162,7 +162,7 @@ impl Cli {
                 let mut script = Vec::new();
                 let name = "ramarket-coordinator";
                 clap_complete::generate(shell, &mut Self::command(), name, &mut script);
-                return io::stdout().write_all(&script).context("print");
+                return print(&String::from_utf8(script)?);
             }
             _ => {}
         }
@@ -300,5 +300,9 @@ fn read_password(path: &Path) -> anyhow::Result<Secret<String>> {
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{text}").context("print")
+    match writeln!(io::stdout(), "{text}") {
+        // whoever read it has seen enough
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("print"),
+    }
 }

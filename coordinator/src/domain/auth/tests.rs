@@ -32,8 +32,16 @@ async fn refresh(test: &TestApp, token: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn from_signup_to_logout() {
-    let test = TestApp::new().await;
+async fn from_signup_to_logout_on_sqlite() {
+    from_signup_to_logout(&TestApp::new().await).await;
+}
+
+#[tokio::test]
+async fn from_signup_to_logout_on_postgres() {
+    from_signup_to_logout(&TestApp::on_postgres().await).await;
+}
+
+async fn from_signup_to_logout(test: &TestApp) {
     let signup = test.post(SIGNUP, "", &ada("a long password")).await;
     assert_eq!(signup.status, StatusCode::CREATED);
     assert_eq!(signup.json()["user"]["roles"], json!(["consumer"]));
@@ -55,7 +63,7 @@ async fn from_signup_to_logout() {
     );
     assert!(!String::from_utf8_lossy(&me.body).contains("argon2"));
 
-    let rotated = refresh(&test, &text(&login, "refresh_token")).await;
+    let rotated = refresh(test, &text(&login, "refresh_token")).await;
     assert_eq!(rotated.status, StatusCode::OK);
     assert_ne!(
         text(&rotated, "refresh_token"),
@@ -72,7 +80,7 @@ async fn from_signup_to_logout() {
         (refused.status, text(&refused, "code").as_str()),
         (StatusCode::UNAUTHORIZED, "session_ended")
     );
-    let refused = refresh(&test, &text(&rotated, "refresh_token")).await;
+    let refused = refresh(test, &text(&rotated, "refresh_token")).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     // the other session, of signup, goes on
     assert_eq!(
@@ -126,11 +134,19 @@ async fn a_retry_after_ten_seconds_is_reuse() {
 }
 
 #[tokio::test]
-async fn twenty_at_once_get_one_successor() {
-    let test = TestApp::new().await;
+async fn twenty_at_once_get_one_successor_on_sqlite() {
+    twenty_at_once_get_one_successor(&TestApp::new().await).await;
+}
+
+#[tokio::test]
+async fn twenty_at_once_get_one_successor_on_postgres() {
+    twenty_at_once_get_one_successor(&TestApp::on_postgres().await).await;
+}
+
+async fn twenty_at_once_get_one_successor(test: &TestApp) {
     let signup = test.post(SIGNUP, "", &ada("a long password")).await;
     let first = text(&signup, "refresh_token");
-    let tries = (0..20).map(|_| refresh(&test, &first));
+    let tries = (0..20).map(|_| refresh(test, &first));
     let answers = futures_util::future::join_all(tries).await;
     let next = text(&answers[0], "refresh_token");
     for answer in &answers {
