@@ -29,7 +29,7 @@ pub struct Keys {
     /// Signs access tokens.
     pub access: Arc<SigningKey>,
     /// Signs acknowledgements of journal positions.
-    pub journal_ack: SigningKey,
+    pub journal_ack: Arc<SigningKey>,
     /// Derives rental tokens, refresh tokens and beacons.
     pub token: TokenSecret,
 }
@@ -56,7 +56,9 @@ impl Keys {
             .map_err(|_| anyhow::anyhow!("the token secret must be 32 bytes"))?;
         Ok(Self {
             access: Arc::new(SigningKey::from_pkcs8(&access).context("access token key")?),
-            journal_ack: SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?,
+            journal_ack: Arc::new(
+                SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?,
+            ),
             token: TokenSecret::from_bytes(token),
         })
     }

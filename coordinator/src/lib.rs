@@ -4,10 +4,12 @@
 //! `domain/*` (services) → `domain/*/store` → `domain/*/model` → `store` → `shared`. `adapters` implement `domain/*/ports`
 //! and are named only by `app`. `tests/it/tidy.rs` holds these rules.
 
+pub mod adapters;
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod cron;
 pub mod domain;
 pub mod error;
 pub mod http;

@@ -27,7 +27,8 @@ use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 
 use crate::{
     app::App,
-    domain::{auth, events},
+    cron,
+    domain::{agentlink, auth, events, nodes, offers, rentals, settlement},
     error::{Error, Kind},
     http::{extract::BODY_BYTES_MAX, middleware, openapi::Head, request_id},
     telemetry, web,
@@ -42,7 +43,13 @@ fn api() -> OpenApiRouter<Arc<App>> {
         API_PREFIX,
         OpenApiRouter::new()
             .merge(auth::api::routes())
-            .merge(events::api::routes()),
+            .merge(events::api::routes())
+            .merge(nodes::api::routes())
+            .merge(offers::api::routes())
+            .merge(rentals::api::routes())
+            .merge(settlement::api::routes())
+            .merge(agentlink::api::routes())
+            .merge(cron::routes()),
     )
 }
 

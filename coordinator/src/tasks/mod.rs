@@ -9,8 +9,15 @@
 
 mod driver;
 pub mod event_relay;
+pub mod expiry;
+pub mod leases;
+pub mod liveness;
+pub mod market_feed;
+pub mod payments;
+pub mod settlement;
 #[cfg(test)]
 mod tests;
+pub mod uptime;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +35,20 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     let every = |ms: u32| Duration::from_millis(u64::from(ms));
     let periods = &app.config.tasks;
     let start = |ms, task| app.tasks.spawn(app, lifecycle, every(ms), task);
+    let own = || Arc::clone(app);
     start(periods.event_relay_ms, Box::new(EventRelay::new(app)))?;
+    start(uptime::PERIOD_MS, Box::new(uptime::Uptime(own())))?;
+    start(periods.liveness_ms, Box::new(liveness::Liveness(own())))?;
+    start(periods.leases_ms, Box::new(leases::Leases(own())))?;
+    start(periods.expiry_ms, Box::new(expiry::Expiry(own())))?;
+    start(
+        periods.settlement_ms,
+        Box::new(settlement::Settlement::new(own())),
+    )?;
+    start(periods.payments_ms, Box::new(payments::Payments(own())))?;
+    lifecycle.spawn("market_feed", market_feed::follow(own()));
+    let (agents, shutdown) = (Arc::clone(&app.agents), app.shutdown.clone());
+    lifecycle.spawn("ingest", async move { agents.run_ingest(shutdown).await });
     wake_on_commit(app, lifecycle, &[event_relay::NAME]);
     Ok(())
 }

@@ -35,6 +35,19 @@ pub fn append(tx: &mut dyn Tx, ctx: &OpCtx, event: Event) -> Result<()> {
     store::insert(tx, ctx, &event)
 }
 
+/// Events of one rental that have their place, after `seq`, in order. The caller has checked who asks.
+///
+/// # Errors
+/// What the database says.
+pub fn of_rental(
+    tx: &mut dyn Tx,
+    rental: shared::id::RentalId,
+    seq: i64,
+    count_max: i64,
+) -> Result<Vec<StoredEvent>> {
+    store::of_rental(tx, rental, seq, count_max)
+}
+
 /// Gives up to [`RELAY_BATCH_MAX`] committed events their place; returns how many.
 ///
 /// # Errors

@@ -96,6 +96,23 @@ pub(super) fn after(tx: &mut dyn Tx, seq: i64, count_max: i64) -> Result<Vec<Sto
     .collect()
 }
 
+/// Up to `count_max` events of one rental after place `seq`, in order.
+pub(super) fn of_rental(
+    tx: &mut dyn Tx,
+    rental: shared::id::RentalId,
+    seq: i64,
+    count_max: i64,
+) -> Result<Vec<StoredEvent>> {
+    tx.query(
+        "SELECT seq, id, kind, at_us, consumer_id, provider_id, rental_id, node_id, payload
+         FROM events WHERE rental_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        params![rental, seq, count_max],
+    )?
+    .iter()
+    .map(event_of)
+    .collect()
+}
+
 fn event_of(row: &Row) -> Result<StoredEvent> {
     let id = row.text(1)?;
     let corrupt = |column: &str| Error::corrupt("events", id, column);
