@@ -23,7 +23,7 @@ use crate::{
         password::Passwords,
     },
     router, serve,
-    store::Db,
+    store::{DatabaseUrl, Db},
     telemetry,
 };
 
@@ -175,7 +175,7 @@ impl Cli {
                 let mut script = Vec::new();
                 let name = "ramarket-coordinator";
                 clap_complete::generate(shell, &mut Self::command(), name, &mut script);
-                return io::stdout().write_all(&script).context("print");
+                return print(&String::from_utf8(script)?);
             }
             _ => {}
         }
@@ -240,8 +240,7 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn check_ledger(config: &Config, json: bool) -> anyhow::Result<()> {
-    let db = serve::open_database(config).await?;
-    db.check_schema().await?;
+    let db = open_existing(config).await?;
     let report = books::check(&db).await?;
     if json {
         print(&serde_json::to_string_pretty(&report)?)?;
@@ -260,15 +259,30 @@ async fn check_ledger(config: &Config, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn backup(config: &Config, target: &Path) -> anyhow::Result<()> {
+/// Opens a database that is there and has this binary's schema: a typing error must not make a new one.
+async fn open_existing(config: &Config) -> anyhow::Result<Db> {
+    let url: DatabaseUrl = config.database_url().expose().parse()?;
+    if let DatabaseUrl::Sqlite(path) = &url
+        && !path.exists()
+    {
+        bail!(
+            "there is no database at {}: name it by --database or --data-dir, or make it by `ramarket-coordinator migrate`",
+            path.display()
+        );
+    }
     let db = serve::open_database(config).await?;
+    db.check_schema().await?;
+    Ok(db)
+}
+
+async fn backup(config: &Config, target: &Path) -> anyhow::Result<()> {
+    let db = open_existing(config).await?;
     db.backup_to(target).await?;
     print(&format!("the copy is at {}", target.display()))
 }
 
 async fn user(config: &Config, command: UserCommand) -> anyhow::Result<()> {
-    let db = serve::open_database(config).await?;
-    db.check_schema().await?;
+    let db = open_existing(config).await?;
     let ids = Arc::new(Ids::System);
     let ctx = OpCtx::new(Actor::System, SystemClock.now(), "cli".to_owned(), ids);
     let account = match command {
@@ -335,5 +349,9 @@ fn read_password(path: &Path) -> anyhow::Result<Secret<String>> {
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{text}").context("print")
+    match writeln!(io::stdout(), "{text}") {
+        // whoever read it has seen enough
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("print"),
+    }
 }

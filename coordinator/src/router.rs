@@ -60,7 +60,6 @@ pub fn openapi() -> OpenApi {
 }
 
 /// Everything that is served.
-#[must_use]
 pub fn router(app: &Arc<App>) -> Router {
     let (api, document) = api().split_for_parts();
     // layers are listed inside out

@@ -4,6 +4,9 @@
 //! - Connections are bounded in number; their heads in size and time, before any handler sees them.
 //! - The schema is brought up to date before the first request is taken.
 
+#[cfg(test)]
+mod tests;
+
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
@@ -116,6 +119,7 @@ fn builder() -> Builder {
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Some(Duration::from_secs(30)))
+        .enable_connect_protocol()
         .max_concurrent_streams(H2_STREAMS_MAX)
         .max_header_list_size(16 * 1024)
         .max_pending_accept_reset_streams(20);

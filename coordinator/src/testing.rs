@@ -16,7 +16,10 @@ use crate::{
     config::{Config, SecretText},
     lifecycle::Lifecycle,
     router::router,
-    store::testing::{TempDir, sqlite},
+    store::{
+        Db,
+        testing::{TempDir, postgres, sqlite},
+    },
 };
 
 /// The cron token of test coordinators.
@@ -86,6 +89,18 @@ impl TestApp {
     /// If it can't be made.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let (db, folder) = sqlite().await;
+        Self::on(db, folder, change)
+    }
+
+    /// On PostgreSQL, with default settings but for cheap hashes.
+    ///
+    /// # Panics
+    /// If it can't be made, or PostgreSQL isn't installed.
+    pub async fn on_postgres() -> Self {
+        Self::on(postgres().await, TempDir::new(), |_| {})
+    }
+
+    fn on(db: Db, folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             data_dir: folder.path().join("data"),
             cron_token: Some(SecretText::new(CRON_TOKEN)),

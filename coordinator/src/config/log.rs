@@ -30,7 +30,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             format: LogFormat::Auto,
-            level: "info".to_owned(),
+            level: "info,refinery_core=warn".to_owned(),
         }
     }
 }

@@ -118,10 +118,9 @@ impl Config {
     /// The first setting that can't be read or is out of bounds.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut config = source::read(sources)?;
-        for secret in [&mut config.cron_token, &mut config.database.url] {
-            if let Some(secret) = secret {
-                secret.read_file()?;
-            }
+        let secrets = [&mut config.cron_token, &mut config.database.url];
+        for secret in secrets.into_iter().flatten() {
+            secret.read_file()?;
         }
         config.validate()?;
         Ok(config)

@@ -183,6 +183,10 @@ pub async fn bounds(request: Request, next: Next) -> Response {
 }
 
 /// A handler that panicked is our fault, and nobody else's.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer hands it over by value"
+)]
 pub fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic
         .downcast_ref::<String>()

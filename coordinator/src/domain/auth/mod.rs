@@ -221,9 +221,8 @@ pub fn refresh(
         let signed_in = hand_out(tx, ctx, account, session, life, successor)?;
         return Ok(Refreshed::Rotated(Box::new(signed_in)));
     }
-    let (session, used) = match store::refresh_token(tx, token.hash())? {
-        Some((session, Some(used))) => (session, used),
-        _ => return Err(refresh_refused()),
+    let Some((session, Some(used))) = store::refresh_token(tx, token.hash())? else {
+        return Err(refresh_refused());
     };
     let untouched = matches!(store::refresh_token(tx, successor.hash())?, Some((_, None)));
     if untouched && ctx.now.ms_since(used) <= RETRY_MS {

@@ -1,15 +1,13 @@
 //! Tests of accounts and sessions through the router, on a real database.
 
-use axum::{
-    body::Body,
-    http::{Request, StatusCode, header},
-};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+mod credentials;
+
+use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
     context::Role,
-    testing::{Answer, CRON_TOKEN, TestApp, request},
+    testing::{Answer, TestApp},
 };
 
 const SIGNUP: &str = "/api/v1/auth/signup";
@@ -32,8 +30,16 @@ async fn refresh(test: &TestApp, token: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn from_signup_to_logout() {
-    let test = TestApp::new().await;
+async fn from_signup_to_logout_on_sqlite() {
+    from_signup_to_logout(&TestApp::new().await).await;
+}
+
+#[tokio::test]
+async fn from_signup_to_logout_on_postgres() {
+    from_signup_to_logout(&TestApp::on_postgres().await).await;
+}
+
+async fn from_signup_to_logout(test: &TestApp) {
     let signup = test.post(SIGNUP, "", &ada("a long password")).await;
     assert_eq!(signup.status, StatusCode::CREATED);
     assert_eq!(signup.json()["user"]["roles"], json!(["consumer"]));
@@ -55,7 +61,7 @@ async fn from_signup_to_logout() {
     );
     assert!(!String::from_utf8_lossy(&me.body).contains("argon2"));
 
-    let rotated = refresh(&test, &text(&login, "refresh_token")).await;
+    let rotated = refresh(test, &text(&login, "refresh_token")).await;
     assert_eq!(rotated.status, StatusCode::OK);
     assert_ne!(
         text(&rotated, "refresh_token"),
@@ -72,7 +78,7 @@ async fn from_signup_to_logout() {
         (refused.status, text(&refused, "code").as_str()),
         (StatusCode::UNAUTHORIZED, "session_ended")
     );
-    let refused = refresh(&test, &text(&rotated, "refresh_token")).await;
+    let refused = refresh(test, &text(&rotated, "refresh_token")).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     // the other session, of signup, goes on
     assert_eq!(
@@ -126,11 +132,19 @@ async fn a_retry_after_ten_seconds_is_reuse() {
 }
 
 #[tokio::test]
-async fn twenty_at_once_get_one_successor() {
-    let test = TestApp::new().await;
+async fn twenty_at_once_get_one_successor_on_sqlite() {
+    twenty_at_once_get_one_successor(&TestApp::new().await).await;
+}
+
+#[tokio::test]
+async fn twenty_at_once_get_one_successor_on_postgres() {
+    twenty_at_once_get_one_successor(&TestApp::on_postgres().await).await;
+}
+
+async fn twenty_at_once_get_one_successor(test: &TestApp) {
     let signup = test.post(SIGNUP, "", &ada("a long password")).await;
     let first = text(&signup, "refresh_token");
-    let tries = (0..20).map(|_| refresh(&test, &first));
+    let tries = (0..20).map(|_| refresh(test, &first));
     let answers = futures_util::future::join_all(tries).await;
     let next = text(&answers[0], "refresh_token");
     for answer in &answers {
@@ -286,117 +300,4 @@ async fn a_role_that_is_granted_counts_within_half_a_minute() {
         .await
         .expect("holds");
     assert!(user.roles.contains(&Role::Admin));
-}
-
-#[tokio::test]
-async fn cookies_count_only_from_our_own_pages() {
-    let test = TestApp::with(|config| {
-        config.http.public_url = Some("https://market.example".to_owned());
-    })
-    .await;
-    let signup = test.post(SIGNUP, "", &ada("a long password")).await;
-    let set: Vec<&str> = signup
-        .headers
-        .get_all(header::SET_COOKIE)
-        .iter()
-        .map(|value| value.to_str().expect("text"))
-        .collect();
-    assert!(
-        set[0].starts_with("__Host-at=") && set[0].contains("SameSite=Lax; Max-Age=600; Secure")
-    );
-    assert!(set[1].starts_with("__Host-rt=") && set[1].contains("SameSite=Strict"));
-    assert!(
-        set.iter()
-            .all(|cookie| cookie.contains("; Path=/; HttpOnly; "))
-    );
-
-    let cookies = format!(
-        "__Host-at={}; __Host-rt={}",
-        signup.cookie("__Host-at").expect("set"),
-        signup.cookie("__Host-rt").expect("set")
-    );
-    let send = async |method: &str, path: &str, more: &[(&str, &str)]| {
-        let mut builder = Request::builder().method(method).uri(path);
-        builder = builder.header(header::COOKIE, &cookies);
-        for (name, value) in more {
-            builder = builder.header(*name, *value);
-        }
-        test.send(builder.body(Body::empty()).expect("request"))
-            .await
-    };
-    assert_eq!(send("GET", ME, &[]).await.status, StatusCode::OK);
-    let foreign: [&[(&str, &str)]; 4] = [
-        &[],
-        &[("sec-fetch-site", "cross-site")],
-        &[
-            ("sec-fetch-site", "same-site"),
-            ("origin", "https://market.example"),
-        ],
-        &[("origin", "https://market.example.evil")],
-    ];
-    for headers in foreign {
-        let answer = send("POST", REFRESH, headers).await;
-        assert_eq!(
-            (answer.status, answer.json()["code"].clone()),
-            (StatusCode::FORBIDDEN, json!("csrf")),
-            "{headers:?}"
-        );
-        assert_eq!(
-            send("POST", LOGOUT, headers).await.status,
-            StatusCode::FORBIDDEN
-        );
-    }
-    let ours = send("POST", LOGOUT, &[("origin", "https://market.example")]).await;
-    assert_eq!(ours.status, StatusCode::NO_CONTENT);
-    // another site can't sign anybody in either
-    let mut login = request("POST", LOGIN, "", &ada("a long password"));
-    login
-        .headers_mut()
-        .insert("sec-fetch-site", "cross-site".parse().expect("header"));
-    assert_eq!(test.send(login).await.status, StatusCode::FORBIDDEN);
-}
-
-#[tokio::test]
-async fn credentials_that_do_not_hold_are_never_nobody() {
-    let test = TestApp::new().await;
-    let token = test.signup("ada@example.org", &[]).await;
-    let [header, claims, signature] = token.split('.').collect::<Vec<_>>()[..] else {
-        panic!("three parts")
-    };
-    let none = BASE64URL.encode(r#"{"alg":"none"}"#);
-    let hs256 = BASE64URL.encode(r#"{"alg":"HS256","typ":"at+jwt"}"#);
-    let mut other: Value =
-        serde_json::from_slice(&BASE64URL.decode(claims).expect("base64")).expect("json");
-    other["exp"] = json!(9_999_999_999_i64);
-    let other = BASE64URL.encode(other.to_string());
-    let forged = [
-        format!("{none}.{claims}."),
-        format!("{hs256}.{claims}.{signature}"),
-        format!("{header}.{other}.{signature}"),
-        format!("{header}.{claims}.{}", &signature[..signature.len() - 2]),
-        format!("{header}.{claims}"),
-        format!("{token}A"),
-        "x".to_owned(),
-        "rmt_00000000000000000000000000000001_AAAA".to_owned(),
-        CRON_TOKEN.to_uppercase(),
-    ];
-    for forged in &forged {
-        assert_eq!(
-            test.get(ME, forged).await.status,
-            StatusCode::UNAUTHORIZED,
-            "{forged}"
-        );
-    }
-    let mut basic = request("GET", ME, "", &Value::Null);
-    basic
-        .headers_mut()
-        .insert(header::AUTHORIZATION, "Basic YTpi".parse().expect("header"));
-    assert_eq!(test.send(basic).await.json()["code"], "authorization");
-    assert_eq!(test.get(ME, &token).await.status, StatusCode::OK);
-    assert_eq!(test.get(ME, "").await.json()["code"], "sign_in_required");
-    // known, but nobody's account
-    assert_eq!(
-        test.get(ME, CRON_TOKEN).await.json()["code"],
-        "sign_in_required"
-    );
 }

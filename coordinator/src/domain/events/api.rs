@@ -72,7 +72,9 @@ async fn follow(State(app): State<Arc<App>>, ctx: OpCtx, headers: HeaderMap) -> 
         session,
         _place: place,
     };
-    Ok(SseResponse::new(follower.stream()).into_response())
+    // a proxy that collects before it passes on would hold events back
+    let unbuffered = [("x-accel-buffering", "no")];
+    Ok((unbuffered, SseResponse::new(follower.stream())).into_response())
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>> {

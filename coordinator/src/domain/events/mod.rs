@@ -27,6 +27,10 @@ pub const RELAY_BATCH_MAX: i64 = 500;
 ///
 /// # Errors
 /// What the database says; 500 when the payload is too large to be an event.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "an event is written once: taking it says so"
+)]
 pub fn append(tx: &mut dyn Tx, ctx: &OpCtx, event: Event) -> Result<()> {
     store::insert(tx, ctx, &event)
 }

@@ -91,7 +91,6 @@ impl Viewer {
     pub fn of(ctx: &OpCtx) -> crate::error::Result<Self> {
         match &ctx.actor {
             Actor::User(user) if user.roles.contains(&Role::Admin) => Ok(Self::Admin),
-            Actor::System => Ok(Self::Admin),
             Actor::RentalToken(rental) => Ok(Self::Rental(*rental)),
             _ => ctx.user().map(|user| Self::User(user.id)),
         }

@@ -53,8 +53,16 @@ async fn an_event_of_a_transaction_that_failed_never_was() {
 }
 
 #[tokio::test]
-async fn several_relays_place_each_event_once_and_all_listeners_see_all() {
-    let test = TestApp::new().await;
+async fn several_relays_place_each_event_once_on_sqlite() {
+    several_relays_place_each_event_once(&TestApp::new().await).await;
+}
+
+#[tokio::test]
+async fn several_relays_place_each_event_once_on_postgres() {
+    several_relays_place_each_event_once(&TestApp::on_postgres().await).await;
+}
+
+async fn several_relays_place_each_event_once(test: &TestApp) {
     let other = super::Events::new(1);
     let (db, here) = (&test.app.db, &test.app.events);
     let mut relays = (Relay::default(), Relay::default());
@@ -65,7 +73,7 @@ async fn several_relays_place_each_event_once_and_all_listeners_see_all() {
         Feed::open(db, &other, None).await.expect("open"),
     );
     for round in 0..30 {
-        write(&test, None, None, round).await;
+        write(test, None, None, round).await;
         let (one, two) = tokio::join!(relays.0.run(db, here), relays.1.run(db, &other));
         let placed = one.expect("ran").0 + two.expect("ran").0;
         assert_eq!(placed, 1);
@@ -79,13 +87,21 @@ async fn several_relays_place_each_event_once_and_all_listeners_see_all() {
 }
 
 #[tokio::test]
-async fn a_feed_goes_from_history_to_live_and_survives_lag() {
-    let test = TestApp::new().await;
+async fn a_feed_goes_from_history_to_live_and_survives_lag_on_sqlite() {
+    a_feed_goes_from_history_to_live_and_survives_lag(&TestApp::new().await).await;
+}
+
+#[tokio::test]
+async fn a_feed_goes_from_history_to_live_and_survives_lag_on_postgres() {
+    a_feed_goes_from_history_to_live_and_survives_lag(&TestApp::on_postgres().await).await;
+}
+
+async fn a_feed_goes_from_history_to_live_and_survives_lag(test: &TestApp) {
     let (db, events) = (&test.app.db, &test.app.events);
     let mut relay = Relay::default();
     relay.run(db, events).await.expect("ran");
     for number in 0..450 {
-        write(&test, None, None, number).await;
+        write(test, None, None, number).await;
     }
     relay.run(db, events).await.expect("ran");
     let mut feed = Feed::open(db, events, Some(3)).await.expect("open");
@@ -109,12 +125,12 @@ async fn a_feed_goes_from_history_to_live_and_survives_lag() {
         take(&mut feed, 1_937).await,
         (14..=1_950).collect::<Vec<_>>()
     );
-    write(&test, None, None, 0).await;
+    write(test, None, None, 0).await;
     relay.run(db, events).await.expect("ran");
     assert_eq!(take(&mut feed, 1).await, [1_951]);
     // a place that was never given begins at the end
     let mut ahead = Feed::open(db, events, Some(99_999)).await.expect("open");
-    write(&test, None, None, 0).await;
+    write(test, None, None, 0).await;
     relay.run(db, events).await.expect("ran");
     assert_eq!(take(&mut ahead, 1).await, [1_952]);
 }
