@@ -107,10 +107,25 @@ impl Watched<'_> {
 
 impl Tx for Watched<'_> {
     fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
-        self.watch(|tx| tx.query(sql, params))
+        self.watch(|tx| {
+            refuse_nul(params)?;
+            tx.query(sql, params)
+        })
     }
 
     fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, StoreError> {
-        self.watch(|tx| tx.execute(sql, params))
+        self.watch(|tx| {
+            refuse_nul(params)?;
+            tx.execute(sql, params)
+        })
     }
+}
+
+/// PostgreSQL can't keep this character; what only SQLite could keep is refused on both.
+fn refuse_nul(params: &[Value]) -> Result<(), StoreError> {
+    let nul = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
+    if params.iter().any(nul) {
+        return Err(StoreError::failed("a text contains the character NUL"));
+    }
+    Ok(())
 }

@@ -19,12 +19,23 @@ mod sqlite {
     refinery::embed_migrations!("../migrations/sqlite");
 }
 
+mod postgres {
+    refinery::embed_migrations!("../migrations/postgres");
+}
+
 const HISTORY_EXISTS_SQLITE: &str = "SELECT name FROM sqlite_schema \
      WHERE type = 'table' AND name = 'refinery_schema_history'";
+const HISTORY_EXISTS_POSTGRES: &str =
+    "SELECT relname FROM pg_class WHERE oid = to_regclass('refinery_schema_history')";
 
 /// The migrations for SQLite.
 fn sqlite_runner() -> Runner {
     strict(sqlite::migrations::runner())
+}
+
+/// The migrations for PostgreSQL.
+fn postgres_runner() -> Runner {
+    strict(postgres::migrations::runner())
 }
 
 fn strict(runner: Runner) -> Runner {
@@ -46,6 +57,10 @@ impl Db {
                         report.map(|it| names(&it)).map_err(|e| translate(&e))
                     })
                     .await?
+            }
+            Driver::Postgres(driver) => {
+                let report = driver.migrate(&postgres_runner()).await?;
+                names(&report.map_err(|e| translate(&e))?)
             }
         };
         if !applied.is_empty() {
@@ -69,6 +84,7 @@ impl Db {
     pub async fn check_schema(&self) -> Result<()> {
         let (exists, runner) = match &self.inner.driver {
             Driver::Sqlite(_) => (HISTORY_EXISTS_SQLITE, sqlite_runner()),
+            Driver::Postgres(_) => (HISTORY_EXISTS_POSTGRES, postgres_runner()),
         };
         let applied = self
             .read("store.schema.check", move |tx| applied(tx, exists))

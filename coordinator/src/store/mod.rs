@@ -14,6 +14,9 @@ mod body;
 mod error;
 mod metrics;
 mod migrate;
+mod postgres;
+#[cfg(test)]
+mod schema_drift;
 mod signals;
 mod sqlite;
 #[cfg(test)]
@@ -27,7 +30,7 @@ use std::{fmt, path::Path, sync::Arc};
 
 use tokio::{sync::watch, time::Instant};
 
-use self::{body::Body, signals::Signals, sqlite::Sqlite};
+use self::{body::Body, postgres::Postgres, signals::Signals, sqlite::Sqlite};
 pub use self::{
     error::StoreError,
     tx::{Row, Tx, Value},
@@ -48,12 +51,14 @@ struct Inner {
 
 enum Driver {
     Sqlite(Sqlite),
+    Postgres(Box<Postgres>),
 }
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.inner.driver {
             Driver::Sqlite(_) => "Db(sqlite)",
+            Driver::Postgres(_) => "Db(postgres)",
         })
     }
 }
@@ -68,7 +73,9 @@ impl Db {
         let signals = Arc::new(Signals::new());
         let driver = match url {
             DatabaseUrl::Sqlite(path) => Driver::Sqlite(Sqlite::open(path, &signals).await?),
-            DatabaseUrl::Postgres(_) => return Err(StoreError::failed("no driver yet")),
+            DatabaseUrl::Postgres(config) => {
+                Driver::Postgres(Box::new(Postgres::open(config, &signals).await?))
+            }
         };
         Ok(Self {
             inner: Arc::new(Inner { driver, signals }),
@@ -90,6 +97,7 @@ impl Db {
         let body = Body::new(name, body);
         let outcome = match &self.inner.driver {
             Driver::Sqlite(driver) => driver.write(body).await,
+            Driver::Postgres(driver) => driver.write(body).await,
         };
         metrics::write_took(name, started.elapsed());
         outcome.and_then(body::unpack)
@@ -108,6 +116,7 @@ impl Db {
         let body = Body::new(name, body);
         let outcome = match &self.inner.driver {
             Driver::Sqlite(driver) => driver.read(body).await,
+            Driver::Postgres(driver) => driver.read(body).await,
         };
         metrics::read_took(name, started.elapsed());
         outcome.and_then(body::unpack)
@@ -137,6 +146,9 @@ impl Db {
     pub async fn backup_to(&self, target: &Path) -> Result<(), StoreError> {
         match &self.inner.driver {
             Driver::Sqlite(driver) => driver.backup_to(target).await,
+            Driver::Postgres(_) => Err(StoreError::failed(
+                "this makes copies of SQLite databases only: use pg_dump (or pg_basebackup) for PostgreSQL",
+            )),
         }
     }
 }

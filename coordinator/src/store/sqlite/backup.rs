@@ -4,6 +4,9 @@
 //! - The copy is one committed state, also while writes go on: all pages are copied in one read transaction.
 //! - `target` is a whole, checked and durable copy, or what it was before.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -3,83 +3,93 @@
 //!
 //! # Invariants
 //! - The log is bounded as long as readers end: if writes never pause, the thread can't finish, so the writer itself
-//!   checkpoints between two groups once the log is [`PAGES_HARD`] long.
+//!   checkpoints between two groups once the log is `Settings::log_pages_max` long.
 
 use std::{
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+        mpsc,
+    },
 };
 
-use rusqlite::{Connection, wal::CheckpointMode};
+use rusqlite::{Connection, hooks::Wal, wal::CheckpointMode};
 
 use super::{connection, tx::translate};
 use crate::store::{StoreError, signals::Signals};
 
 /// From this length on (4 MiB) the thread is woken.
-const PAGES_SOFT: i32 = 1_000;
-/// From this length on (64 MiB) the writer does it.
-pub(super) const PAGES_HARD: i32 = 16_000;
+const WAKE_PAGES: i32 = 1_000;
 
-/// Starts the thread; it ends when the sender is dropped.
-pub(super) fn start(
-    path: &Path,
+/// What the thread and the writer share.
+pub(super) struct Checkpoints {
+    /// One at a time: SQLite would turn the second away.
+    turn: Mutex<()>,
+    /// The length of the log after the writer's last commit.
+    log_pages: AtomicI32,
     signals: Arc<Signals>,
-) -> Result<mpsc::SyncSender<()>, StoreError> {
-    let connection = connection::open_writer(path)?;
-    let (wake, woken) = mpsc::sync_channel(1);
-    std::thread::Builder::new()
-        .name("db-checkpoint".to_owned())
-        .spawn(move || {
-            while woken.recv().is_ok() {
-                run(&connection, &signals);
-            }
-        })
-        .map_err(|error| StoreError::failed(format!("can't start a thread: {error}")))?;
-    Ok(wake)
 }
 
-/// Moves what no reader needs any more, without waiting for anybody.
-pub(super) fn run(connection: &Connection, signals: &Signals) {
-    match connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE) {
-        Ok((log_pages, moved_pages)) => {
-            tracing::debug!(
-                wal.pages = log_pages,
-                wal.moved_pages = moved_pages,
-                "checkpoint done"
-            );
-        }
-        Err(error) => {
-            let error = translate(&error);
-            signals.note(&error);
-            tracing::warn!(%error, "checkpoint failed");
-        }
-    }
-}
-
-/// The length of the log after the writer's last commit, in pages.
-#[derive(Debug, Default, Clone)]
-pub(super) struct LogLength(Arc<std::sync::atomic::AtomicI32>);
-
-impl LogLength {
-    /// Keeps `self` up to date with every commit of `connection`, and wakes the thread.
-    pub(super) fn watch(
-        &self,
-        connection: &mut Connection,
-        wake: mpsc::SyncSender<()>,
-    ) -> Result<(), StoreError> {
-        let length = Arc::clone(&self.0);
-        let hook = move |_: &mut rusqlite::hooks::Wal, pages| {
-            length.store(pages, std::sync::atomic::Ordering::Relaxed);
-            if pages >= PAGES_SOFT {
-                // a full channel means that it is already awake
+impl Checkpoints {
+    /// Starts the thread, which lives as long as `writer`, whose commits wake it.
+    pub(super) fn start(
+        path: &Path,
+        writer: &mut Connection,
+        signals: Arc<Signals>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let shared = Arc::new(Self {
+            turn: Mutex::new(()),
+            log_pages: AtomicI32::new(0),
+            signals,
+        });
+        let connection = connection::open_writer(path)?;
+        let (wake, woken) = mpsc::sync_channel(1);
+        let checkpoints = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("db-checkpoint".to_owned())
+            .spawn(move || {
+                while woken.recv().is_ok() {
+                    checkpoints.run(&connection);
+                }
+            })
+            .map_err(|error| StoreError::failed(format!("can't start a thread: {error}")))?;
+        let checkpoints = Arc::clone(&shared);
+        let hook = move |_: &mut Wal, pages| {
+            checkpoints.log_pages.store(pages, Ordering::Relaxed);
+            if pages >= WAKE_PAGES {
+                // a full channel means that it is awake already
                 let _ = wake.try_send(());
             }
             Ok(())
         };
-        connection.wal_hook(Some(hook)).map_err(|e| translate(&e))
+        writer.wal_hook(Some(hook)).map_err(|e| translate(&e))?;
+        Ok(shared)
     }
 
-    pub(super) fn pages(&self) -> i32 {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    /// Moves what no reader needs any more, without waiting for readers or writers.
+    pub(super) fn run(&self, connection: &Connection) {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE);
+        drop(turn);
+        match moved.map_err(|e| translate(&e)) {
+            Ok((log_pages, moved_pages)) => {
+                tracing::debug!(
+                    wal.pages = log_pages,
+                    wal.moved_pages = moved_pages,
+                    "checkpoint done"
+                );
+            }
+            Err(StoreError::Busy(_)) => tracing::debug!("another process checkpoints"),
+            Err(error) => {
+                self.signals.note(&error);
+                tracing::warn!(%error, "checkpoint failed");
+            }
+        }
+    }
+
+    /// The length of the log after the writer's last commit, in pages.
+    pub(super) fn log_pages(&self) -> i32 {
+        self.log_pages.load(Ordering::Relaxed)
     }
 }

@@ -26,6 +26,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
+    checkpoint::Checkpoints,
     connection::TimeLimit,
     readers::Readers,
     writer::{Job, Writer},
@@ -46,6 +47,8 @@ struct Settings {
     /// Bodies that are committed together at most.
     group_max: usize,
     body_limit: Duration,
+    /// From this length of the log on the writer shortens it itself.
+    log_pages_max: i32,
 }
 
 impl Default for Settings {
@@ -55,6 +58,8 @@ impl Default for Settings {
             queue: 1_024,
             group_max: 256,
             body_limit: Duration::from_secs(30),
+            // 64 MiB
+            log_pages_max: 16_000,
         }
     }
 }
@@ -88,12 +93,20 @@ impl Sqlite {
     ) -> Result<Self, StoreError> {
         connection::check_version()?;
         connection::create_private(&path)?;
+        // SQLite gives up at once, busy_timeout or not, if two turn a new file to the write-ahead log
+        let lock = connection::lock_folder(&path)?;
         let mut connection = connection::open_writer(&path)?;
+        drop(lock);
         connection::sync_folder(&path).map_err(|e| StoreError::failed(e.to_string()))?;
         let limit = TimeLimit::install(&mut connection, settings.body_limit)?;
-        let wake = checkpoint::start(&path, Arc::clone(signals))?;
-        let group_max = settings.group_max;
-        let writer = Writer::new(connection, limit, group_max, Arc::clone(signals), wake)?;
+        let checkpoints = Checkpoints::start(&path, &mut connection, Arc::clone(signals))?;
+        let writer = Writer::new(
+            connection,
+            limit,
+            checkpoints,
+            Arc::clone(signals),
+            settings,
+        );
         let (jobs, waiting) = mpsc::channel(settings.queue);
         std::thread::Builder::new()
             .name("db-writer".to_owned())
@@ -148,10 +161,7 @@ impl Sqlite {
     ) -> Result<T, StoreError> {
         let path = self.path.clone();
         blocking(move || {
-            // a lock on the folder and not on the file: closing a second handle of the file would drop SQLite's own locks
-            let lock = std::fs::File::open(connection::folder(&path))
-                .and_then(|folder| folder.lock().map(|()| folder))
-                .map_err(|e| StoreError::failed(format!("can't lock the folder: {e}")))?;
+            let lock = connection::lock_folder(&path)?;
             let migrated = migrate(&mut connection::open_writer(&path)?);
             drop(lock);
             migrated

@@ -8,13 +8,14 @@
 //!   and each of its bodies runs again alone.
 //! - After a fatal error nothing is written; whoever asks is refused.
 
-use std::sync::{Arc, mpsc::SyncSender};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    checkpoint::{self, LogLength, PAGES_HARD},
+    Settings,
+    checkpoint::Checkpoints,
     connection::TimeLimit,
     tx::{SqliteTx, translate},
 };
@@ -39,8 +40,9 @@ pub(super) struct Writer {
     connection: Connection,
     limit: TimeLimit,
     group_max: usize,
+    log_pages_max: i32,
     signals: Arc<Signals>,
-    log: LogLength,
+    checkpoints: Arc<Checkpoints>,
 }
 
 /// Why a group came to nothing.
@@ -59,21 +61,20 @@ impl From<StoreError> for Broken {
 
 impl Writer {
     pub(super) fn new(
-        mut connection: Connection,
+        connection: Connection,
         limit: TimeLimit,
-        group_max: usize,
+        checkpoints: Arc<Checkpoints>,
         signals: Arc<Signals>,
-        wake_checkpoint: SyncSender<()>,
-    ) -> Result<Self, StoreError> {
-        let log = LogLength::default();
-        log.watch(&mut connection, wake_checkpoint)?;
-        Ok(Self {
+        settings: &Settings,
+    ) -> Self {
+        Self {
             connection,
             limit,
-            group_max,
+            group_max: settings.group_max,
+            log_pages_max: settings.log_pages_max,
             signals,
-            log,
-        })
+            checkpoints,
+        }
     }
 
     /// Works until nobody can ask any more.
@@ -94,14 +95,14 @@ impl Writer {
 
     /// Checkpoints here if the log is too long and has grown since the last time.
     fn bound_log(&self, checkpointed_at: i32) -> i32 {
-        let pages = self.log.pages();
-        if pages < PAGES_HARD {
+        let pages = self.checkpoints.log_pages();
+        if pages < self.log_pages_max {
             return 0;
         }
-        if pages < checkpointed_at.saturating_add(PAGES_HARD / 16) {
+        if pages < checkpointed_at.saturating_add(self.log_pages_max / 16) {
             return checkpointed_at;
         }
-        checkpoint::run(&self.connection, &self.signals);
+        self.checkpoints.run(&self.connection);
         pages
     }
 

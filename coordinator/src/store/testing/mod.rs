@@ -1,10 +1,13 @@
 //! Databases for tests: real ones, fresh for each test.
 
+mod postgres;
+
 use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
+pub use self::postgres::{postgres, postgres_url};
 use super::{DatabaseUrl, Db};
 
 /// A folder that is removed with its contents when dropped.
