@@ -1,1 +1,3 @@
-//! wip
+//! Journeys and proofs over the real parts.
+
+mod agent_report;
