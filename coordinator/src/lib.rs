@@ -4,9 +4,23 @@
 //! `domain/*` (services) → `domain/*/store` → `domain/*/model` → `store` → `shared`. `adapters` implement `domain/*/ports`
 //! and are named only by `app`. `tests/it/tidy.rs` holds these rules.
 
+pub mod adapters;
 pub mod app;
+pub mod books;
+pub mod cli;
 pub mod config;
 pub mod context;
+pub mod cron;
 pub mod domain;
 pub mod error;
+pub mod http;
+pub mod keys;
+pub mod lifecycle;
+pub mod router;
+pub mod serve;
 pub mod store;
+pub mod tasks;
+pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod web;

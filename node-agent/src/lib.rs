@@ -28,5 +28,6 @@ pub mod sealed_file;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod test_folder;
+
 #[cfg(test)]
 mod testing;

@@ -1,3 +1,6 @@
-//! Journeys and proofs over the real parts.
+//! One binary for all system tests; each module says what it proves.
 
 mod agent_report;
+mod systemd_units;
+mod tidy;
+mod x402_stock_client;

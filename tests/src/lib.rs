@@ -1,1 +1,3 @@
-//! wip
+//! What the system tests share.
+
+pub mod stock_client;

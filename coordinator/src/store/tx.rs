@@ -15,6 +15,18 @@ pub enum Value {
     Blob(Vec<u8>),
 }
 
+impl Value {
+    /// The name of its type, for error texts.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Int(_) => "integer",
+            Self::Text(_) => "text",
+            Self::Blob(_) => "blob",
+        }
+    }
+}
+
 /// One transaction.
 pub trait Tx {
     /// Runs a statement that returns rows. Parameters are `$1`, `$2`, …
@@ -105,10 +117,7 @@ impl Row {
 const fn unexpected(column: usize, found: Option<&Value>) -> StoreError {
     let found = match found {
         None => "missing",
-        Some(Value::Null) => "null",
-        Some(Value::Int(_)) => "integer",
-        Some(Value::Text(_)) => "text",
-        Some(Value::Blob(_)) => "blob",
+        Some(value) => value.kind(),
     };
     StoreError::Column { column, found }
 }

@@ -64,7 +64,7 @@ fn describe(api_version: &str, info: SystemInfo) -> (Docker, Option<i64>) {
         runtimes,
         cgroup_driver: info
             .cgroup_driver
-            .map(|driver| bounded(&driver.to_string()))
+            .map(|driver| bounded(driver.as_ref()))
             .unwrap_or_default(),
         live_restore: info.live_restore_enabled.unwrap_or(false),
     };

@@ -1,0 +1,3 @@
+//! The outside world behind the slices' ports; named only by `app`.
+
+pub mod facilitator_sandbox;
