@@ -1,1 +1,3 @@
-//! wip
+//! One binary for all system tests.
+
+mod docker_runtime;
