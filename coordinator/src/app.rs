@@ -2,12 +2,32 @@
 
 use std::sync::Arc;
 
-use shared::{clock::Clock, id::Ids};
+use anyhow::Context as _;
+use shared::{
+    clock::Clock,
+    id::Ids,
+    money::{Amount, Asset},
+    x402::network,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Config,
+    adapters::facilitator_sandbox::SandboxFacilitator,
+    config::{Config, PaymentsMode},
     context::{Actor, OpCtx},
+    domain::{
+        agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
+        auth::AuthState,
+        events::Events,
+        nodes::model::Patience,
+        offers::index::MarketIndex,
+        payments::{model::Payee, ports::Facilitator},
+        rentals::{Rules, purchase::Purchases},
+    },
+    http::rental_token::RentalTokens,
+    keys::Keys,
     store::Db,
+    tasks::Tasks,
 };
 
 /// Everything that handlers and tasks share.
@@ -21,12 +41,172 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The source of ids.
     pub ids: Arc<Ids>,
+    /// The coordinator's own keys.
+    pub keys: Keys,
+    /// Passwords, tokens and sessions.
+    pub auth: AuthState,
+    /// The tokens of rentals.
+    pub rental_tokens: RentalTokens,
+    /// The live end of the event stream.
+    pub events: Events,
+    /// The built-in timers.
+    pub tasks: Tasks,
+    /// The market as it is searched.
+    pub market: MarketIndex,
+    /// Paying by x402.
+    pub purchases: Arc<Purchases>,
+    /// The link to agents.
+    pub agents: Arc<AgentLink>,
+    /// Work that outlives its request: payments whose client hung up.
+    pub background: TaskTracker,
+    /// Cancelled when the process stops; whatever waits for long also waits for this.
+    pub shutdown: CancellationToken,
 }
 
 impl App {
+    /// Puts the parts together; starts nothing.
+    ///
+    /// # Errors
+    /// A key file can't be read or made, or the system has no random numbers.
+    pub fn new(
+        config: Config,
+        db: Db,
+        clock: Arc<dyn Clock>,
+        ids: Arc<Ids>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let keys = Keys::open(&config)?;
+        let auth = AuthState::new(&config, &keys)?;
+        let purchases = Arc::new(purchases(&config, &db, &clock, &ids)?);
+        let agents = Arc::new(agents(&config, &keys, &purchases)?);
+        Ok(Arc::new(Self {
+            rental_tokens: RentalTokens::new(&keys.token),
+            events: Events::new(config.http.event_streams_max),
+            tasks: Tasks::default(),
+            market: MarketIndex::default(),
+            background: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            purchases,
+            agents,
+            auth,
+            keys,
+            config,
+            db,
+            clock,
+            ids,
+        }))
+    }
+
+    /// The market in numbers, for the first page.
+    #[must_use]
+    pub fn market_numbers(&self) -> MarketNumbers {
+        let numbers = self.market.numbers();
+        let natural = |value: i64| u64::try_from(value).unwrap_or(0);
+        MarketNumbers {
+            online_ram_bytes: natural(numbers.ram_rentable_bytes),
+            free_ram_bytes: natural(numbers.ram_free_bytes),
+            offers: u64::try_from(numbers.offers).unwrap_or(u64::MAX),
+            lowest_ram_gib_hour: numbers
+                .lowest_ram_gib_hour
+                .and_then(|price| Amount::from_atomic(price).ok()),
+            running_rentals: natural(numbers.running_rentals),
+        }
+    }
+
     /// A context for `actor` at this moment.
     #[must_use]
     pub fn context(&self, actor: Actor, request_id: String) -> OpCtx {
         OpCtx::new(actor, self.clock.now(), request_id, Arc::clone(&self.ids))
     }
+
+    /// The context of a built-in timer; `name` shows as the request id.
+    #[must_use]
+    pub fn task_context(&self, name: &str) -> OpCtx {
+        self.context(Actor::System, format!("task-{name}"))
+    }
+}
+
+/// The market in five numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MarketNumbers {
+    /// Memory of all nodes online that is offered, bytes.
+    pub online_ram_bytes: u64,
+    /// Of that, what can be rented now, bytes.
+    pub free_ram_bytes: u64,
+    /// Offers that can be rented now.
+    pub offers: u64,
+    /// The lowest price of a GiB of memory for an hour.
+    pub lowest_ram_gib_hour: Option<Amount>,
+    /// Rentals that run now.
+    pub running_rentals: u64,
+}
+
+fn rules(config: &Config) -> Rules {
+    let ms = |seconds: u32| i64::from(seconds).saturating_mul(1_000);
+    let market = &config.market;
+    Rules {
+        fee_bps: market.fee_bps,
+        horizon_ms: ms(market.horizon_s),
+        lease_step_ms: ms(market.lease_step_s),
+        quote_ttl_ms: ms(market.quote_ttl_s),
+        min_duration_ms: ms(market.min_duration_s),
+        max_duration_ms: ms(market.max_duration_s),
+    }
+}
+
+fn purchases(
+    config: &Config,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+    ids: &Arc<Ids>,
+) -> anyhow::Result<Purchases> {
+    let settings = &config.payments;
+    let network = network::by_caip2(&settings.network)
+        .with_context(|| format!("payments.network: {} isn't known", settings.network))?;
+    let facilitator: Arc<dyn Facilitator> = match settings.mode {
+        PaymentsMode::Sandbox => Arc::new(SandboxFacilitator::new(
+            db.clone(),
+            Arc::clone(clock),
+            settings.sandbox_grant,
+        )),
+    };
+    Ok(Purchases {
+        db: db.clone(),
+        facilitator,
+        payee: Payee {
+            network,
+            pay_to: settings.pay_to.parse().context("payments.pay_to")?,
+            asset: Asset::Usdc,
+        },
+        rules: rules(config),
+        public_url: config.http.public_url(),
+        clock: Arc::clone(clock),
+        ids: Arc::clone(ids),
+    })
+}
+
+fn agents(config: &Config, keys: &Keys, purchases: &Purchases) -> anyhow::Result<AgentLink> {
+    let ms = |seconds: u32| i64::from(seconds).saturating_mul(1_000);
+    let mut epoch = [0; 8];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut epoch)
+        .map_err(|_| anyhow::anyhow!("the system has no random numbers"))?;
+    Ok(AgentLink {
+        db: purchases.db.clone(),
+        clock: Arc::clone(&purchases.clock),
+        ids: Arc::clone(&purchases.ids),
+        presence: Presence::new(purchases.clock.now()),
+        beacons: Beacons::new(keys.token.key("beacon"), epoch),
+        nudger: Arc::default(),
+        rules: purchases.rules,
+        rhythm: Rhythm {
+            beat_interval_ms: i64::from(config.agents.beat_interval_ms),
+            patience: Patience {
+                suspect_after_ms: ms(config.agents.suspect_after_s),
+                offline_after_ms: ms(config.agents.offline_after_s),
+            },
+            coverage_gap_ms: ms(config.agents.coverage_gap_s),
+        },
+        ack_key: Arc::clone(&keys.journal_ack),
+        public_url: purchases.public_url.clone(),
+        queue: Default::default(),
+    })
 }

@@ -21,6 +21,8 @@ pub enum Kind {
     Forbidden,
     /// 404: absent, or not yours.
     NotFound,
+    /// 405: this path has no such method.
+    MethodNotAllowed,
     /// 409: the state of things doesn't allow it now.
     Conflict,
     /// 413: too much.

@@ -6,8 +6,21 @@
 
 pub mod adapters;
 pub mod app;
+pub mod books;
+pub mod cli;
 pub mod config;
 pub mod context;
+pub mod cron;
 pub mod domain;
 pub mod error;
+pub mod http;
+pub mod keys;
+pub mod lifecycle;
+pub mod router;
+pub mod serve;
 pub mod store;
+pub mod tasks;
+pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod web;

@@ -4,5 +4,30 @@
 //! `reconcile` owns the containers: it compares the desired state on disk with Docker (`runtime`) and publishes what it sees
 //! as [`rental::LiveRental`]s on a watch channel, which `report` reads.
 
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod data_dir;
+pub mod desired;
+mod durable;
+pub mod endpoint;
+pub mod enroll;
+pub mod http;
+pub mod identity;
+pub mod journal;
+pub mod lease;
+pub mod lifecycle;
+pub mod link;
+pub mod measure;
+pub mod probe;
 pub mod reconcile;
 pub mod rental;
+pub mod report;
+pub mod runtime;
+pub mod sealed_file;
+pub mod status;
+#[cfg(test)]
+pub(crate) mod test_folder;
+
+#[cfg(test)]
+mod testing;

@@ -1,2 +1,5 @@
-//! wip
-fn main() {}
+//! `ramarket-agent`: see [`node_agent::cli`].
+
+fn main() -> std::process::ExitCode {
+    node_agent::cli::main()
+}

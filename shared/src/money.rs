@@ -295,7 +295,6 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::arithmetic_side_effects, reason = "tests count small numbers")]
     use super::*;
 
     fn amount(text: &str) -> Amount {

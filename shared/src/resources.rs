@@ -122,8 +122,8 @@ pub struct Load {
 pub struct GpuLoad {
     /// Memory in use.
     pub vram_used_bytes: i64,
-    /// Share of time that a kernel ran, per cent.
-    pub busy_percent: i64,
-    /// Degrees Celsius.
-    pub temperature_c: i64,
+    /// Share of time that a kernel ran, per cent; `None` where the GPU doesn't say (one that is split into instances).
+    pub busy_percent: Option<i64>,
+    /// Degrees Celsius; `None` where the GPU doesn't say.
+    pub temperature_c: Option<i64>,
 }

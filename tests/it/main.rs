@@ -1,3 +1,6 @@
-//! One binary for all system tests.
+//! One binary for all system tests; each module says what it proves.
 
+mod agent_report;
+mod systemd_units;
+mod tidy;
 mod x402_stock_client;

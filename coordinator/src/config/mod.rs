@@ -1,5 +1,227 @@
-//! Settings: flag > environment > file > default; one section per file.
+//! Settings: flag > environment > file > default; one section per file, each with its bounds.
+//!
+//! # Invariants
+//! - An unknown key is refused, whatever it came from; a refused value names its key and what would be right.
+//! - Nothing but loopback is served without TLS.
+//! - Secrets can't be printed: they are [`SecretText`].
+
+mod agents;
+mod auth;
+mod http;
+mod log;
+mod market;
+mod payments;
+mod source;
+mod tasks;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use shared::secret::Secret;
+
+pub use self::{
+    agents::AgentsConfig,
+    auth::AuthConfig,
+    http::HttpConfig,
+    log::{LogConfig, LogFormat},
+    market::MarketConfig,
+    payments::{PaymentsConfig, PaymentsMode},
+    source::Sources,
+    tasks::TasksConfig,
+};
+
+/// A setting that was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read: unknown key, wrong type, no such file.
+    #[error("settings: {0}")]
+    Unreadable(String),
+    /// It was understood, but is out of bounds.
+    #[error("setting {key}: {problem}")]
+    Invalid {
+        /// `section.key`.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+impl ConfigError {
+    fn invalid(key: &'static str, problem: impl Into<String>) -> Self {
+        Self::Invalid {
+            key,
+            problem: problem.into(),
+        }
+    }
+}
 
 /// All settings.
-#[derive(Debug, Clone)]
-pub struct Config {}
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where keys and, unless `database.url` says otherwise, the database are kept.
+    pub data_dir: PathBuf,
+    /// The token that may call `POST /cron/metering` and read `/metrics`; at least 32 characters.
+    pub cron_token: Option<SecretText>,
+    /// The address and the public face.
+    pub http: HttpConfig,
+    /// Which database.
+    pub database: DatabaseConfig,
+    /// Accounts and sessions.
+    pub auth: AuthConfig,
+    /// How rentals are paid.
+    pub payments: PaymentsConfig,
+    /// The rules of the market.
+    pub market: MarketConfig,
+    /// How often nodes speak and when they are missed.
+    pub agents: AgentsConfig,
+    /// How often the built-in timers run.
+    pub tasks: TasksConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("var/coordinator"),
+            cron_token: None,
+            http: HttpConfig::default(),
+            database: DatabaseConfig::default(),
+            auth: AuthConfig::default(),
+            payments: PaymentsConfig::default(),
+            market: MarketConfig::default(),
+            agents: AgentsConfig::default(),
+            tasks: TasksConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// Which database.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `sqlite:///path` or `postgres://user:password@host/name`; without it SQLite in `data_dir`.
+    pub url: Option<SecretText>,
+}
+
+impl Config {
+    /// Reads the sources and checks every bound.
+    ///
+    /// # Errors
+    /// The first setting that can't be read or is out of bounds.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut config = source::read(sources)?;
+        let secrets = [&mut config.cron_token, &mut config.database.url];
+        for secret in secrets.into_iter().flatten() {
+            secret.read_file()?;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks the bounds of every section.
+    ///
+    /// # Errors
+    /// The first setting that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let too_short = |token: &SecretText| token.expose().len() < 32;
+        if self.cron_token.as_ref().is_some_and(too_short) {
+            return Err(ConfigError::invalid(
+                "cron_token",
+                "use at least 32 characters, such as the output of `openssl rand -hex 32`",
+            ));
+        }
+        self.http.validate()?;
+        self.auth.validate()?;
+        self.payments.validate()?;
+        self.market.validate()?;
+        self.agents.validate()?;
+        self.tasks.validate()?;
+        self.log.validate()
+    }
+
+    /// The database's URL; it may hold a password.
+    #[must_use]
+    pub fn database_url(&self) -> Secret<String> {
+        self.database.url.as_ref().map_or_else(
+            || Secret::new(sqlite_url(&self.data_dir.join("market.db"))),
+            |url| Secret::new(url.expose().to_owned()),
+        )
+    }
+}
+
+fn sqlite_url(path: &Path) -> String {
+    let root = if path.is_absolute() { "" } else { "./" };
+    format!("sqlite://{root}{}", path.display())
+}
+
+/// A setting that must never be printed. Written as `@/path`, it is the first line of that file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(Secret<String>);
+
+impl SecretText {
+    /// Wraps.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Secret::new(text.into()))
+    }
+
+    /// The text, at the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+
+    fn read_file(&mut self) -> Result<(), ConfigError> {
+        let Some(path) = self.expose().strip_prefix('@') else {
+            return Ok(());
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable(format!("secret file {path}: {error}")))?;
+        *self = Self::new(text.lines().next().unwrap_or_default());
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for SecretText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// Whether `host` (of a URL, IPv6 in brackets) is this machine.
+fn is_loopback_host(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Refuses `value` outside `low..=high`.
+fn within(key: &'static str, value: u32, low: u32, high: u32) -> Result<(), ConfigError> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(ConfigError::invalid(
+            key,
+            format!("{value} is out of bounds: use {low} to {high}"),
+        ))
+    }
+}

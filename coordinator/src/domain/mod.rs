@@ -1,4 +1,13 @@
-//! The slices of the market, in order; a slice may call only those above it:
+//! The slices of the market, in order; a slice may call only those before it:
 //! `events` → `auth` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
 
+pub mod agentlink;
+pub mod auth;
+pub mod events;
+pub mod ledger;
+pub mod metering;
+pub mod nodes;
+pub mod offers;
 pub mod payments;
+pub mod rentals;
+pub mod settlement;

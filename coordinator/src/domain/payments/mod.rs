@@ -1,4 +1,381 @@
-//! Payments by x402.
+//! Quotes and payments: what an order costs, and the way of a payment from its arrival into the books.
+//!
+//! # Invariants
+//! - (network, token, payer, nonce) is taken in the transaction that receives the payment, before anybody else is asked.
+//! - A quote is used once; its figures are what is checked, never the client's.
+//! - Settled and credited are one transaction.
+//!
+//! What a payment pays for lives to the right (`rentals`), which composes these steps.
 
+pub mod idempotency;
+pub mod model;
 pub mod ports;
+mod store;
 pub mod x402_http;
+
+use model::{Payee, Payment, PaymentEvent, PaymentState, Purpose, Quote, retry_delay_ms};
+use shared::{
+    id::{PaymentId, QuoteId, RentalId},
+    money::{Amount, Asset, Rate},
+    resources::Resources,
+    time::Timestamp,
+    x402::{exact::VerifiedPayment, payment::PresentedPayment},
+};
+
+use super::{
+    ledger::{
+        self,
+        check::Finding,
+        model::{Account, Cause, Posting},
+    },
+    offers::model::Offer,
+};
+use crate::{
+    context::OpCtx,
+    error::{Error, Result},
+    store::Tx,
+};
+
+/// What an order is made of.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Rent or extend.
+    pub purpose: Purpose,
+    /// Hash of method, path and body.
+    pub request_sha256: [u8; 32],
+    /// The rental to extend.
+    pub rental_id: Option<RentalId>,
+    /// The slice.
+    pub resources: Resources,
+    /// For how long.
+    pub duration_ms: i64,
+    /// What an hour costs.
+    pub rate: Rate,
+    /// The platform's share.
+    pub fee_bps: u32,
+}
+
+/// Prices an order and keeps the price for `ttl_ms`.
+///
+/// # Errors
+/// 422 if it costs nothing (x402 can't ask for nothing) or more than the ledger holds.
+pub fn quote(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    payee: &Payee,
+    offer: &Offer,
+    order: &Order,
+    ttl_ms: i64,
+) -> Result<Quote> {
+    let amount = order.rate.price_for_ms(order.duration_ms)?;
+    if amount.is_zero() {
+        return Err(Error::invalid(
+            "/duration_seconds",
+            "this order costs nothing: take more or longer",
+        ));
+    }
+    let quote = Quote {
+        id: ctx.mint(),
+        purpose: order.purpose,
+        request_sha256: order.request_sha256,
+        rental_id: order.rental_id,
+        offer_id: offer.id,
+        resources: order.resources,
+        duration_ms: order.duration_ms,
+        rate: order.rate,
+        fee_bps: order.fee_bps,
+        amount,
+        asset: payee.asset,
+        network: payee.network,
+        pay_to: payee.pay_to,
+        payment_id: None,
+        created_at: ctx.now,
+        expires_at: ctx.now.plus_ms(ttl_ms),
+    };
+    store::insert_quote(tx, &quote)?;
+    Ok(quote)
+}
+
+/// A quote that may still be used.
+///
+/// # Errors
+/// 404 if there is none, 409 if it expired or was used.
+pub fn open_quote(tx: &mut dyn Tx, ctx: &OpCtx, id: QuoteId) -> Result<Quote> {
+    let quote = store::quote(tx, id)?.ok_or_else(|| Error::not_found("quote"))?;
+    if quote.payment_id.is_some() {
+        return Err(Error::conflict(
+            "quote_used",
+            "this quote was paid before: ask for a new one",
+        ));
+    }
+    if quote.expires_at <= ctx.now {
+        return Err(Error::conflict(
+            "quote_expired",
+            "this quote is too old: ask for a new one",
+        ));
+    }
+    Ok(quote)
+}
+
+/// A quote, used or not.
+///
+/// # Errors
+/// Internal if it is gone.
+pub fn quote_of(tx: &mut dyn Tx, payment: &Payment) -> Result<Quote> {
+    store::quote(tx, payment.quote_id)?
+        .ok_or_else(|| Error::corrupt("payments", &payment.id.to_string(), "quote_id"))
+}
+
+/// Quotes that a request was answered with and that are still open, newest first.
+///
+/// # Errors
+/// The database's.
+pub fn quotes_for_request(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    request_sha256: &[u8; 32],
+    amount: u128,
+) -> Result<Vec<Quote>> {
+    match i64::try_from(amount) {
+        Ok(amount) => store::open_quotes(tx, request_sha256, amount, ctx.now),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+/// What receiving a payment found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Received {
+    /// It is new.
+    New(Payment),
+    /// The same signed payment arrived before.
+    Before(Payment),
+    /// Somebody else's payment took the quote.
+    QuoteTaken,
+}
+
+/// The payment that a presented one repeats, if there is one.
+///
+/// # Errors
+/// 409 `payment_conflict` if payer and nonce were used for another payload.
+pub fn find_presented(tx: &mut dyn Tx, presented: &PresentedPayment) -> Result<Option<Payment>> {
+    let Some(identity) = presented.identity() else {
+        return Ok(None);
+    };
+    let found = store::payment_by_nonce(
+        tx,
+        identity.network.caip2,
+        &identity.asset.to_string(),
+        &identity.payer.to_string(),
+        &nonce_text(&identity.nonce),
+    )?;
+    match found {
+        Some(payment) if payment.payload_sha256 == identity.payload_sha256 => Ok(Some(payment)),
+        Some(_) => Err(Error::conflict(
+            "payment_conflict",
+            "payer and nonce were used for another payment: sign anew",
+        )),
+        None => Ok(None),
+    }
+}
+
+/// Takes the payment's identity and its quote. The caller reserves what is paid for in the same transaction.
+///
+/// # Errors
+/// 409 `payment_conflict` as [`find_presented`].
+pub fn receive(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    quote: &Quote,
+    rental_id: RentalId,
+    presented: &PresentedPayment,
+    verified: &VerifiedPayment,
+) -> Result<Received> {
+    let signed = &verified.authorization;
+    let seconds = |value: u128| i64::try_from(value).unwrap_or(i64::MAX);
+    let payment = Payment {
+        id: ctx.mint(),
+        quote_id: quote.id,
+        rental_id,
+        network: verified.identity.network.caip2.to_owned(),
+        token: verified.identity.asset.to_string(),
+        payer: verified.identity.payer.to_string(),
+        nonce: nonce_text(&verified.identity.nonce),
+        pay_to: signed.to.to_string(),
+        amount: quote.amount,
+        valid_after_s: seconds(signed.valid_after),
+        valid_before_s: seconds(signed.valid_before),
+        x402_version: presented.version(),
+        payload: presented.verbatim.to_string(),
+        payload_sha256: verified.identity.payload_sha256,
+        state: PaymentState::Received,
+        attempts: 0,
+        tx_hash: None,
+        last_error: None,
+        // whoever received it drives it; the task takes over if that process dies
+        next_try_at: ctx.now.plus_ms(DRIVER_GRACE_MS),
+        created_at: ctx.now,
+        updated_at: ctx.now,
+    };
+    if !store::insert_payment(tx, &payment)? {
+        return match find_presented(tx, presented)? {
+            Some(before) => Ok(Received::Before(before)),
+            None => Ok(Received::QuoteTaken),
+        };
+    }
+    if store::claim_quote(tx, quote.id, payment.id)? {
+        Ok(Received::New(payment))
+    } else {
+        Ok(Received::QuoteTaken)
+    }
+}
+
+/// How long the process that works on a payment is left alone with it.
+pub const DRIVER_GRACE_MS: i64 = 75_000;
+
+fn nonce_text(nonce: &[u8; 32]) -> String {
+    format!("0x{}", hex::encode(nonce))
+}
+
+/// A payment.
+///
+/// # Errors
+/// 404.
+pub fn get(tx: &mut dyn Tx, id: PaymentId) -> Result<Payment> {
+    store::payment(tx, id)?.ok_or_else(|| Error::not_found("payment"))
+}
+
+/// The latest payment for a rental.
+///
+/// # Errors
+/// The database's.
+pub fn of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Payment>> {
+    store::payment_of_rental(tx, id)
+}
+
+/// Payments whose time to be looked at has come.
+///
+/// # Errors
+/// The database's.
+pub fn due(tx: &mut dyn Tx, ctx: &OpCtx, limit: i64) -> Result<Vec<Payment>> {
+    store::due(tx, ctx.now, limit)
+}
+
+/// Moves a payment on. `None` if somebody else moved it first: read it again.
+///
+/// # Errors
+/// Internal for an event that can't happen now.
+pub fn advance(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    payment: &Payment,
+    event: PaymentEvent,
+    note: Option<&str>,
+) -> Result<Option<Payment>> {
+    let state = payment.state.next(event)?;
+    let asked = event == PaymentEvent::BeginSettle;
+    let attempts = if asked {
+        payment.attempts.saturating_add(1)
+    } else {
+        payment.attempts
+    };
+    let wait_ms = match event {
+        PaymentEvent::Unclear => retry_delay_ms(attempts),
+        _ => DRIVER_GRACE_MS,
+    };
+    let moved = Payment {
+        state,
+        attempts,
+        last_error: note
+            .map(str::to_owned)
+            .or_else(|| payment.last_error.clone()),
+        next_try_at: ctx.now.plus_ms(wait_ms),
+        updated_at: ctx.now,
+        ..payment.clone()
+    };
+    Ok(store::advance(tx, &moved, payment.state)?.then_some(moved))
+}
+
+/// Books a settled payment into the escrow of its rental: the state and the posting in one transaction.
+/// `None` if somebody else moved it first.
+///
+/// # Errors
+/// The database's.
+pub fn credit(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    payment: &Payment,
+    asset: Asset,
+    tx_hash: &str,
+) -> Result<Option<Payment>> {
+    let credited = Payment {
+        state: payment.state.next(PaymentEvent::Settle)?,
+        tx_hash: Some(tx_hash.to_owned()),
+        last_error: None,
+        updated_at: ctx.now,
+        ..payment.clone()
+    };
+    if !store::advance(tx, &credited, payment.state)? {
+        return Ok(None);
+    }
+    let posting = Posting {
+        asset,
+        debit: Account::External(payment.network.clone()),
+        credit: Account::RentalEscrow(payment.rental_id),
+        amount: payment.amount,
+        cause: Cause::Payment(payment.id),
+    };
+    ledger::post(tx, ctx, &posting)?;
+    Ok(Some(credited))
+}
+
+/// Play money for a signed-in consumer's balance, up to `limit` in all.
+///
+/// # Errors
+/// 409 above the limit.
+pub fn grant(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    asset: Asset,
+    amount: Amount,
+    limit: Amount,
+    reference: &str,
+) -> Result<Amount> {
+    let account = Account::UserAvailable(ctx.user()?.id);
+    let have = ledger::balance(tx, asset, &account)?;
+    if have.plus(amount)? > limit {
+        return Err(Error::conflict(
+            "sandbox_limit",
+            format!("the sandbox fills a balance up to {limit}: it holds {have}"),
+        ));
+    }
+    let posting = Posting {
+        asset,
+        debit: Account::External("sandbox".to_owned()),
+        credit: account.clone(),
+        amount,
+        cause: Cause::SandboxGrant(reference.to_owned()),
+    };
+    ledger::post(tx, ctx, &posting)?;
+    ledger::balance(tx, asset, &account)
+}
+
+/// Deletes quotes that nobody used.
+///
+/// # Errors
+/// The database's.
+pub fn delete_old_quotes(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
+    store::delete_old_quotes(tx, before)
+}
+
+/// I7.
+///
+/// # Errors
+/// The database's.
+pub fn check(tx: &mut dyn Tx) -> Result<Finding> {
+    let broken = store::posting_mismatches(tx)?;
+    Ok(Finding::new(
+        "I7",
+        "each credited payment has exactly one posting, each posting a payment",
+        broken,
+    ))
+}

@@ -1,0 +1,95 @@
+//! Section `http`: the address served, and the URL under which the world sees it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, is_loopback_host, within};
+
+/// The address and the public face.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Scheme, host and port under which clients and agents reach us; without it `http://` and `listen`.
+    pub public_url: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Connections open at once; more wait.
+    pub connections_max: u32,
+    /// `GET /events` streams open at once; more are refused with 503.
+    pub event_streams_max: u32,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8402)),
+            public_url: None,
+            trusted_proxies: vec![
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ],
+            connections_max: 4096,
+            event_streams_max: 1024,
+        }
+    }
+}
+
+impl HttpConfig {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        const KEY: &str = "http.public_url";
+        within("http.connections_max", self.connections_max, 16, 1_000_000)?;
+        within(
+            "http.event_streams_max",
+            self.event_streams_max,
+            1,
+            1_000_000,
+        )?;
+        let url = self.public_url();
+        let (scheme, host) = parts(&url).ok_or_else(|| {
+            ConfigError::invalid(
+                KEY,
+                format!("{url}: write scheme and host only, such as https://market.example"),
+            )
+        })?;
+        if scheme == "http" && !(self.listen.ip().is_loopback() && is_loopback_host(&host)) {
+            return Err(ConfigError::invalid(
+                KEY,
+                format!(
+                    "{url} at {}: only loopback is served without TLS; put a reverse proxy with TLS in \
+                     front and give its https:// URL",
+                    self.listen
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Scheme, host and port without a trailing slash: the origin of our pages, the issuer of our tokens, the base
+    /// of `@target-uri`.
+    #[must_use]
+    pub fn public_url(&self) -> String {
+        self.public_url
+            .clone()
+            .unwrap_or_else(|| format!("http://{}", self.listen))
+    }
+
+    /// Whether clients reach us by TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.public_url().starts_with("https://")
+    }
+}
+
+/// Scheme and host of a URL without path, query and user.
+fn parts(url: &str) -> Option<(String, String)> {
+    let uri: http::Uri = url.parse().ok()?;
+    let scheme = uri
+        .scheme_str()
+        .filter(|scheme| ["http", "https"].contains(scheme))?;
+    let authority = uri.authority()?;
+    let bare = format!("{scheme}://{authority}") == url && !authority.as_str().contains('@');
+    bare.then(|| (scheme.to_owned(), authority.host().to_owned()))
+}

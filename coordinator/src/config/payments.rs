@@ -1,0 +1,78 @@
+//! Section `payments`: who settles, and the terms that payers see.
+
+use serde::{Deserialize, Serialize};
+use shared::money::Amount;
+
+use super::{ConfigError, within};
+
+/// Who verifies and settles payments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentsMode {
+    /// The embedded facilitator with play balances: no chain, no real money, real signatures.
+    Sandbox,
+}
+
+/// How rentals are paid.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PaymentsConfig {
+    /// Who verifies and settles.
+    pub mode: PaymentsMode,
+    /// The address that is paid: `0x` and 40 hex digits.
+    pub pay_to: String,
+    /// The network as CAIP-2: `eip155:84532` is Base Sepolia.
+    pub network: String,
+    /// The token contract: `0x` and 40 hex digits.
+    pub asset: String,
+    /// The token's EIP-712 domain name.
+    pub asset_name: String,
+    /// The token's EIP-712 domain version.
+    pub asset_version: String,
+    /// For how long a payer's authorisation must at least be valid, seconds.
+    pub timeout_s: u32,
+    /// Play money that an address or account gets in the sandbox.
+    pub sandbox_grant: Amount,
+}
+
+impl Default for PaymentsConfig {
+    fn default() -> Self {
+        Self {
+            mode: PaymentsMode::Sandbox,
+            pay_to: "0x5261304d41726b65744d61726b65740000000001".to_owned(),
+            network: "eip155:84532".to_owned(),
+            asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".to_owned(),
+            asset_name: "USDC".to_owned(),
+            asset_version: "2".to_owned(),
+            timeout_s: 60,
+            sandbox_grant: Amount::from_atomic(100_000_000).unwrap_or_default(),
+        }
+    }
+}
+
+impl PaymentsConfig {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        address("payments.pay_to", &self.pay_to)?;
+        address("payments.asset", &self.asset)?;
+        let chain = self
+            .network
+            .strip_prefix("eip155:")
+            .is_some_and(|id| id.parse::<u64>().is_ok_and(|id| id > 0));
+        if !chain {
+            return Err(ConfigError::invalid(
+                "payments.network",
+                "write it as CAIP-2, such as eip155:84532",
+            ));
+        }
+        within("payments.timeout_s", self.timeout_s, 10, 600)
+    }
+}
+
+fn address(key: &'static str, text: &str) -> Result<(), ConfigError> {
+    let hex = text.strip_prefix("0x").unwrap_or_default();
+    if hex.len() == 40 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(())
+    } else {
+        Err(ConfigError::invalid(key, "write 0x and 40 hex digits"))
+    }
+}

@@ -1,0 +1,49 @@
+//! Section `tasks`: how often the built-in timers run; each is also woken when there is something to do.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, within};
+
+/// How often the built-in timers run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TasksConfig {
+    /// Gives events their place in the stream, milliseconds.
+    pub event_relay_ms: u32,
+    /// Online, suspect, offline, milliseconds.
+    pub liveness_ms: u32,
+    /// Extends leases and stops what ran out of funds, milliseconds.
+    pub leases_ms: u32,
+    /// Ends what is over and gives up what never started, milliseconds.
+    pub expiry_ms: u32,
+    /// Settles rentals that ended, milliseconds.
+    pub settlement_ms: u32,
+    /// Asks what became of payments in doubt, milliseconds.
+    pub payments_ms: u32,
+}
+
+impl Default for TasksConfig {
+    fn default() -> Self {
+        Self {
+            event_relay_ms: 1_000,
+            liveness_ms: 1_000,
+            leases_ms: 5_000,
+            expiry_ms: 1_000,
+            settlement_ms: 5_000,
+            payments_ms: 5_000,
+        }
+    }
+}
+
+impl TasksConfig {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        const HOUR_MS: u32 = 3_600_000;
+        // other coordinators' events reach our listeners by this timer alone
+        within("tasks.event_relay_ms", self.event_relay_ms, 10, 1_000)?;
+        within("tasks.liveness_ms", self.liveness_ms, 10, HOUR_MS)?;
+        within("tasks.leases_ms", self.leases_ms, 10, HOUR_MS)?;
+        within("tasks.expiry_ms", self.expiry_ms, 10, HOUR_MS)?;
+        within("tasks.settlement_ms", self.settlement_ms, 10, HOUR_MS)?;
+        within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)
+    }
+}

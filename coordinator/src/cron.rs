@@ -1,0 +1,52 @@
+//! `POST /cron/metering`: runs what the built-in timers run, once, and says what each did. For whoever drives the timers from outside.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    context::{Actor, OpCtx},
+    error::{Error, Result},
+    http::{Json, Problems},
+    tasks::{TaskReport, expiry, leases, liveness, payments, settlement},
+};
+
+/// The routes.
+#[must_use]
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(metering))
+}
+
+/// What each timer did.
+#[derive(Serialize, ToSchema)]
+struct Reports {
+    tasks: Vec<TaskReport>,
+}
+
+#[utoipa::path(
+    post, path = "/cron/metering", operation_id = "run_metering", tag = "jobs",
+    description = "Liveness, leases, expiry, payments and settlement, once each. For admins and the cron token.",
+    responses((status = 200, body = Reports), Problems), security(("access_token" = []), ("cookie" = []))
+)]
+async fn metering(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<Reports>> {
+    if ctx.actor != Actor::System && !ctx.is_admin() {
+        ctx.user()?;
+        return Err(Error::forbidden(
+            "this needs the role admin, or the cron token",
+        ));
+    }
+    let names = [
+        liveness::NAME,
+        leases::NAME,
+        expiry::NAME,
+        payments::NAME,
+        settlement::NAME,
+    ];
+    Ok(Json(Reports {
+        tasks: app.tasks.run_now(&names).await?,
+    }))
+}

@@ -1,0 +1,203 @@
+//! Who is there, in memory: the last beat of each node in this run of the coordinator. No row is written for a beat that changes
+//! nothing; what is news is written by whoever asks [`Presence`].
+//!
+//! # Invariants
+//! - A beat is admitted once: sequence numbers of one agent process only grow.
+//! - One process per key: once another process has taken over, the first one is refused.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use shared::{id::NodeId, sign::PublicKey, time::Timestamp, wire::problem::agent_codes};
+
+use crate::{
+    domain::nodes::model::Availability,
+    error::{Error, Result},
+};
+
+/// How long a looked-up key is believed: how late a ban takes effect at another coordinator.
+const KEY_TTL_MS: i64 = 30_000;
+/// Agent processes that are remembered per node.
+const INSTANCES_MAX: usize = 8;
+/// Nonces of link requests that are remembered per node.
+const NONCES_MAX: usize = 32;
+
+#[derive(Debug)]
+struct Live {
+    key: PublicKey,
+    key_at: Timestamp,
+    instance: String,
+    earlier_instances: VecDeque<String>,
+    seq: i64,
+    last_beat_at: Option<Timestamp>,
+    written: Option<Written>,
+    link_nonces: VecDeque<String>,
+}
+
+/// What the database knows of a node, as far as this run wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// Hash of the inventory and agent version.
+    pub facts_sha256: [u8; 32],
+    /// Observed availability.
+    pub availability: Availability,
+}
+
+/// Everybody who was heard of in this run.
+#[derive(Debug)]
+pub struct Presence {
+    started_at: Timestamp,
+    nodes: Mutex<HashMap<NodeId, Live>>,
+}
+
+impl Presence {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(started_at: Timestamp) -> Self {
+        Self {
+            started_at,
+            nodes: Mutex::default(),
+        }
+    }
+
+    /// When this run began.
+    #[must_use]
+    pub const fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// The key of a node if it was looked up lately.
+    #[must_use]
+    pub fn key(&self, node: NodeId, now: Timestamp) -> Option<PublicKey> {
+        let nodes = self.lock();
+        nodes
+            .get(&node)
+            .filter(|live| now.ms_since(live.key_at) < KEY_TTL_MS)
+            .map(|live| live.key)
+    }
+
+    /// Remembers a key that was looked up.
+    pub fn learn_key(&self, node: NodeId, key: PublicKey, now: Timestamp) {
+        let mut nodes = self.lock();
+        let live = nodes.entry(node).or_insert_with(|| Live {
+            key,
+            key_at: now,
+            instance: String::new(),
+            earlier_instances: VecDeque::new(),
+            seq: i64::MIN,
+            last_beat_at: None,
+            written: None,
+            link_nonces: VecDeque::new(),
+        });
+        (live.key, live.key_at) = (key, now);
+    }
+
+    /// Forgets a node whose key is void.
+    pub fn forget(&self, node: NodeId) {
+        self.lock().remove(&node);
+    }
+
+    /// Admits a beat whose signature and beacon hold.
+    ///
+    /// # Errors
+    /// 401 `beat_replayed`, or `key_in_use_twice` for a process that another one had replaced.
+    pub fn admit(&self, node: NodeId, instance: &str, seq: i64, now: Timestamp) -> Result<()> {
+        let mut nodes = self.lock();
+        let live = nodes.get_mut(&node).ok_or_else(|| unknown(node))?;
+        if live.instance != instance {
+            if live
+                .earlier_instances
+                .iter()
+                .any(|earlier| earlier == instance)
+            {
+                return Err(Error::unauthenticated(
+                    agent_codes::KEY_IN_USE_TWICE,
+                    "another process beats with this key: stop one of them, and enrol the other machine on its own",
+                ));
+            }
+            if !live.instance.is_empty() {
+                let replaced = std::mem::take(&mut live.instance);
+                live.earlier_instances.push_back(replaced);
+                while live.earlier_instances.len() > INSTANCES_MAX {
+                    live.earlier_instances.pop_front();
+                }
+            }
+            instance.clone_into(&mut live.instance);
+        } else if seq <= live.seq {
+            return Err(Error::unauthenticated(
+                agent_codes::BEAT_REPLAYED,
+                "this beat, or a later one, was accepted before",
+            ));
+        }
+        live.seq = seq;
+        live.last_beat_at = Some(now);
+        Ok(())
+    }
+
+    /// Admits a link request once.
+    ///
+    /// # Errors
+    /// 401 `beat_replayed`.
+    pub fn admit_link(&self, node: NodeId, nonce: &str) -> Result<()> {
+        let mut nodes = self.lock();
+        let live = nodes.get_mut(&node).ok_or_else(|| unknown(node))?;
+        if live.link_nonces.iter().any(|used| used == nonce) {
+            return Err(Error::unauthenticated(
+                agent_codes::BEAT_REPLAYED,
+                "this request was accepted before",
+            ));
+        }
+        live.link_nonces.push_back(nonce.to_owned());
+        while live.link_nonces.len() > NONCES_MAX {
+            live.link_nonces.pop_front();
+        }
+        Ok(())
+    }
+
+    /// What was written of a node in this run.
+    #[must_use]
+    pub fn written(&self, node: NodeId) -> Option<Written> {
+        self.lock().get(&node).and_then(|live| live.written.clone())
+    }
+
+    /// Notes what was written.
+    pub fn note_written(&self, node: NodeId, written: Written) {
+        if let Some(live) = self.lock().get_mut(&node) {
+            live.written = Some(written);
+        }
+    }
+
+    /// Notes an availability that somebody else wrote (the liveness task).
+    pub fn note_availability(&self, node: NodeId, availability: Availability) {
+        if let Some(written) = self
+            .lock()
+            .get_mut(&node)
+            .and_then(|live| live.written.as_mut())
+        {
+            written.availability = availability;
+        }
+    }
+
+    /// How long a node has been silent, and whether it was heard at all in this run.
+    #[must_use]
+    pub fn silence(&self, node: NodeId, now: Timestamp) -> (i64, bool) {
+        let heard = self.lock().get(&node).and_then(|live| live.last_beat_at);
+        (
+            now.ms_since(heard.unwrap_or(self.started_at)),
+            heard.is_some(),
+        )
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Live>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unknown(node: NodeId) -> Error {
+    Error::unauthenticated(
+        agent_codes::NODE_UNKNOWN,
+        format!("no member node has the id {node}"),
+    )
+}

@@ -1,0 +1,324 @@
+//! `/auth/*`: parse, limit, hash, call the service, answer with tokens in the body and as cookies.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    response::{AppendHeaders, IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use shared::{id::UserId, time::Timestamp};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Refreshed, SignedIn, cookies,
+    model::{self, Account, Email, SessionLife},
+    token::RefreshToken,
+};
+use crate::{
+    app::App,
+    context::{Actor, OpCtx, Role},
+    error::{Error, Result},
+    http::{ClientIp, Json, Problems, PublicCtx, RawBody, credentials, csrf, extract},
+};
+
+/// The routes of this slice.
+#[must_use]
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(signup))
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
+        .routes(routes!(me))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SignupRequest {
+    #[schema(example = "ada@example.org")]
+    email: String,
+    /// 8 to 256 bytes.
+    #[schema(example = "correct horse battery staple")]
+    password: String,
+    /// `consumer` is given in any case; ask for `provider` to lend machines.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, example = json!(["consumer"]))]
+    roles: Vec<Role>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LoginRequest {
+    #[schema(example = "ada@example.org")]
+    email: String,
+    #[schema(example = "correct horse battery staple")]
+    password: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RefreshRequest {
+    /// Programs send it here; browsers send the cookie and no body.
+    refresh_token: String,
+}
+
+/// Tokens. Browsers get them as cookies too and need not read this.
+#[derive(Serialize, ToSchema)]
+struct TokenResponse {
+    /// Send it as `Authorization: Bearer …`.
+    access_token: String,
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// Seconds for which the access token holds.
+    expires_in: i64,
+    /// Exchange it at `/auth/refresh`, once.
+    refresh_token: String,
+    user: UserResponse,
+}
+
+/// An account.
+#[derive(Serialize, ToSchema)]
+struct UserResponse {
+    #[schema(value_type = String, example = "usr_0192f0c1a2b37c4d8e5f60718293a4b5")]
+    id: UserId,
+    email: String,
+    #[schema(value_type = Vec<String>, example = json!(["consumer"]))]
+    roles: BTreeSet<Role>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+}
+
+impl From<Account> for UserResponse {
+    fn from(account: Account) -> Self {
+        Self {
+            id: account.id,
+            email: account.email,
+            roles: account.roles,
+            created_at: account.created,
+        }
+    }
+}
+
+/// Opens an account and signs in.
+#[utoipa::path(post, path = "/auth/signup", operation_id = "signup", tag = "auth", security(()),
+    request_body = SignupRequest,
+    responses((status = 201, description = "Signed in", body = TokenResponse), Problems))]
+async fn signup(
+    State(app): State<Arc<App>>,
+    PublicCtx(ctx): PublicCtx,
+    ClientIp(ip): ClientIp,
+    Json(body): Json<SignupRequest>,
+) -> Result<Response> {
+    let email = Email::parse(&body.email)?;
+    let password = model::new_password(body.password)?;
+    let roles = model::signup_roles(&body.roles)?;
+    let now = ctx.now;
+    app.auth.by_ip.count(ip, app.clock.boot_ms())?;
+    let hash = app.auth.passwords.hash(password).await?;
+    let life = SessionLife::of(&app.config.auth, &roles);
+    let first = RefreshToken::random()?;
+    let signed_in = app
+        .db
+        .write("auth.signup", move |tx| {
+            let account = super::create_account(tx, &ctx, &email, &hash, &roles)?;
+            super::begin_session(tx, &ctx, &account, life, &first)
+        })
+        .await?;
+    answer(&app, StatusCode::CREATED, now, signed_in)
+}
+
+/// Signs in.
+#[utoipa::path(post, path = "/auth/login", operation_id = "login", tag = "auth", security(()),
+    request_body = LoginRequest,
+    responses((status = 200, description = "Signed in", body = TokenResponse), Problems))]
+async fn login(
+    State(app): State<Arc<App>>,
+    PublicCtx(ctx): PublicCtx,
+    ClientIp(ip): ClientIp,
+    Json(body): Json<LoginRequest>,
+) -> Result<Response> {
+    // what can't be an address or a password fails like a wrong one
+    let Ok(email) = Email::parse(&body.email) else {
+        return Err(login_failed());
+    };
+    let (now, now_ms) = (ctx.now, app.clock.boot_ms());
+    app.auth.by_ip.count(ip, now_ms)?;
+    app.auth
+        .by_account
+        .count(email.as_str().to_owned(), now_ms)?;
+    let password = model::new_password(body.password).map_err(|_| login_failed())?;
+    let found = app
+        .db
+        .read("auth.account", move |tx| super::find_account(tx, &email))
+        .await?;
+    let known = found.as_ref().map(|(_, hash)| hash.as_str());
+    let passwords = &app.auth.passwords;
+    let holds = passwords.verify(password.clone(), known).await?;
+    let Some((account, hash)) = found.filter(|_| holds) else {
+        return Err(login_failed());
+    };
+    let new_hash = if passwords.is_outdated(&hash) {
+        Some(passwords.hash(password).await?)
+    } else {
+        None
+    };
+    let life = SessionLife::of(&app.config.auth, &account.roles);
+    let first = RefreshToken::random()?;
+    let signed_in = app
+        .db
+        .write("auth.login", move |tx| {
+            if let Some(new_hash) = &new_hash {
+                super::rehash(tx, account.id, &hash, new_hash)?;
+            }
+            super::begin_session(tx, &ctx, &account, life, &first)
+        })
+        .await?;
+    answer(&app, StatusCode::OK, now, signed_in)
+}
+
+fn login_failed() -> Error {
+    Error::unauthenticated(
+        "login_failed",
+        "the e-mail address or the password is wrong",
+    )
+}
+
+/// Exchanges the refresh token for a new pair; each can be used once.
+#[utoipa::path(post, path = "/auth/refresh", operation_id = "refresh", tag = "auth", security(()),
+    request_body = Option<RefreshRequest>,
+    responses((status = 200, description = "A new pair", body = TokenResponse), Problems))]
+async fn refresh(
+    State(app): State<Arc<App>>,
+    PublicCtx(ctx): PublicCtx,
+    method: Method,
+    headers: HeaderMap,
+    RawBody(body): RawBody,
+) -> Result<Response> {
+    let token =
+        refresh_token(&app, &method, &headers, &body)?.ok_or_else(super::refresh_refused)?;
+    let (now, state) = (ctx.now, Arc::clone(&app));
+    let outcome = app
+        .db
+        .write("auth.refresh", move |tx| {
+            super::refresh(tx, &ctx, &state.config, &state.auth.refresh_key, &token)
+        })
+        .await?;
+    match outcome {
+        Refreshed::Rotated(signed_in) => answer(&app, StatusCode::OK, now, *signed_in),
+        Refreshed::Reused(session) => {
+            app.auth.live.forget(session);
+            metrics::counter!("auth_refresh_reuse_total").increment(1);
+            tracing::warn!(session.id = %session, "refresh token used twice, session ended");
+            Err(super::refresh_refused())
+        }
+    }
+}
+
+/// Signs out: ends the session of the access token and that of the refresh token, if they name one.
+#[utoipa::path(post, path = "/auth/logout", operation_id = "logout", tag = "auth",
+    security((), ("access_token" = []), ("cookie" = [])),
+    request_body = Option<RefreshRequest>,
+    responses((status = 204, description = "Signed out"), Problems))]
+async fn logout(
+    State(app): State<Arc<App>>,
+    PublicCtx(ctx): PublicCtx,
+    parts: Parts,
+    RawBody(body): RawBody,
+) -> Result<Response> {
+    let token = refresh_token(&app, &parts.method, &parts.headers, &body)?;
+    let session = match credentials::actor_of(&app, &parts).await {
+        Ok(Actor::User(user)) => Some(user.session),
+        Ok(_) => None,
+        // a credential that doesn't hold any more has nothing left to end
+        Err(error) if error.kind() == crate::error::Kind::Unauthenticated => None,
+        Err(error) => return Err(error),
+    };
+    let ended = app
+        .db
+        .write("auth.logout", move |tx| {
+            if let Some(session) = session {
+                super::end_session(tx, &ctx, session)?;
+            }
+            let other = match &token {
+                Some(token) => super::end_session_of(tx, &ctx, token)?,
+                None => None,
+            };
+            Ok([session, other])
+        })
+        .await?;
+    for session in ended.into_iter().flatten() {
+        app.auth.live.forget(session);
+    }
+    let cookies = app
+        .auth
+        .cookies
+        .clear()
+        .map(|text| (header::SET_COOKIE, text));
+    Ok((StatusCode::NO_CONTENT, AppendHeaders(cookies)).into_response())
+}
+
+/// Who is signed in.
+#[utoipa::path(get, path = "/auth/me", operation_id = "me", tag = "auth",
+    security(("access_token" = []), ("cookie" = [])),
+    responses((status = 200, description = "The account", body = UserResponse), Problems))]
+async fn me(State(app): State<Arc<App>>, ctx: OpCtx) -> Result<Response> {
+    let id = ctx.user()?.id;
+    let account = app
+        .db
+        .read("auth.me", move |tx| super::account(tx, id))
+        .await?;
+    Ok((no_store(), Json(UserResponse::from(account))).into_response())
+}
+
+/// The refresh token of the body, or else of the cookie, which counts only from our own pages.
+fn refresh_token(
+    app: &App,
+    method: &Method,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Option<RefreshToken>> {
+    if !body.is_empty() {
+        let body: RefreshRequest = extract::parse_json(body)?;
+        return Ok(RefreshToken::parse(&body.refresh_token));
+    }
+    let Some(cookie) = cookies::read(headers, app.auth.cookies.refresh_name()) else {
+        return Ok(None);
+    };
+    csrf::check_cookie(method, headers, &app.config.http.public_url())?;
+    Ok(RefreshToken::parse(cookie))
+}
+
+fn answer(app: &App, status: StatusCode, now: Timestamp, signed_in: SignedIn) -> Result<Response> {
+    let SignedIn {
+        account,
+        session,
+        refresh,
+        refresh_ms,
+    } = signed_in;
+    let (access, expires_in) = app
+        .auth
+        .access
+        .sign(account.id, session.id, now, session.ends)?;
+    let cookies = [
+        app.auth.cookies.set_access(access.expose(), expires_in),
+        app.auth
+            .cookies
+            .set_refresh(refresh.expose(), refresh_ms / 1_000),
+    ]
+    .map(|text| (header::SET_COOKIE, text));
+    let body = TokenResponse {
+        access_token: access.expose().clone(),
+        token_type: "Bearer",
+        expires_in,
+        refresh_token: refresh.expose().clone(),
+        user: account.into(),
+    };
+    Ok((status, AppendHeaders(cookies), no_store(), Json(body)).into_response())
+}
+
+const fn no_store() -> [(header::HeaderName, HeaderValue); 1] {
+    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]
+}

@@ -1,0 +1,72 @@
+//! Our cookies: names and attributes.
+//!
+//! # Invariants
+//! - `HttpOnly` always; `Secure` and the prefix `__Host-` wherever clients reach us by TLS, that is everywhere but on
+//!   loopback.
+
+use axum::http::{HeaderMap, header};
+
+use crate::config::Config;
+
+/// Makes our cookies.
+#[derive(Debug)]
+pub struct Cookies {
+    tls: bool,
+}
+
+impl Cookies {
+    /// For the configured public URL.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            tls: config.http.is_tls(),
+        }
+    }
+
+    /// The name of the access token's cookie.
+    #[must_use]
+    pub const fn access_name(&self) -> &'static str {
+        if self.tls { "__Host-at" } else { "at" }
+    }
+
+    /// The name of the refresh token's cookie.
+    #[must_use]
+    pub const fn refresh_name(&self) -> &'static str {
+        if self.tls { "__Host-rt" } else { "rt" }
+    }
+
+    /// The access token's `Set-Cookie`; sent along when somebody follows a link to us.
+    #[must_use]
+    pub fn set_access(&self, token: &str, age_s: i64) -> String {
+        self.set(self.access_name(), token, age_s, "Lax")
+    }
+
+    /// The refresh token's `Set-Cookie`; sent by our own pages only.
+    #[must_use]
+    pub fn set_refresh(&self, token: &str, age_s: i64) -> String {
+        self.set(self.refresh_name(), token, age_s, "Strict")
+    }
+
+    /// Empties both.
+    #[must_use]
+    pub fn clear(&self) -> [String; 2] {
+        [self.set_access("", 0), self.set_refresh("", 0)]
+    }
+
+    fn set(&self, name: &str, value: &str, age_s: i64, same_site: &str) -> String {
+        let secure = if self.tls { "; Secure" } else { "" };
+        format!("{name}={value}; Path=/; HttpOnly; SameSite={same_site}; Max-Age={age_s}{secure}")
+    }
+}
+
+/// The value of the cookie `name`, if the request has it.
+#[must_use]
+pub fn read<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
+}

@@ -1,0 +1,169 @@
+//! Accounts and sessions as values: what is a usable e-mail address, password, set of roles, and how long a login lasts.
+
+use std::collections::BTreeSet;
+
+use shared::{
+    id::{SessionId, UserId},
+    secret::Secret,
+    time::Timestamp,
+};
+
+use crate::{
+    config::AuthConfig,
+    context::Role,
+    error::{Error, Result},
+};
+
+const EMAIL_BYTES_MAX: usize = 254;
+const LOCAL_BYTES_MAX: usize = 64;
+/// Bounds of a password in bytes; checked before anything is hashed.
+pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=256;
+
+/// An e-mail address, normalised: trimmed and in lower case. It names an account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Email(String);
+
+impl Email {
+    /// Checks the form; whether mail arrives there is another question.
+    ///
+    /// # Errors
+    /// 422 at `/email`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let email = text.trim().to_lowercase();
+        let usable = email.split_once('@').is_some_and(|(local, domain)| {
+            let plain = |part: &str| {
+                !part.is_empty()
+                    && !part.chars().any(|c| {
+                        c.is_whitespace() || c.is_control() || "@<>\",;:\\()[]".contains(c)
+                    })
+            };
+            let labels = domain
+                .split('.')
+                .all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'));
+            plain(local) && plain(domain) && labels && local.len() <= LOCAL_BYTES_MAX
+        });
+        if usable && email.len() <= EMAIL_BYTES_MAX {
+            Ok(Self(email))
+        } else {
+            Err(Error::invalid(
+                "/email",
+                "this isn't an e-mail address such as ada@example.org",
+            ))
+        }
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A new password of usable length.
+///
+/// # Errors
+/// 422 at `/password`.
+pub fn new_password(text: String) -> Result<Secret<String>> {
+    if PASSWORD_BYTES.contains(&text.len()) {
+        Ok(Secret::new(text))
+    } else {
+        Err(Error::invalid(
+            "/password",
+            format!(
+                "a password has {} to {} bytes",
+                PASSWORD_BYTES.start(),
+                PASSWORD_BYTES.end()
+            ),
+        ))
+    }
+}
+
+/// The roles of a new account: everybody may rent, and lend machines if they ask to; nobody makes themselves an
+/// administrator.
+///
+/// # Errors
+/// 422 at `/roles`.
+pub fn signup_roles(wanted: &[Role]) -> Result<BTreeSet<Role>> {
+    if wanted.contains(&Role::Admin) {
+        return Err(Error::invalid(
+            "/roles",
+            "administrators are made by the operator: ramarket-coordinator user create --role admin",
+        ));
+    }
+    let mut roles: BTreeSet<Role> = wanted.iter().copied().collect();
+    roles.insert(Role::Consumer);
+    Ok(roles)
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Who.
+    pub id: UserId,
+    /// The normalised address.
+    pub email: String,
+    /// What they may do.
+    pub roles: BTreeSet<Role>,
+    /// Since when.
+    pub created: Timestamp,
+}
+
+/// A login that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its id, the family of its refresh tokens.
+    pub id: SessionId,
+    /// Whose.
+    pub user: UserId,
+    /// When it ends in any case.
+    pub ends: Timestamp,
+}
+
+/// How long a login lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLife {
+    /// Without a refresh, milliseconds.
+    pub idle_ms: i64,
+    /// In any case, milliseconds.
+    pub max_ms: i64,
+}
+
+impl SessionLife {
+    /// The life of a login of somebody with these roles.
+    #[must_use]
+    pub fn of(config: &AuthConfig, roles: &BTreeSet<Role>) -> Self {
+        let (idle_s, max_s) = if roles.contains(&Role::Admin) {
+            (config.admin_session_idle_s, config.admin_session_max_s)
+        } else {
+            (config.session_idle_s, config.session_max_s)
+        };
+        Self {
+            idle_ms: i64::from(idle_s) * 1_000,
+            max_ms: i64::from(max_s) * 1_000,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_normalised_and_nonsense_is_refused() {
+        let email = Email::parse("  Ada@Example.ORG ").expect("fine");
+        assert_eq!(email.as_str(), "ada@example.org");
+        for nonsense in [
+            "", "ada", "@x", "a@", "a b@x.y", "a@@b", "a@b..c", "a\n@b.c", "a@-b.c",
+        ] {
+            assert!(Email::parse(nonsense).is_err(), "{nonsense:?}");
+        }
+        assert!(Email::parse(&format!("{}@x.y", "a".repeat(65))).is_err());
+    }
+
+    #[test]
+    fn nobody_signs_up_as_administrator() {
+        assert!(signup_roles(&[Role::Admin]).is_err());
+        let roles = signup_roles(&[Role::Provider]).expect("fine");
+        assert_eq!(roles, BTreeSet::from([Role::Consumer, Role::Provider]));
+    }
+}

@@ -1,0 +1,99 @@
+//! The double-entry ledger: the only writer of balances.
+//!
+//! # Invariants
+//! - Σ of all balances per asset is 0: each transfer takes from one account what it gives to another.
+//! - Transfers are append-only (triggers); a mistake is mended by another transfer.
+//! - The same cause posts once: posting again is [`Posted::Before`], posting something else for it is an error.
+//! - No account but those of the outside world goes below zero: a guarded statement and a CHECK.
+//! - Accounts are touched in the order of their keys, so two postings can't wait for each other.
+
+#![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects)]
+
+pub mod check;
+pub mod model;
+mod store;
+
+use model::{Account, Posted, Posting};
+use shared::money::{Amount, Asset};
+
+use crate::{
+    context::OpCtx,
+    error::{Error, Result},
+    store::Tx,
+};
+
+/// Moves money. Nothing is moved if the amount is zero.
+///
+/// # Errors
+/// 409 `insufficient_funds` if the debited account has less; internal if the cause was posted with other figures.
+pub fn post(tx: &mut dyn Tx, ctx: &OpCtx, posting: &Posting) -> Result<Posted> {
+    if posting.amount.is_zero() {
+        return Ok(Posted::Now);
+    }
+    let debit = posting.debit.key(posting.asset);
+    let credit = posting.credit.key(posting.asset);
+    let asset = posting.asset.code();
+    let mut accounts = [(&debit, &posting.debit), (&credit, &posting.credit)];
+    accounts.sort_by_key(|(key, _)| *key);
+    for (key, account) in accounts {
+        store::open_account(tx, key, asset, account.kind(), ctx.now)?;
+    }
+    if !store::insert_transfer(tx, ctx.mint(), posting, &debit, &credit, ctx.now)? {
+        return same_as_before(tx, posting, &debit, &credit);
+    }
+    for (key, _) in accounts {
+        if *key == debit {
+            if !store::debit(tx, &debit, posting.amount)? {
+                return Err(insufficient(posting));
+            }
+        } else {
+            store::credit(tx, &credit, posting.amount)?;
+        }
+    }
+    Ok(Posted::Now)
+}
+
+/// What an account holds; zero if it was never used.
+///
+/// # Errors
+/// The database's.
+pub fn balance(tx: &mut dyn Tx, asset: Asset, account: &Account) -> Result<Amount> {
+    let key = account.key(asset);
+    let atomic = store::balance(tx, &key)?.unwrap_or(0);
+    Amount::from_atomic(atomic).map_err(|_| Error::corrupt("accounts", &key, "balance"))
+}
+
+/// The balance of an account that may be below zero.
+///
+/// # Errors
+/// The database's.
+pub fn signed_balance(tx: &mut dyn Tx, asset: Asset, account: &Account) -> Result<i64> {
+    Ok(store::balance(tx, &account.key(asset))?.unwrap_or(0))
+}
+
+fn same_as_before(tx: &mut dyn Tx, posting: &Posting, debit: &str, credit: &str) -> Result<Posted> {
+    let (code, reference) = (posting.cause.code(), posting.cause.reference());
+    let wanted = store::StoredTransfer {
+        debit: debit.to_owned(),
+        credit: credit.to_owned(),
+        amount: posting.amount.atomic(),
+    };
+    if store::transfer_of(tx, code, &reference)? == Some(wanted) {
+        Ok(Posted::Before)
+    } else {
+        Err(Error::internal(format!(
+            "ledger: {code} {reference} was posted with other figures"
+        )))
+    }
+}
+
+fn insufficient(posting: &Posting) -> Error {
+    Error::conflict(
+        "insufficient_funds",
+        format!(
+            "the balance doesn't cover {} {}: top it up, rent less or for a shorter time",
+            posting.amount,
+            posting.asset.code()
+        ),
+    )
+}

@@ -1,0 +1,127 @@
+//! The chart of accounts and what a transfer is.
+//!
+//! # Invariants
+//! - An account's text form names asset, kind and owner, so two assets never meet in one account.
+//! - Only [`Account::External`] may go below zero: it stands for the world outside.
+
+use shared::{
+    id::{PaymentId, RentalId, UserId},
+    money::{Amount, Asset},
+};
+
+/// An account of the ledger, in the books of one asset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Account {
+    /// The contra account of a payment network: what came in (or play money) shows here below zero.
+    External(String),
+    /// What a consumer may spend or withdraw.
+    UserAvailable(UserId),
+    /// What was paid for a rental and is neither charged nor refunded.
+    RentalEscrow(RentalId),
+    /// What a provider earned.
+    ProviderAvailable(UserId),
+    /// Refunds owed to a payer without an account, by the wallet's address.
+    PayerRefunds(String),
+    /// The market's own share.
+    PlatformFees,
+}
+
+impl Account {
+    /// The account's key: `USDC/rental:rnt_…:escrow`.
+    #[must_use]
+    pub fn key(&self, asset: Asset) -> String {
+        let rest = match self {
+            Self::External(network) => format!("external:{network}"),
+            Self::UserAvailable(user) => format!("user:{user}:available"),
+            Self::RentalEscrow(rental) => format!("rental:{rental}:escrow"),
+            Self::ProviderAvailable(user) => format!("provider:{user}:available"),
+            Self::PayerRefunds(payer) => format!("payer:{payer}:refunds"),
+            Self::PlatformFees => "platform:fees".to_owned(),
+        };
+        format!("{}/{rest}", asset.code())
+    }
+
+    /// The kind's name in the database.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::External(_) => "external",
+            Self::UserAvailable(_) => "user_available",
+            Self::RentalEscrow(_) => "rental_escrow",
+            Self::ProviderAvailable(_) => "provider_available",
+            Self::PayerRefunds(_) => "payer_refunds",
+            Self::PlatformFees => "platform_fees",
+        }
+    }
+}
+
+/// Why money moves. With its reference it is unique: the same cause posts once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// A payment from outside arrived.
+    Payment(PaymentId),
+    /// Play money from the sandbox; the text is the idempotency key of the grant.
+    SandboxGrant(String),
+    /// A rental was paid from a balance; the text tells the purchases of one rental apart.
+    BalancePurchase(RentalId, String),
+    /// The provider's share of a billing window.
+    WindowProvider(RentalId, i64),
+    /// The fee of a billing window.
+    WindowFee(RentalId, i64),
+    /// What was left in the escrow at the end. The number is what had been paid by then: money that arrives for a rental that
+    /// is settled already is refunded by another posting.
+    Refund(RentalId, Amount),
+}
+
+impl Cause {
+    /// The cause's code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Payment(_) => "payment",
+            Self::SandboxGrant(_) => "sandbox_grant",
+            Self::BalancePurchase(..) => "balance_purchase",
+            Self::WindowProvider(..) => "window_provider",
+            Self::WindowFee(..) => "window_fee",
+            Self::Refund(..) => "refund",
+        }
+    }
+
+    /// What it refers to.
+    #[must_use]
+    pub fn reference(&self) -> String {
+        match self {
+            Self::Payment(payment) => payment.to_string(),
+            Self::SandboxGrant(key) => key.clone(),
+            Self::BalancePurchase(rental, part) => format!("{rental}:{part}"),
+            Self::WindowProvider(rental, start) | Self::WindowFee(rental, start) => {
+                format!("{rental}:{start}")
+            }
+            Self::Refund(rental, paid) => format!("{rental}:{}", paid.atomic()),
+        }
+    }
+}
+
+/// A movement of money.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posting {
+    /// In whose books.
+    pub asset: Asset,
+    /// Where it comes from.
+    pub debit: Account,
+    /// Where it goes.
+    pub credit: Account,
+    /// How much; nothing moves nothing.
+    pub amount: Amount,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What posting did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posted {
+    /// The money moved now.
+    Now,
+    /// The same posting was there before.
+    Before,
+}

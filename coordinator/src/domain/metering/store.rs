@@ -1,0 +1,161 @@
+//! SQL of evidence: chain heads, usage records, coverage, and when coordinators were alive.
+
+use shared::{
+    id::{NodeId, RentalId},
+    journal::{Hash, SignedRecord},
+    time::Timestamp,
+};
+
+use super::model::{Head, Interval};
+use crate::{
+    error::{Error, Result},
+    params,
+    store::{Row, Tx},
+};
+
+pub(super) fn head(tx: &mut dyn Tx, node: NodeId) -> Result<Option<Head>> {
+    let rows = tx.query(
+        "SELECT seq, hash, boot_id, boot_ms, received_at FROM node_chains WHERE node_id = $1",
+        params![node],
+    )?;
+    rows.first()
+        .map(|row| {
+            Ok(Head {
+                seq: row.int(0)?,
+                hash: Hash::from_bytes(row.blob(1)?)
+                    .ok_or_else(|| Error::corrupt("node_chains", &node.to_string(), "hash"))?,
+                boot_id: row.text(2)?.to_owned(),
+                boot_ms: row.int(3)?,
+                received_at: Timestamp::from_micros(row.int(4)?),
+            })
+        })
+        .transpose()
+}
+
+pub(super) fn set_head(tx: &mut dyn Tx, node: NodeId, head: &Head) -> Result<()> {
+    tx.execute(
+        "INSERT INTO node_chains (node_id, seq, hash, boot_id, boot_ms, received_at) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (node_id) DO UPDATE SET seq = $2, hash = $3, boot_id = $4, boot_ms = $5, received_at = $6",
+        params![
+            node,
+            head.seq,
+            head.hash.as_bytes().as_slice(),
+            head.boot_id.as_str(),
+            head.boot_ms,
+            head.received_at
+        ],
+    )?;
+    Ok(())
+}
+
+pub(super) fn insert_record(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    signed: &SignedRecord,
+    now: Timestamp,
+) -> Result<()> {
+    let body = serde_json::to_string(signed).map_err(Error::internal)?;
+    tx.execute(
+        "INSERT INTO usage_records (node_id, seq, hash, rental_id, body, received_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        params![
+            node,
+            signed.record.seq,
+            signed.record.hash().as_bytes().as_slice(),
+            signed.record.rental_id,
+            body,
+            now
+        ],
+    )?;
+    Ok(())
+}
+
+pub(super) fn record_hash(tx: &mut dyn Tx, node: NodeId, seq: i64) -> Result<Option<Vec<u8>>> {
+    let rows = tx.query(
+        "SELECT hash FROM usage_records WHERE node_id = $1 AND seq = $2",
+        params![node, seq],
+    )?;
+    rows.first()
+        .map(|row| Ok(row.blob(0)?.to_vec()))
+        .transpose()
+}
+
+/// Records of a rental with when they arrived, after a position.
+pub(super) fn records_of(
+    tx: &mut dyn Tx,
+    rental: RentalId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(SignedRecord, Timestamp)>> {
+    let rows = tx.query(
+        "SELECT seq, body, received_at FROM usage_records WHERE rental_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        params![rental, after, limit],
+    )?;
+    rows.iter()
+        .map(|row| {
+            let signed = serde_json::from_str(row.text(1)?).map_err(|_| {
+                Error::corrupt(
+                    "usage_records",
+                    &row.int(0).unwrap_or(0).to_string(),
+                    "body",
+                )
+            })?;
+            Ok((signed, Timestamp::from_micros(row.int(2)?)))
+        })
+        .collect()
+}
+
+/// Moves the end of the stretch that ends at `part.start`, or begins another.
+pub(super) fn add_coverage(tx: &mut dyn Tx, node: NodeId, part: &Interval) -> Result<()> {
+    let moved = tx.execute(
+        "UPDATE node_coverage SET end_at = $1 WHERE node_id = $2 AND end_at = $3",
+        params![part.end, node, part.start],
+    )?;
+    if moved == 0 {
+        tx.execute(
+            "INSERT INTO node_coverage (node_id, start_at, end_at) VALUES ($1, $2, $3)
+             ON CONFLICT (node_id, start_at) DO UPDATE SET end_at = $3",
+            params![node, part.start, part.end],
+        )?;
+    }
+    Ok(())
+}
+
+fn interval(row: &Row) -> Result<Interval> {
+    Ok(Interval {
+        start: Timestamp::from_micros(row.int(0)?),
+        end: Timestamp::from_micros(row.int(1)?),
+    })
+}
+
+/// Stretches of a node's coverage that meet a window.
+pub(super) fn coverage(tx: &mut dyn Tx, node: NodeId, window: &Interval) -> Result<Vec<Interval>> {
+    let rows = tx.query(
+        "SELECT start_at, end_at FROM node_coverage WHERE node_id = $1 AND end_at > $2 AND start_at < $3 ORDER BY start_at",
+        params![node, window.start, window.end],
+    )?;
+    rows.iter().map(interval).collect()
+}
+
+/// When coordinators were alive, as far as it meets a window.
+pub(super) fn alive(tx: &mut dyn Tx, window: &Interval) -> Result<Vec<Interval>> {
+    let rows = tx.query(
+        "SELECT started_at, alive_until FROM uptime WHERE alive_until > $1 AND started_at < $2 ORDER BY started_at",
+        params![window.start, window.end],
+    )?;
+    rows.iter().map(interval).collect()
+}
+
+/// Says that this run of a coordinator is alive.
+pub(super) fn keep_alive(
+    tx: &mut dyn Tx,
+    epoch: &str,
+    started: Timestamp,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO uptime (epoch, started_at, alive_until) VALUES ($1, $2, $3)
+         ON CONFLICT (epoch) DO UPDATE SET alive_until = $3",
+        params![epoch, started, now],
+    )?;
+    Ok(())
+}

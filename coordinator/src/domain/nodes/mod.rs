@@ -1,0 +1,420 @@
+//! Nodes: enrolment, capacity, what people want of them, what is observed.
+//!
+//! # Invariants
+//! - A token enrols one node, once; the same key with the same token gets the same answer again.
+//! - Capacity is taken and given by guarded statements only: free never leaves 0 ≤ free ≤ rentable.
+//! - A change of what a node must run bumps its generation in the same transaction.
+
+pub mod api;
+pub mod model;
+mod store;
+
+use model::{Availability, Capacity, Lifecycle, Node, Schedulability};
+use shared::{
+    id::{NodeId, UserId},
+    resources::Inventory,
+    sign::PublicKey,
+    time::Timestamp,
+    wire::enroll,
+};
+
+use super::events::{self, Event};
+use crate::{
+    context::{OpCtx, Role},
+    error::{Error, Result},
+    store::Tx,
+};
+
+fn sha256(text: &str) -> Vec<u8> {
+    ring::digest::digest(&ring::digest::SHA256, text.as_bytes())
+        .as_ref()
+        .to_vec()
+}
+
+/// How long an enrolment token is valid.
+pub const TOKEN_TTL_MS: i64 = 15 * 60 * 1_000;
+const NAME_CHARS_MAX: usize = 100;
+const REGION_CHARS_MAX: usize = 40;
+
+/// Keeps a token's hash for the calling provider; the caller shows the token once.
+///
+/// # Errors
+/// Not signed in, or not a provider.
+pub fn add_token(tx: &mut dyn Tx, ctx: &OpCtx, token: &str) -> Result<Timestamp> {
+    let owner = ctx.user_with(Role::Provider)?.id;
+    let expires = ctx.now.plus_ms(TOKEN_TTL_MS);
+    store::delete_tokens(tx, ctx.now.plus_ms(-24 * 3_600 * 1_000))?;
+    store::insert_token(tx, &sha256(token), owner, ctx.now, expires)?;
+    Ok(expires)
+}
+
+/// Makes a node of a token, a key and what was measured.
+///
+/// # Errors
+/// 401 for an unknown, used or expired token, or one whose proof doesn't hold; 409 for a key that is another node's.
+pub fn enroll(tx: &mut dyn Tx, ctx: &OpCtx, request: &enroll::EnrollRequest) -> Result<Node> {
+    request
+        .public_key
+        .verify(enroll::DOMAIN, request.token.as_bytes(), &request.proof)
+        .map_err(|_| {
+            Error::unauthenticated(
+                "enroll_proof_invalid",
+                "the proof isn't a signature by this key",
+            )
+        })?;
+    if request.protocol_version != shared::PROTOCOL_VERSION {
+        return Err(Error::invalid(
+            "/protocol_version",
+            "this coordinator speaks version 1: install a matching agent",
+        ));
+    }
+    let name = bounded("/name", &request.name, NAME_CHARS_MAX)?;
+    check_inventory(&request.inventory)?;
+    let hash = sha256(&request.token);
+    let refused = || {
+        Error::unauthenticated(
+            "enroll_token_invalid",
+            "unknown, used or expired token: ask for a new one",
+        )
+    };
+    let (owner, expires, used_by) = store::token(tx, &hash)?.ok_or_else(refused)?;
+    if let Some(node) = store::by_key(tx, &request.public_key)? {
+        return if used_by == Some(node.id) {
+            Ok(node)
+        } else {
+            Err(Error::conflict(
+                "key_already_enrolled",
+                "this key is another node's: make a new one",
+            ))
+        };
+    }
+    if used_by.is_some() || expires < ctx.now {
+        return Err(refused());
+    }
+    let node = new_node(ctx, owner, name, request);
+    store::insert(tx, &node)?;
+    if !store::use_token(tx, &hash, node.id)? {
+        return Err(refused());
+    }
+    announce(tx, ctx, &node, "node.enrolled")?;
+    Ok(node)
+}
+
+fn new_node(ctx: &OpCtx, owner: UserId, name: String, request: &enroll::EnrollRequest) -> Node {
+    let rentable = model::rentable_max(&request.inventory);
+    Node {
+        id: ctx.mint(),
+        owner,
+        name,
+        public_key: request.public_key,
+        lifecycle: Lifecycle::Member,
+        schedulability: Schedulability::Active,
+        availability: Availability::Warming,
+        availability_at: ctx.now,
+        region: String::new(),
+        inventory: request.inventory.clone(),
+        agent_version: request.agent_version.chars().take(NAME_CHARS_MAX).collect(),
+        rentable,
+        free: rentable,
+        generation: 1,
+        created_at: ctx.now,
+    }
+}
+
+/// Bounds on what a node says about itself.
+///
+/// # Errors
+/// 422 for a value that no machine has.
+pub fn check_inventory(inventory: &Inventory) -> Result<()> {
+    const PIB: i64 = 1 << 50;
+    let texts = [
+        &inventory.hostname,
+        &inventory.kernel,
+        &inventory.os,
+        &inventory.cpu_model,
+    ];
+    let texts_ok = texts.iter().all(|text| text.len() <= 300);
+    let counts_ok = inventory.disks.len() <= 256 && inventory.gpus.len() <= 64;
+    let sizes_ok = (0..=PIB).contains(&inventory.ram_total_bytes)
+        && (0..=4_096).contains(&inventory.cpu_count);
+    if texts_ok && counts_ok && sizes_ok {
+        Ok(())
+    } else {
+        Err(Error::invalid(
+            "/inventory",
+            "out of bounds: no machine has this",
+        ))
+    }
+}
+
+fn bounded(pointer: &str, text: &str, chars_max: usize) -> Result<String> {
+    let text = text.trim();
+    if text.chars().count() > chars_max || text.chars().any(char::is_control) {
+        return Err(Error::invalid(
+            pointer,
+            format!("at most {chars_max} characters, none of them a control character"),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A node of the caller's, or any for an admin.
+///
+/// # Errors
+/// 404 for what isn't theirs.
+pub fn get_own(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<Node> {
+    let caller = ctx.user()?.id;
+    store::by_id(tx, id)?
+        .filter(|node| node.owner == caller || ctx.is_admin())
+        .ok_or_else(|| Error::not_found("node"))
+}
+
+/// A node, for other slices.
+///
+/// # Errors
+/// 404 if there is none.
+pub fn get(tx: &mut dyn Tx, id: NodeId) -> Result<Node> {
+    store::by_id(tx, id)?.ok_or_else(|| Error::not_found("node"))
+}
+
+/// The caller's nodes after a cursor; all nodes for an admin.
+///
+/// # Errors
+/// Not signed in.
+pub fn list(tx: &mut dyn Tx, ctx: &OpCtx, after: &str, limit: i64) -> Result<Vec<Node>> {
+    let owner = if ctx.is_admin() {
+        None
+    } else {
+        Some(ctx.user()?.id)
+    };
+    store::page(tx, owner, after, limit)
+}
+
+/// What an owner may change of a node.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// For people.
+    pub name: Option<String>,
+    /// Where it stands.
+    pub region: Option<String>,
+    /// How much of it is rented out.
+    pub rentable: Option<Capacity>,
+}
+
+/// Changes a node.
+///
+/// # Errors
+/// 404 for what isn't theirs, 422 above what was measured, 409 below what is rented.
+pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, change: &Change) -> Result<Node> {
+    let node = get_own(tx, ctx, id)?;
+    let name = bounded(
+        "/name",
+        change.name.as_deref().unwrap_or(&node.name),
+        NAME_CHARS_MAX,
+    )?;
+    let region = bounded(
+        "/region",
+        change.region.as_deref().unwrap_or(&node.region),
+        REGION_CHARS_MAX,
+    )?;
+    store::set_names(tx, id, &name, &region)?;
+    if let Some(rentable) = change.rentable {
+        resize(tx, &node, rentable)?;
+    }
+    announce(tx, ctx, &node, "node.changed")?;
+    get(tx, id)
+}
+
+fn resize(tx: &mut dyn Tx, node: &Node, rentable: Capacity) -> Result<()> {
+    let max = model::rentable_max(&node.inventory);
+    if rentable.ram_bytes < 0 || rentable.ram_bytes > max.ram_bytes {
+        let most = max.ram_bytes;
+        return Err(Error::invalid(
+            "/rentable/ram_bytes",
+            format!("0 to {most}: measured memory less the host's reserve"),
+        ));
+    }
+    if rentable.cpu_millis < 0 || rentable.cpu_millis > max.cpu_millis {
+        let most = max.cpu_millis;
+        return Err(Error::invalid(
+            "/rentable/cpu_millis",
+            format!("0 to {most}: 1000 for each processor"),
+        ));
+    }
+    let gone = || {
+        Error::conflict(
+            "capacity_in_use",
+            "rentals hold more than that: wait for them to end, or stop them",
+        )
+    };
+    let free = model::free_after_resize(node.rentable, node.free, rentable).ok_or_else(gone)?;
+    if store::resize(tx, node, rentable, free)? {
+        Ok(())
+    } else {
+        Err(gone())
+    }
+}
+
+/// Sets what people want of a node.
+///
+/// # Errors
+/// 404 for what isn't theirs.
+pub fn schedule(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, to: Schedulability) -> Result<Node> {
+    let node = get_own(tx, ctx, id)?;
+    store::set_schedulability(tx, id, to)?;
+    announce(tx, ctx, &node, "node.changed")?;
+    get(tx, id)
+}
+
+/// Takes an idle node out of the market for good; its key is void from then on.
+///
+/// # Errors
+/// 404 for what isn't theirs, 409 while rentals are on it.
+pub fn retire(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<()> {
+    let node = get_own(tx, ctx, id)?;
+    if node.free != node.rentable {
+        return Err(Error::conflict(
+            "capacity_in_use",
+            "rentals are on this node: drain it first",
+        ));
+    }
+    store::set_lifecycle(tx, id, Lifecycle::Retired)?;
+    announce(tx, ctx, &node, "node.changed")
+}
+
+/// Takes capacity for a rental.
+///
+/// # Errors
+/// 409 `capacity_gone`.
+pub fn take(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<()> {
+    if store::take(tx, id, part)? {
+        Ok(())
+    } else {
+        Err(Error::conflict(
+            "capacity_gone",
+            "the node has less than that free now: choose another offer or a smaller size",
+        ))
+    }
+}
+
+/// Gives a rental's capacity back.
+///
+/// # Errors
+/// Internal if it would be more than there is: the caller gave twice.
+pub fn give(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<()> {
+    if store::give(tx, id, part)? {
+        Ok(())
+    } else {
+        Err(Error::corrupt("nodes", &id.to_string(), "free_ram_bytes"))
+    }
+}
+
+/// The desired state of a node changed.
+///
+/// # Errors
+/// The database's.
+pub fn bump_generation(tx: &mut dyn Tx, id: NodeId) -> Result<()> {
+    store::bump_generation(tx, id)
+}
+
+/// Records what beats and time say; an event only if it is news.
+///
+/// # Errors
+/// The database's.
+pub fn observe_availability(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: NodeId,
+    to: Availability,
+) -> Result<bool> {
+    let changed = store::set_availability(tx, id, to, ctx.now)?;
+    if changed {
+        let node = get(tx, id)?;
+        announce(tx, ctx, &node, event_of(to))?;
+    }
+    Ok(changed)
+}
+
+const fn event_of(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Warming => "node.warming",
+        Availability::Online => "node.online",
+        Availability::Suspect => "node.suspect",
+        Availability::Offline => "node.offline",
+    }
+}
+
+/// Records a changed inventory.
+///
+/// # Errors
+/// 422 for a value that no machine has.
+pub fn observe_inventory(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    node: &Node,
+    inventory: &Inventory,
+    version: &str,
+) -> Result<()> {
+    check_inventory(inventory)?;
+    let text = serde_json::to_string(inventory).map_err(Error::internal)?;
+    let version: String = version.chars().take(NAME_CHARS_MAX).collect();
+    store::set_inventory(tx, node.id, &text, &version)?;
+    announce(tx, ctx, node, "node.changed")
+}
+
+/// Notes that a node did what an honest one doesn't.
+///
+/// # Errors
+/// The database's.
+pub fn flag(tx: &mut dyn Tx, ctx: &OpCtx, node: &Node, code: &str, detail: &str) -> Result<()> {
+    store::flag(tx, node.id, code, detail, ctx.now)?;
+    announce(tx, ctx, node, "node.flagged")
+}
+
+/// What was noted about a node: (code, detail, first, last, times).
+///
+/// # Errors
+/// The database's.
+pub fn flags(
+    tx: &mut dyn Tx,
+    id: NodeId,
+) -> Result<Vec<(String, String, Timestamp, Timestamp, i64)>> {
+    store::flags(tx, id)
+}
+
+/// All member nodes in pages: (id, availability).
+///
+/// # Errors
+/// The database's.
+pub fn members(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<(NodeId, Availability)>> {
+    store::members(tx, after, limit)
+}
+
+/// The invariant of capacity: free = rentable − Σ live rentals.
+///
+/// # Errors
+/// The database's.
+pub fn check_capacity(tx: &mut dyn Tx) -> Result<Vec<String>> {
+    let broken = store::capacity_mismatches(tx)?;
+    Ok(broken
+        .iter()
+        .map(|(id, free, expected)| format!("{id}: free {free}, expected {expected}"))
+        .collect())
+}
+
+/// The node that holds a key, for its requests.
+///
+/// # Errors
+/// The database's.
+pub fn by_key(tx: &mut dyn Tx, key: &PublicKey) -> Result<Option<Node>> {
+    store::by_key(tx, key)
+}
+
+fn announce(tx: &mut dyn Tx, ctx: &OpCtx, node: &Node, kind: &'static str) -> Result<()> {
+    let event = Event {
+        provider: Some(node.owner),
+        node: Some(node.id),
+        ..Event::new(kind, serde_json::json!({ "name": node.name }))
+    };
+    events::append(tx, ctx, event)
+}

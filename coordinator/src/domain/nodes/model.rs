@@ -1,0 +1,230 @@
+//! What a node is: three axes, its capacity, and the pure decisions about them.
+//!
+//! # Invariants
+//! - [`Availability`] is written by beats and time only, [`Schedulability`] by people only, [`Lifecycle`] by enrolment and admins.
+//! - 0 ≤ free ≤ rentable ≤ measured.
+
+use serde::{Deserialize, Serialize};
+use shared::{
+    id::{NodeId, UserId},
+    resources::Inventory,
+    sign::PublicKey,
+    time::Timestamp,
+};
+
+/// Observed: is it there?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    /// Enrolled, or the coordinator has just started: no beat yet.
+    Warming,
+    /// Beats arrive.
+    Online,
+    /// Beats are missing, not long enough to worry.
+    Suspect,
+    /// No beats for longer than the grace.
+    Offline,
+}
+
+/// Wanted: may new rentals go there?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedulability {
+    /// Yes.
+    Active,
+    /// No; what runs goes on.
+    Cordoned,
+    /// No; it is being emptied.
+    Draining,
+    /// No; it is empty.
+    Drained,
+}
+
+/// Existence: is it one of us?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifecycle {
+    /// Its key is valid.
+    Member,
+    /// Its owner took it away.
+    Retired,
+    /// An admin threw it out.
+    Banned,
+}
+
+macro_rules! named {
+    ($kind:ident { $($variant:ident = $name:literal),+ }) => {
+        impl $kind {
+            /// The name in the database.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// The value of a name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+named!(Availability { Warming = "warming", Online = "online", Suspect = "suspect", Offline = "offline" });
+named!(Schedulability { Active = "active", Cordoned = "cordoned", Draining = "draining", Drained = "drained" });
+named!(Lifecycle { Member = "member", Retired = "retired", Banned = "banned" });
+
+/// A part of a node's memory and CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    /// Memory.
+    pub ram_bytes: i64,
+    /// Thousandths of a CPU.
+    pub cpu_millis: i64,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Which.
+    pub id: NodeId,
+    /// Whose.
+    pub owner: UserId,
+    /// For people.
+    pub name: String,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Does it exist?
+    pub lifecycle: Lifecycle,
+    /// May rentals go there?
+    pub schedulability: Schedulability,
+    /// Is it there?
+    pub availability: Availability,
+    /// Since when.
+    pub availability_at: Timestamp,
+    /// Where it stands, as its owner says.
+    pub region: String,
+    /// What was measured last.
+    pub inventory: Inventory,
+    /// The agent's version.
+    pub agent_version: String,
+    /// What its owner rents out.
+    pub rentable: Capacity,
+    /// What of it isn't rented now.
+    pub free: Capacity,
+    /// Of the desired state.
+    pub generation: i64,
+    /// When it enrolled.
+    pub created_at: Timestamp,
+}
+
+impl Node {
+    /// Whether a new rental may be placed here now.
+    #[must_use]
+    pub fn takes_rentals(&self) -> bool {
+        self.lifecycle == Lifecycle::Member
+            && self.schedulability == Schedulability::Active
+            && self.availability == Availability::Online
+    }
+}
+
+/// The least that stays with the host: 512 MiB or a sixteenth of its memory, whichever is more.
+const HOST_RESERVE_BYTES_MIN: i64 = 512 << 20;
+const HOST_RESERVE_SHARE: i64 = 16;
+
+/// The most of a measured machine that may be rented out.
+#[must_use]
+pub fn rentable_max(inventory: &Inventory) -> Capacity {
+    let reserve = (inventory.ram_total_bytes / HOST_RESERVE_SHARE).max(HOST_RESERVE_BYTES_MIN);
+    Capacity {
+        ram_bytes: inventory.ram_total_bytes.saturating_sub(reserve).max(0),
+        cpu_millis: inventory.cpu_count.saturating_mul(1_000).max(0),
+    }
+}
+
+/// How long silence may last.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Then it is suspect.
+    pub suspect_after_ms: i64,
+    /// Then it is offline.
+    pub offline_after_ms: i64,
+}
+
+/// What a node is, by the time since its last beat. Without any beat in this run of the coordinator the time counts from its start,
+/// and the node is given the whole grace as [`Availability::Warming`].
+#[must_use]
+pub const fn availability(silent_ms: i64, beat_seen: bool, patience: Patience) -> Availability {
+    if silent_ms >= patience.offline_after_ms {
+        Availability::Offline
+    } else if !beat_seen {
+        Availability::Warming
+    } else if silent_ms >= patience.suspect_after_ms {
+        Availability::Suspect
+    } else {
+        Availability::Online
+    }
+}
+
+/// A node's free capacity after its owner changed what is rentable; `None` if rentals hold more than that.
+#[must_use]
+pub fn free_after_resize(old: Capacity, free: Capacity, new: Capacity) -> Option<Capacity> {
+    let ram_bytes = free
+        .ram_bytes
+        .checked_add(new.ram_bytes.checked_sub(old.ram_bytes)?)?;
+    let cpu_millis = free
+        .cpu_millis
+        .checked_add(new.cpu_millis.checked_sub(old.cpu_millis)?)?;
+    (ram_bytes >= 0 && cpu_millis >= 0).then_some(Capacity {
+        ram_bytes,
+        cpu_millis,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        suspect_after_ms: 15_000,
+        offline_after_ms: 60_000,
+    };
+
+    #[test]
+    fn silence_turns_online_into_suspect_into_offline() {
+        for (silent_ms, beat_seen, expected) in [
+            (0, true, Availability::Online),
+            (14_999, true, Availability::Online),
+            (15_000, true, Availability::Suspect),
+            (59_999, true, Availability::Suspect),
+            (60_000, true, Availability::Offline),
+            (0, false, Availability::Warming),
+            (59_999, false, Availability::Warming),
+            (60_000, false, Availability::Offline),
+        ] {
+            assert_eq!(
+                availability(silent_ms, beat_seen, PATIENCE),
+                expected,
+                "{silent_ms} {beat_seen}"
+            );
+        }
+    }
+
+    #[test]
+    fn shrinking_below_what_is_rented_is_refused() {
+        let cap = |ram_bytes, cpu_millis| Capacity {
+            ram_bytes,
+            cpu_millis,
+        };
+        assert_eq!(
+            free_after_resize(cap(10, 10), cap(4, 10), cap(6, 10)),
+            Some(cap(0, 10))
+        );
+        assert_eq!(free_after_resize(cap(10, 10), cap(4, 10), cap(5, 10)), None);
+        assert_eq!(
+            free_after_resize(cap(10, 10), cap(4, 10), cap(20, 20)),
+            Some(cap(14, 20))
+        );
+    }
+}

@@ -1,0 +1,346 @@
+//! SQL of nodes.
+
+use shared::{
+    id::{NodeId, UserId},
+    sign::PublicKey,
+    time::Timestamp,
+};
+
+use super::model::{Availability, Capacity, Lifecycle, Node, Schedulability};
+use crate::{
+    error::{Error, Result},
+    params,
+    store::{Row, Tx},
+};
+
+const COLUMNS: &str = "id, owner, name, public_key, lifecycle, schedulability, availability, availability_at, region, inventory, \
+     agent_version, rentable_ram_bytes, rentable_cpu_millis, free_ram_bytes, free_cpu_millis, generation, created_at";
+
+fn parse(row: &Row) -> Result<Node> {
+    let id = row.text(0)?;
+    let bad = |column: &str| Error::corrupt("nodes", id, column);
+    Ok(Node {
+        id: id.parse().map_err(|_| bad("id"))?,
+        owner: row.text(1)?.parse().map_err(|_| bad("owner"))?,
+        name: row.text(2)?.to_owned(),
+        public_key: PublicKey::from_bytes(row.blob(3)?).map_err(|_| bad("public_key"))?,
+        lifecycle: Lifecycle::from_name(row.text(4)?).ok_or_else(|| bad("lifecycle"))?,
+        schedulability: Schedulability::from_name(row.text(5)?)
+            .ok_or_else(|| bad("schedulability"))?,
+        availability: Availability::from_name(row.text(6)?).ok_or_else(|| bad("availability"))?,
+        availability_at: Timestamp::from_micros(row.int(7)?),
+        region: row.text(8)?.to_owned(),
+        inventory: serde_json::from_str(row.text(9)?).map_err(|_| bad("inventory"))?,
+        agent_version: row.text(10)?.to_owned(),
+        rentable: Capacity {
+            ram_bytes: row.int(11)?,
+            cpu_millis: row.int(12)?,
+        },
+        free: Capacity {
+            ram_bytes: row.int(13)?,
+            cpu_millis: row.int(14)?,
+        },
+        generation: row.int(15)?,
+        created_at: Timestamp::from_micros(row.int(16)?),
+    })
+}
+
+fn one(rows: &[Row]) -> Result<Option<Node>> {
+    rows.first().map(parse).transpose()
+}
+
+pub(super) fn insert(tx: &mut dyn Tx, node: &Node) -> Result<()> {
+    let inventory = serde_json::to_string(&node.inventory).map_err(Error::internal)?;
+    tx.execute(
+        &format!(
+            "INSERT INTO nodes ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+        ),
+        params![
+            node.id,
+            node.owner,
+            node.name.as_str(),
+            node.public_key.as_bytes().as_slice(),
+            node.lifecycle.name(),
+            node.schedulability.name(),
+            node.availability.name(),
+            node.availability_at,
+            node.region.as_str(),
+            inventory,
+            node.agent_version.as_str(),
+            node.rentable.ram_bytes,
+            node.rentable.cpu_millis,
+            node.free.ram_bytes,
+            node.free.cpu_millis,
+            node.generation,
+            node.created_at
+        ],
+    )?;
+    Ok(())
+}
+
+pub(super) fn by_id(tx: &mut dyn Tx, id: NodeId) -> Result<Option<Node>> {
+    one(&tx.query(
+        &format!("SELECT {COLUMNS} FROM nodes WHERE id = $1"),
+        params![id],
+    )?)
+}
+
+pub(super) fn by_key(tx: &mut dyn Tx, key: &PublicKey) -> Result<Option<Node>> {
+    one(&tx.query(
+        &format!("SELECT {COLUMNS} FROM nodes WHERE public_key = $1"),
+        params![key.as_bytes().as_slice()],
+    )?)
+}
+
+/// Nodes of one owner, or of everybody, after a cursor.
+pub(super) fn page(
+    tx: &mut dyn Tx,
+    owner: Option<UserId>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Node>> {
+    let rows = match owner {
+        Some(owner) => tx.query(
+            &format!(
+                "SELECT {COLUMNS} FROM nodes WHERE owner = $1 AND id > $2 ORDER BY id LIMIT $3"
+            ),
+            params![owner, after, limit],
+        )?,
+        None => tx.query(
+            &format!("SELECT {COLUMNS} FROM nodes WHERE id > $1 ORDER BY id LIMIT $2"),
+            params![after, limit],
+        )?,
+    };
+    rows.iter().map(parse).collect()
+}
+
+pub(super) fn set_availability(
+    tx: &mut dyn Tx,
+    id: NodeId,
+    to: Availability,
+    now: Timestamp,
+) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE nodes SET availability = $1, availability_at = $2 WHERE id = $3 AND availability <> $1",
+        params![to.name(), now, id],
+    )? == 1)
+}
+
+pub(super) fn set_schedulability(tx: &mut dyn Tx, id: NodeId, to: Schedulability) -> Result<()> {
+    tx.execute(
+        "UPDATE nodes SET schedulability = $1 WHERE id = $2",
+        params![to.name(), id],
+    )?;
+    Ok(())
+}
+
+pub(super) fn set_lifecycle(tx: &mut dyn Tx, id: NodeId, to: Lifecycle) -> Result<()> {
+    tx.execute(
+        "UPDATE nodes SET lifecycle = $1 WHERE id = $2",
+        params![to.name(), id],
+    )?;
+    Ok(())
+}
+
+pub(super) fn set_names(tx: &mut dyn Tx, id: NodeId, name: &str, region: &str) -> Result<()> {
+    tx.execute(
+        "UPDATE nodes SET name = $1, region = $2 WHERE id = $3",
+        params![name, region, id],
+    )?;
+    Ok(())
+}
+
+/// Changes what is rentable; false if somebody changed or rented in between.
+pub(super) fn resize(
+    tx: &mut dyn Tx,
+    node: &Node,
+    rentable: Capacity,
+    free: Capacity,
+) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE nodes SET rentable_ram_bytes = $1, rentable_cpu_millis = $2, free_ram_bytes = $3, free_cpu_millis = $4
+         WHERE id = $5 AND rentable_ram_bytes = $6 AND rentable_cpu_millis = $7 AND free_ram_bytes = $8 AND free_cpu_millis = $9",
+        params![
+            rentable.ram_bytes,
+            rentable.cpu_millis,
+            free.ram_bytes,
+            free.cpu_millis,
+            node.id,
+            node.rentable.ram_bytes,
+            node.rentable.cpu_millis,
+            node.free.ram_bytes,
+            node.free.cpu_millis
+        ],
+    )? == 1)
+}
+
+pub(super) fn set_inventory(
+    tx: &mut dyn Tx,
+    id: NodeId,
+    inventory: &str,
+    agent_version: &str,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE nodes SET inventory = $1, agent_version = $2 WHERE id = $3",
+        params![inventory, agent_version, id],
+    )?;
+    Ok(())
+}
+
+/// Takes capacity; false if there is less. The guard is the decision.
+pub(super) fn take(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE nodes SET free_ram_bytes = free_ram_bytes - $1, free_cpu_millis = free_cpu_millis - $2
+         WHERE id = $3 AND free_ram_bytes >= $1 AND free_cpu_millis >= $2
+           AND lifecycle = 'member' AND schedulability = 'active'",
+        params![part.ram_bytes, part.cpu_millis, id],
+    )? == 1)
+}
+
+/// Gives capacity back; false if that would be more than there is.
+pub(super) fn give(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE nodes SET free_ram_bytes = free_ram_bytes + $1, free_cpu_millis = free_cpu_millis + $2
+         WHERE id = $3 AND free_ram_bytes + $1 <= rentable_ram_bytes AND free_cpu_millis + $2 <= rentable_cpu_millis",
+        params![part.ram_bytes, part.cpu_millis, id],
+    )? == 1)
+}
+
+pub(super) fn bump_generation(tx: &mut dyn Tx, id: NodeId) -> Result<()> {
+    tx.execute(
+        "UPDATE nodes SET generation = generation + 1 WHERE id = $1",
+        params![id],
+    )?;
+    Ok(())
+}
+
+pub(super) fn insert_token(
+    tx: &mut dyn Tx,
+    hash: &[u8],
+    owner: UserId,
+    now: Timestamp,
+    expires: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO enrollment_tokens (hash, owner, created_at, expires_at, node_id) VALUES ($1, $2, $3, $4, NULL)",
+        params![hash, owner, now, expires],
+    )?;
+    Ok(())
+}
+
+/// A token: (owner, expiry, the node that used it).
+pub(super) fn token(
+    tx: &mut dyn Tx,
+    hash: &[u8],
+) -> Result<Option<(UserId, Timestamp, Option<NodeId>)>> {
+    let rows = tx.query(
+        "SELECT owner, expires_at, node_id FROM enrollment_tokens WHERE hash = $1",
+        params![hash],
+    )?;
+    rows.first()
+        .map(|row| {
+            let bad = |column: &str| Error::corrupt("enrollment_tokens", "", column);
+            let node = row
+                .opt_text(2)?
+                .map(|id| id.parse().map_err(|_| bad("node_id")))
+                .transpose()?;
+            Ok((
+                row.text(0)?.parse().map_err(|_| bad("owner"))?,
+                Timestamp::from_micros(row.int(1)?),
+                node,
+            ))
+        })
+        .transpose()
+}
+
+/// Uses a token once.
+pub(super) fn use_token(tx: &mut dyn Tx, hash: &[u8], node: NodeId) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE enrollment_tokens SET node_id = $1 WHERE hash = $2 AND node_id IS NULL",
+        params![node, hash],
+    )? == 1)
+}
+
+/// Deletes tokens that expired before `before`, at most `limit`.
+pub(super) fn delete_tokens(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM enrollment_tokens WHERE expires_at < $1",
+        params![before],
+    )?)
+}
+
+pub(super) fn flag(
+    tx: &mut dyn Tx,
+    id: NodeId,
+    code: &str,
+    detail: &str,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO node_flags (node_id, code, detail, first_at, last_at, times) VALUES ($1, $2, $3, $4, $4, 1)
+         ON CONFLICT (node_id, code) DO UPDATE SET detail = $3, last_at = $4, times = node_flags.times + 1",
+        params![id, code, detail, now],
+    )?;
+    Ok(())
+}
+
+/// Flags of a node: (code, detail, first, last, times).
+pub(super) fn flags(
+    tx: &mut dyn Tx,
+    id: NodeId,
+) -> Result<Vec<(String, String, Timestamp, Timestamp, i64)>> {
+    let rows = tx.query(
+        "SELECT code, detail, first_at, last_at, times FROM node_flags WHERE node_id = $1 ORDER BY code",
+        params![id],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok((
+                row.text(0)?.to_owned(),
+                row.text(1)?.to_owned(),
+                Timestamp::from_micros(row.int(2)?),
+                Timestamp::from_micros(row.int(3)?),
+                row.int(4)?,
+            ))
+        })
+        .collect()
+}
+
+/// Members that were last seen there or almost: (id, availability).
+pub(super) fn members(
+    tx: &mut dyn Tx,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(NodeId, Availability)>> {
+    let rows = tx.query(
+        "SELECT id, availability FROM nodes WHERE lifecycle = 'member' AND id > $1 ORDER BY id LIMIT $2",
+        params![after, limit],
+    )?;
+    rows.iter()
+        .map(|row| {
+            let id = row.text(0)?;
+            let bad = |column: &str| Error::corrupt("nodes", id, column);
+            Ok((
+                id.parse().map_err(|_| bad("id"))?,
+                Availability::from_name(row.text(1)?).ok_or_else(|| bad("availability"))?,
+            ))
+        })
+        .collect()
+}
+
+/// Nodes whose counters don't fit: free ≠ rentable − Σ live rentals, per node (id, free RAM, expected RAM).
+pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i64)>> {
+    let rows = tx.query(
+        "SELECT n.id, n.free_ram_bytes, CAST(n.rentable_ram_bytes - COALESCE(r.ram, 0) AS BIGINT)
+         FROM nodes n LEFT JOIN (
+             SELECT node_id, SUM(ram_bytes) AS ram, SUM(cpu_millis) AS cpu FROM rentals WHERE state <> 'ended' GROUP BY node_id
+         ) r ON r.node_id = n.id
+         WHERE n.free_ram_bytes <> n.rentable_ram_bytes - COALESCE(r.ram, 0)
+            OR n.free_cpu_millis <> n.rentable_cpu_millis - COALESCE(r.cpu, 0)
+         ORDER BY n.id LIMIT 100",
+        params![],
+    )?;
+    rows.iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?)))
+        .collect()
+}

@@ -1,0 +1,175 @@
+//! The market as it is searched: all listings in memory, fed by changes.
+//!
+//! # Invariants
+//! - A cache, never truth: placing a rental asks the database's guard.
+//! - Readers take a snapshot and never wait for a writer's work.
+//! - Search costs one pass over the listings: this file is what a faster index replaces.
+
+use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+};
+
+use shared::id::{NodeId, OfferId};
+
+use super::model::{Filter, Listing, Sort};
+
+type Listings = BTreeMap<OfferId, Arc<Listing>>;
+
+/// The index.
+#[derive(Debug, Default)]
+pub struct MarketIndex {
+    snapshot: RwLock<Arc<Listings>>,
+    writer: Mutex<()>,
+    running_rentals: AtomicI64,
+}
+
+/// Where a page begins: after this key in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct After {
+    /// The sort key of the last listing seen.
+    pub key: i64,
+    /// Its id.
+    pub id: OfferId,
+}
+
+/// What the landing page shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Numbers {
+    /// Offers that can be rented now.
+    pub offers: usize,
+    /// Nodes behind them.
+    pub nodes: usize,
+    /// Rentable memory of those nodes.
+    pub ram_rentable_bytes: i64,
+    /// Free memory of those nodes.
+    pub ram_free_bytes: i64,
+    /// GPUs of those nodes.
+    pub gpus: usize,
+    /// Lowest price of a GiB of RAM for an hour, atomic units.
+    pub lowest_ram_gib_hour: Option<i64>,
+    /// Rentals that run or are about to.
+    pub running_rentals: i64,
+}
+
+impl MarketIndex {
+    /// Replaces everything.
+    pub fn replace(&self, listings: Vec<Listing>) {
+        let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = listings
+            .into_iter()
+            .map(|listing| (listing.offer.id, Arc::new(listing)))
+            .collect();
+        self.publish(all);
+    }
+
+    /// Replaces the listings of one node.
+    pub fn replace_node(&self, node: NodeId, listings: Vec<Listing>) {
+        let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Listings::clone(&self.read());
+        all.retain(|_, listing| listing.offer.node_id != node);
+        all.extend(
+            listings
+                .into_iter()
+                .map(|listing| (listing.offer.id, Arc::new(listing))),
+        );
+        self.publish(all);
+    }
+
+    /// Notes how many rentals run.
+    pub fn note_running(&self, rentals: i64) {
+        self.running_rentals.store(rentals, Relaxed);
+    }
+
+    /// A page of what `filter` wants.
+    #[must_use]
+    pub fn search(
+        &self,
+        filter: &Filter,
+        sort: Sort,
+        descending: bool,
+        after: Option<&After>,
+        limit: usize,
+    ) -> Vec<Arc<Listing>> {
+        let all = self.read();
+        let mut hits: Vec<&Arc<Listing>> = all
+            .values()
+            .filter(|listing| filter.wants(listing))
+            .collect();
+        let order = |a: (i64, OfferId), b: (i64, OfferId)| {
+            let keys = a.0.cmp(&b.0);
+            let keys = if descending { keys.reverse() } else { keys };
+            keys.then(a.1.cmp(&b.1))
+        };
+        if let Some(after) = after {
+            hits.retain(|hit| {
+                order((sort_key(hit, sort), hit.offer.id), (after.key, after.id))
+                    == Ordering::Greater
+            });
+        }
+        hits.sort_by(|a, b| {
+            order(
+                (sort_key(a, sort), a.offer.id),
+                (sort_key(b, sort), b.offer.id),
+            )
+        });
+        hits.into_iter().take(limit).cloned().collect()
+    }
+
+    /// The market in numbers.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        let all = self.read();
+        let mut numbers = Numbers {
+            running_rentals: self.running_rentals.load(Relaxed),
+            ..Numbers::default()
+        };
+        let mut nodes: BTreeMap<NodeId, &Listing> = BTreeMap::new();
+        for listing in all.values().filter(|listing| listing.available) {
+            numbers.offers = numbers.offers.saturating_add(1);
+            let price = listing.offer.terms.prices.ram_gib_hour.atomic();
+            numbers.lowest_ram_gib_hour = Some(
+                numbers
+                    .lowest_ram_gib_hour
+                    .map_or(price, |low| low.min(price)),
+            );
+            nodes.insert(listing.offer.node_id, listing);
+        }
+        numbers.nodes = nodes.len();
+        for listing in nodes.values() {
+            numbers.ram_rentable_bytes = numbers
+                .ram_rentable_bytes
+                .saturating_add(listing.ram_rentable_bytes);
+            numbers.ram_free_bytes = numbers
+                .ram_free_bytes
+                .saturating_add(listing.ram_free_bytes);
+            numbers.gpus = numbers.gpus.saturating_add(listing.gpu_models.len());
+        }
+        numbers
+    }
+
+    fn read(&self) -> Arc<Listings> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn publish(&self, all: Listings) {
+        *self
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+    }
+}
+
+/// What a listing is sorted by.
+#[must_use]
+pub fn sort_key(listing: &Listing, sort: Sort) -> i64 {
+    match sort {
+        Sort::Price => listing.offer.terms.prices.ram_gib_hour.atomic(),
+        Sort::Ram => listing.ram_free_bytes,
+        Sort::Created => listing.offer.created_at.as_micros(),
+    }
+}

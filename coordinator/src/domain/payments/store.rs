@@ -1,0 +1,289 @@
+//! SQL of quotes, payments and idempotency keys.
+
+use shared::{
+    id::{PaymentId, QuoteId, RentalId},
+    money::{Amount, Asset, Rate},
+    resources::Resources,
+    time::Timestamp,
+    x402::network,
+};
+
+use super::model::{Payment, PaymentState, Purpose, Quote};
+use crate::{
+    error::{Error, Result},
+    params,
+    store::{Row, Tx},
+};
+
+const QUOTE: &str = "id, purpose, request_sha256, rental_id, offer_id, ram_bytes, cpu_millis, duration_ms, rate_micro, fee_bps, \
+     amount, asset, network, pay_to, payment_id, created_at, expires_at";
+const PAYMENT: &str = "id, quote_id, rental_id, network, asset, payer, nonce, pay_to, amount, valid_after, valid_before, \
+     x402_version, payload, payload_sha256, state, attempts, tx_hash, last_error, next_try_at, created_at, updated_at";
+
+fn parse_quote(row: &Row) -> Result<Quote> {
+    let id = row.text(0)?;
+    let bad = |column: &str| Error::corrupt("quotes", id, column);
+    Ok(Quote {
+        id: id.parse().map_err(|_| bad("id"))?,
+        purpose: Purpose::from_name(row.text(1)?).ok_or_else(|| bad("purpose"))?,
+        request_sha256: row.blob(2)?.try_into().map_err(|_| bad("request_sha256"))?,
+        rental_id: row
+            .opt_text(3)?
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| bad("rental_id"))?,
+        offer_id: row.text(4)?.parse().map_err(|_| bad("offer_id"))?,
+        resources: Resources {
+            ram_bytes: row.int(5)?,
+            cpu_millis: row.int(6)?,
+            gpu_count: 0,
+            disk_bytes: 0,
+        },
+        duration_ms: row.int(7)?,
+        rate: Rate::from_micro_per_hour(row.int(8)?).map_err(|_| bad("rate_micro"))?,
+        fee_bps: u32::try_from(row.int(9)?).map_err(|_| bad("fee_bps"))?,
+        amount: Amount::from_atomic(row.int(10)?).map_err(|_| bad("amount"))?,
+        asset: Asset::from_code(row.text(11)?).ok_or_else(|| bad("asset"))?,
+        network: network::by_caip2(row.text(12)?).ok_or_else(|| bad("network"))?,
+        pay_to: row.text(13)?.parse().map_err(|_| bad("pay_to"))?,
+        payment_id: row
+            .opt_text(14)?
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| bad("payment_id"))?,
+        created_at: Timestamp::from_micros(row.int(15)?),
+        expires_at: Timestamp::from_micros(row.int(16)?),
+    })
+}
+
+fn parse_payment(row: &Row) -> Result<Payment> {
+    let id = row.text(0)?;
+    let bad = |column: &str| Error::corrupt("payments", id, column);
+    Ok(Payment {
+        id: id.parse().map_err(|_| bad("id"))?,
+        quote_id: row.text(1)?.parse().map_err(|_| bad("quote_id"))?,
+        rental_id: row.text(2)?.parse().map_err(|_| bad("rental_id"))?,
+        network: row.text(3)?.to_owned(),
+        token: row.text(4)?.to_owned(),
+        payer: row.text(5)?.to_owned(),
+        nonce: row.text(6)?.to_owned(),
+        pay_to: row.text(7)?.to_owned(),
+        amount: Amount::from_atomic(row.int(8)?).map_err(|_| bad("amount"))?,
+        valid_after_s: row.int(9)?,
+        valid_before_s: row.int(10)?,
+        x402_version: row.int(11)?,
+        payload: row.text(12)?.to_owned(),
+        payload_sha256: row
+            .blob(13)?
+            .try_into()
+            .map_err(|_| bad("payload_sha256"))?,
+        state: PaymentState::from_name(row.text(14)?).ok_or_else(|| bad("state"))?,
+        attempts: row.int(15)?,
+        tx_hash: row.opt_text(16)?.map(str::to_owned),
+        last_error: row.opt_text(17)?.map(str::to_owned),
+        next_try_at: Timestamp::from_micros(row.int(18)?),
+        created_at: Timestamp::from_micros(row.int(19)?),
+        updated_at: Timestamp::from_micros(row.int(20)?),
+    })
+}
+
+pub(super) fn insert_quote(tx: &mut dyn Tx, quote: &Quote) -> Result<()> {
+    tx.execute(
+        &format!(
+            "INSERT INTO quotes ({QUOTE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+        ),
+        params![
+            quote.id,
+            quote.purpose.name(),
+            quote.request_sha256.as_slice(),
+            quote.rental_id,
+            quote.offer_id,
+            quote.resources.ram_bytes,
+            quote.resources.cpu_millis,
+            quote.duration_ms,
+            quote.rate.micro_per_hour(),
+            i64::from(quote.fee_bps),
+            quote.amount,
+            quote.asset.code(),
+            quote.network.caip2,
+            quote.pay_to.to_string(),
+            quote.payment_id,
+            quote.created_at,
+            quote.expires_at
+        ],
+    )?;
+    Ok(())
+}
+
+pub(super) fn quote(tx: &mut dyn Tx, id: QuoteId) -> Result<Option<Quote>> {
+    let rows = tx.query(
+        &format!("SELECT {QUOTE} FROM quotes WHERE id = $1"),
+        params![id],
+    )?;
+    rows.first().map(parse_quote).transpose()
+}
+
+/// Unused, unexpired quotes that a request was answered with, newest first.
+pub(super) fn open_quotes(
+    tx: &mut dyn Tx,
+    request_sha256: &[u8],
+    amount: i64,
+    now: Timestamp,
+) -> Result<Vec<Quote>> {
+    let rows = tx.query(
+        &format!(
+            "SELECT {QUOTE} FROM quotes WHERE request_sha256 = $1 AND payment_id IS NULL AND expires_at > $2 AND amount = $3
+             ORDER BY created_at DESC, id DESC LIMIT 64"
+        ),
+        params![request_sha256, now, amount],
+    )?;
+    rows.iter().map(parse_quote).collect()
+}
+
+pub(super) fn claim_quote(tx: &mut dyn Tx, id: QuoteId, payment: PaymentId) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE quotes SET payment_id = $1 WHERE id = $2 AND payment_id IS NULL",
+        params![payment, id],
+    )? == 1)
+}
+
+pub(super) fn delete_old_quotes(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM quotes WHERE payment_id IS NULL AND expires_at < $1",
+        params![before],
+    )?)
+}
+
+/// Inserts a payment; false if its nonce or its quote is taken.
+pub(super) fn insert_payment(tx: &mut dyn Tx, payment: &Payment) -> Result<bool> {
+    let inserted = tx.execute(
+        &format!(
+            "INSERT INTO payments ({PAYMENT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+             $18, $19, $20, $21) ON CONFLICT DO NOTHING"
+        ),
+        params![
+            payment.id,
+            payment.quote_id,
+            payment.rental_id,
+            payment.network.as_str(),
+            payment.token.as_str(),
+            payment.payer.as_str(),
+            payment.nonce.as_str(),
+            payment.pay_to.as_str(),
+            payment.amount,
+            payment.valid_after_s,
+            payment.valid_before_s,
+            payment.x402_version,
+            payment.payload.as_str(),
+            payment.payload_sha256.as_slice(),
+            payment.state.name(),
+            payment.attempts,
+            payment.tx_hash.as_deref(),
+            payment.last_error.as_deref(),
+            payment.next_try_at,
+            payment.created_at,
+            payment.updated_at
+        ],
+    )?;
+    Ok(inserted == 1)
+}
+
+pub(super) fn payment(tx: &mut dyn Tx, id: PaymentId) -> Result<Option<Payment>> {
+    let rows = tx.query(
+        &format!("SELECT {PAYMENT} FROM payments WHERE id = $1"),
+        params![id],
+    )?;
+    rows.first().map(parse_payment).transpose()
+}
+
+/// The latest payment for a rental.
+pub(super) fn payment_of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Payment>> {
+    let rows = tx.query(
+        &format!("SELECT {PAYMENT} FROM payments WHERE rental_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1"),
+        params![id],
+    )?;
+    rows.first().map(parse_payment).transpose()
+}
+
+pub(super) fn payment_by_nonce(
+    tx: &mut dyn Tx,
+    network: &str,
+    token: &str,
+    payer: &str,
+    nonce: &str,
+) -> Result<Option<Payment>> {
+    let rows = tx.query(
+        &format!("SELECT {PAYMENT} FROM payments WHERE network = $1 AND asset = $2 AND payer = $3 AND nonce = $4"),
+        params![network, token, payer, nonce],
+    )?;
+    rows.first().map(parse_payment).transpose()
+}
+
+/// Moves a payment on; false if it is no longer in `from`.
+pub(super) fn advance(tx: &mut dyn Tx, payment: &Payment, from: PaymentState) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE payments SET state = $1, attempts = $2, tx_hash = $3, last_error = $4, next_try_at = $5, updated_at = $6
+         WHERE id = $7 AND state = $8",
+        params![
+            payment.state.name(),
+            payment.attempts,
+            payment.tx_hash.as_deref(),
+            payment.last_error.as_deref(),
+            payment.next_try_at,
+            payment.updated_at,
+            payment.id,
+            from.name()
+        ],
+    )? == 1)
+}
+
+/// Payments that wait for something, due now.
+pub(super) fn due(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<Payment>> {
+    let rows = tx.query(
+        &format!(
+            "SELECT {PAYMENT} FROM payments WHERE state IN ('received', 'verified', 'settling', 'pending') AND next_try_at <= $1
+             ORDER BY next_try_at LIMIT $2"
+        ),
+        params![now, limit],
+    )?;
+    rows.iter().map(parse_payment).collect()
+}
+
+/// I7: credited payments without exactly one posting of their amount, and postings without a credited payment.
+pub(super) fn posting_mismatches(tx: &mut dyn Tx) -> Result<Vec<String>> {
+    let rows = tx.query(
+        "SELECT p.id FROM payments p LEFT JOIN transfers t ON t.code = 'payment' AND t.ref = p.id
+         WHERE (p.state = 'credited' AND (t.id IS NULL OR t.amount <> p.amount)) OR (p.state <> 'credited' AND t.id IS NOT NULL)
+         UNION ALL
+         SELECT t.id FROM transfers t LEFT JOIN payments p ON p.id = t.ref WHERE t.code = 'payment' AND p.id IS NULL",
+        params![],
+    )?;
+    rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+}
+
+/// Remembers what a key did; false if it was used before.
+pub(super) fn insert_key(
+    tx: &mut dyn Tx,
+    scope: &str,
+    key: &str,
+    request_sha256: &[u8],
+    resource: &str,
+    now: Timestamp,
+) -> Result<bool> {
+    Ok(tx.execute(
+        "INSERT INTO idempotency_keys (scope, key, request_sha256, resource_id, created_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT DO NOTHING",
+        params![scope, key, request_sha256, resource, now],
+    )? == 1)
+}
+
+/// What a key did: (hash of the request, resource).
+pub(super) fn key(tx: &mut dyn Tx, scope: &str, key: &str) -> Result<Option<(Vec<u8>, String)>> {
+    let rows = tx.query(
+        "SELECT request_sha256, resource_id FROM idempotency_keys WHERE scope = $1 AND key = $2",
+        params![scope, key],
+    )?;
+    rows.first()
+        .map(|row| Ok((row.blob(0)?.to_vec(), row.text(1)?.to_owned())))
+        .transpose()
+}

@@ -1,0 +1,250 @@
+//! What an order says, parsed into types. A field that nothing enforces yet is refused, never ignored.
+
+use std::collections::BTreeMap;
+
+use ring::digest;
+use serde::Deserialize;
+use shared::{
+    container::{ContainerSpec, RawSpec},
+    id::{OfferId, QuoteId},
+    money::{Amount, Money, Rate},
+    resources::Resources,
+};
+use utoipa::ToSchema;
+
+use crate::{
+    app::App,
+    domain::{
+        offers::model::{Filter, Sort, check_resources},
+        rentals::order::RentOrder,
+    },
+    error::{Error, Result},
+};
+
+/// How an order is paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PayWith {
+    /// By x402: the answer without payment is 402 with the terms.
+    #[default]
+    X402,
+    /// From the caller's balance; needs an `Idempotency-Key`.
+    Balance,
+}
+
+/// A slice of a machine.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResourcesBody {
+    /// Memory; at least 16 MiB.
+    #[schema(example = 268_435_456)]
+    ram_bytes: i64,
+    /// Thousandths of a processor.
+    #[schema(example = 500)]
+    cpu_millis: i64,
+    /// Not supported yet.
+    #[serde(default)]
+    gpu_count: i64,
+    /// Not supported yet.
+    #[serde(default)]
+    disk_bytes: i64,
+}
+
+/// Which offers would do, instead of naming one: the cheapest is taken.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Requirements {
+    region: Option<String>,
+    /// A GiB of RAM for at most this an hour.
+    #[schema(value_type = Option<String>)]
+    price_max: Option<Amount>,
+}
+
+/// What to price.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuoteBody {
+    #[schema(value_type = Option<String>)]
+    pub(super) offer_id: Option<OfferId>,
+    pub(super) requirements: Option<Requirements>,
+    pub(super) resources: ResourcesBody,
+    /// At least a minute.
+    #[schema(example = 600)]
+    pub(super) duration_seconds: i64,
+}
+
+/// What to rent.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RentBody {
+    /// One offer …
+    #[schema(value_type = Option<String>)]
+    pub(super) offer_id: Option<OfferId>,
+    /// … or what it must be like.
+    pub(super) requirements: Option<Requirements>,
+    pub(super) resources: ResourcesBody,
+    #[schema(example = 600)]
+    pub(super) duration_seconds: i64,
+    #[schema(example = "busybox:latest")]
+    image: String,
+    /// Replaces the image's command.
+    #[serde(default)]
+    #[schema(example = json!(["sleep", "600"]))]
+    command: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    /// Not supported yet.
+    #[serde(default)]
+    ports: Vec<serde_json::Value>,
+    /// Not supported yet.
+    #[serde(default)]
+    ssh_keys: Vec<String>,
+    /// Not supported yet.
+    registry_auth: Option<serde_json::Value>,
+    /// The most that it may cost, extensions included.
+    #[schema(value_type = Option<Object>)]
+    max_spend: Option<Money>,
+    /// Extended from the balance while that lasts; only with `pay_with: balance`.
+    #[serde(default)]
+    auto_extend: bool,
+    /// A quote asked for before.
+    #[schema(value_type = Option<String>)]
+    pub(super) quote_id: Option<QuoteId>,
+    #[serde(default)]
+    pub(super) pay_with: PayWith,
+}
+
+impl ResourcesBody {
+    pub(super) fn parse(self) -> Result<Resources> {
+        let resources = Resources {
+            ram_bytes: self.ram_bytes,
+            cpu_millis: self.cpu_millis,
+            gpu_count: self.gpu_count,
+            disk_bytes: self.disk_bytes,
+        };
+        check_resources(&resources)?;
+        Ok(resources)
+    }
+}
+
+/// Milliseconds of a duration that a caller gave in seconds.
+pub(super) fn duration_ms(seconds: i64) -> Result<i64> {
+    match seconds.checked_mul(1_000) {
+        Some(ms) if ms > 0 => Ok(ms),
+        _ => Err(Error::invalid("/duration_seconds", "more than zero")),
+    }
+}
+
+impl RentBody {
+    /// The order, with the offer that it names or that does best.
+    pub(super) fn order(&self, app: &App) -> Result<RentOrder> {
+        self.refuse_unsupported()?;
+        let resources = self.resources.parse()?;
+        let duration_ms = duration_ms(self.duration_seconds)?;
+        let spec: ContainerSpec = RawSpec {
+            image: self.image.clone(),
+            command: self.command.clone(),
+            env: self.env.clone(),
+        }
+        .try_into()?;
+        let offer_id = place(
+            app,
+            self.offer_id,
+            self.requirements.as_ref(),
+            &resources,
+            duration_ms,
+        )?;
+        let max_spend = self.max_spend.as_ref().map(|money| money.amount);
+        Ok(RentOrder {
+            offer_id,
+            resources,
+            duration_ms,
+            spec,
+            max_spend,
+            auto_extend: self.auto_extend,
+        })
+    }
+
+    fn refuse_unsupported(&self) -> Result<()> {
+        if !self.ports.is_empty() {
+            return Err(Error::not_supported(
+                "/ports",
+                "ports can't be opened yet: leave it out",
+            ));
+        }
+        if !self.ssh_keys.is_empty() {
+            return Err(Error::not_supported(
+                "/ssh_keys",
+                "SSH isn't offered yet: leave it out",
+            ));
+        }
+        if self.registry_auth.is_some() {
+            return Err(Error::not_supported(
+                "/registry_auth",
+                "private registries aren't supported yet: leave it out",
+            ));
+        }
+        if self.auto_extend && self.pay_with != PayWith::Balance {
+            return Err(Error::invalid(
+                "/auto_extend",
+                "only with pay_with: balance",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The offer that is named, or the one on which the slice costs least.
+pub(super) fn place(
+    app: &App,
+    named: Option<OfferId>,
+    requirements: Option<&Requirements>,
+    resources: &Resources,
+    duration_ms: i64,
+) -> Result<OfferId> {
+    let requirements = match (named, requirements) {
+        (Some(offer), None) => return Ok(offer),
+        (None, Some(requirements)) => requirements,
+        _ => {
+            return Err(Error::invalid(
+                "/offer_id",
+                "name an offer_id or give requirements, not both",
+            ));
+        }
+    };
+    let filter = Filter {
+        ram_bytes_min: Some(resources.ram_bytes),
+        cpu_millis_min: Some(resources.cpu_millis),
+        region: requirements.region.clone(),
+        price_max: requirements.price_max,
+        duration_ms: Some(duration_ms),
+        ..Filter::default()
+    };
+    let hits = app
+        .market
+        .search(&filter, Sort::Price, false, None, usize::MAX);
+    let cheapest = hits.iter().min_by_key(|hit| {
+        (
+            Rate::of(resources, &hit.offer.terms.prices).map_or(i64::MAX, Rate::micro_per_hour),
+            hit.offer.id,
+        )
+    });
+    cheapest.map(|hit| hit.offer.id).ok_or_else(|| {
+        Error::conflict(
+            "capacity_gone",
+            "no offer meets these requirements now: ask for less, or pay more",
+        )
+    })
+}
+
+/// The hash by which a paid repeat finds what was asked: method, path and body.
+pub(super) fn request_sha256(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in [method.as_bytes(), path.as_bytes(), body] {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}

@@ -1,0 +1,31 @@
+//! `/rentals/*` and `/payments/*`: [`body`] (what is asked), [`rent`] (ordering and paying), [`payments`] (the same in four steps),
+//! [`read`] (looking and stopping), [`view`] (what is answered).
+
+mod body;
+mod payments;
+mod read;
+mod rent;
+pub mod view;
+
+use std::sync::Arc;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::app::App;
+
+/// The routes of this slice.
+#[must_use]
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(rent::create, read::list))
+        .routes(routes!(read::get, read::delete))
+        .routes(routes!(rent::extend))
+        .routes(routes!(read::stop))
+        .routes(routes!(read::events))
+        .routes(routes!(payments::quote))
+        .routes(routes!(payments::authorize))
+        .routes(routes!(payments::complete))
+        .routes(routes!(payments::get))
+        .routes(routes!(payments::balance))
+        .routes(routes!(payments::topup))
+}

@@ -1,0 +1,319 @@
+//! The order in four steps: quote, authorize (verify and hold), complete (credit and start); settle is in `settlement`.
+//! Besides: looking at a payment, and the balance.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use shared::{
+    id::{PaymentId, RentalId},
+    money::{Asset, Money},
+    time::Timestamp,
+};
+use utoipa::ToSchema;
+
+use super::{
+    body::{self, QuoteBody, RentBody, request_sha256},
+    rent,
+    view::{QuoteView, usdc},
+};
+use crate::{
+    app::App,
+    config::PaymentsMode,
+    context::{OpCtx, Role},
+    domain::{
+        ledger::{self, model::Account},
+        payments::{
+            self, Order,
+            idempotency::{self, IdempotencyKey},
+            model::{Payment, PaymentState, Purpose, Quote},
+            x402_http,
+        },
+        rentals::{
+            self, order,
+            purchase::{Reception, Until, Wanted},
+        },
+    },
+    error::{Error, Result},
+    http::{Json, Path, Problems, RawBody, extract::parse_json},
+};
+
+#[utoipa::path(
+    post, path = "/payments/quote", operation_id = "create_quote", tag = "payments",
+    description = "What a rental costs; holds for five minutes, reserves nothing.",
+    request_body = QuoteBody, responses((status = 201, body = QuoteView), Problems), security(())
+)]
+pub(super) async fn quote(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    RawBody(raw): RawBody,
+) -> Result<(StatusCode, Json<QuoteView>)> {
+    let request: QuoteBody = parse_json(&raw)?;
+    let resources = request.resources.parse()?;
+    let duration_ms = body::duration_ms(request.duration_seconds)?;
+    let offer = body::place(
+        &app,
+        request.offer_id,
+        request.requirements.as_ref(),
+        &resources,
+        duration_ms,
+    )?;
+    let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
+    let hash = request_sha256("POST", "/api/v1/payments/quote", &raw);
+    let quote = app
+        .db
+        .write("payment.quote", move |tx| {
+            let priced = order::price(tx, &rules, offer, &resources, duration_ms)?;
+            let order = Order {
+                purpose: Purpose::Rent,
+                request_sha256: hash,
+                rental_id: None,
+                resources,
+                duration_ms,
+                rate: priced.rate,
+                fee_bps: rules.fee_bps,
+            };
+            payments::quote(tx, &ctx, &payee, &priced.offer, &order, rules.quote_ttl_ms)
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(quote_view(&quote)?)))
+}
+
+fn quote_view(quote: &Quote) -> Result<QuoteView> {
+    let fee = quote.platform_fee()?;
+    Ok(QuoteView {
+        id: quote.id,
+        offer_id: quote.offer_id,
+        price: usdc(quote.amount),
+        platform_fee: usdc(fee),
+        provider_share: usdc(quote.amount.minus(fee)?),
+        rate_per_hour: usdc(rent::per_hour(quote.rate)?),
+        duration_seconds: quote.duration_ms / 1_000,
+        expires_at: quote.expires_at,
+    })
+}
+
+/// A payment.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PaymentView {
+    #[schema(value_type = String)]
+    id: PaymentId,
+    /// `received`, `verified`, `settling`, `pending`, `credited`, `rejected`, `expired`.
+    state: &'static str,
+    #[schema(value_type = String)]
+    rental_id: RentalId,
+    #[schema(value_type = Object)]
+    amount: Money,
+    network: String,
+    payer: String,
+    transaction: Option<String>,
+    error: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+}
+
+fn payment_view(payment: Payment) -> PaymentView {
+    PaymentView {
+        id: payment.id,
+        state: payment.state.name(),
+        rental_id: payment.rental_id,
+        amount: usdc(payment.amount),
+        network: payment.network,
+        payer: payment.payer,
+        transaction: payment.tx_hash,
+        error: payment.last_error,
+        created_at: payment.created_at,
+        updated_at: payment.updated_at,
+    }
+}
+
+#[utoipa::path(
+    post, path = "/payments/authorize", operation_id = "authorize_payment", tag = "payments",
+    description = "The body of create_rental with a quote_id, and the signed payment in its header: verified, and the room held for \
+        two minutes. Nothing is charged before complete.",
+    request_body = RentBody,
+    responses((status = 201, body = PaymentView), (status = 202, body = PaymentView), (status = 402), Problems), security(())
+)]
+pub(super) async fn authorize(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    RawBody(raw): RawBody,
+) -> Result<Response> {
+    let request: RentBody = parse_json(&raw)?;
+    let quote_id = request.quote_id.ok_or_else(|| {
+        Error::invalid("/quote_id", "ask for a quote first: POST /payments/quote")
+    })?;
+    let wanted = Wanted::Rent {
+        order: request.order(&app)?,
+        quote_id: Some(quote_id),
+    };
+    // with a quote_id the quote is found by it, not by the request
+    let hash = request_sha256("POST", "/api/v1/payments/authorize", &raw);
+    let presented = match x402_http::presented(&headers) {
+        Ok(Some(presented)) => presented,
+        Ok(None) => return rent::ask(&app, ctx, wanted, hash, "payment required").await,
+        Err(unreadable) => {
+            return rent::ask(&app, ctx, wanted, hash, &unreadable.to_string()).await;
+        }
+    };
+    let payment = match app
+        .purchases
+        .receive(&ctx, presented, wanted.clone(), hash)
+        .await?
+    {
+        Reception::AskAgain(why) => return rent::ask(&app, ctx, wanted, hash, &why).await,
+        Reception::New(payment) | Reception::Before(payment) => payment,
+    };
+    let payment = app.purchases.drive(payment.id, Until::Verified).await?;
+    match payment.state {
+        PaymentState::Rejected | PaymentState::Expired => rent::answer(&app, &ctx, &payment).await,
+        PaymentState::Received => {
+            Ok((StatusCode::ACCEPTED, Json(payment_view(payment))).into_response())
+        }
+        _ => Ok((StatusCode::CREATED, Json(payment_view(payment))).into_response()),
+    }
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CompleteBody {
+    #[schema(value_type = String)]
+    payment_id: PaymentId,
+}
+
+#[utoipa::path(
+    post, path = "/payments/complete", operation_id = "complete_payment", tag = "payments",
+    description = "Settles an authorized payment and starts its rental. Repeating it finds the same rental.",
+    request_body = CompleteBody,
+    responses((status = 201, body = super::view::RentalView), (status = 202), (status = 402), Problems),
+    security(())
+)]
+pub(super) async fn complete(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Json(request): Json<CompleteBody>,
+) -> Result<Response> {
+    let id = request.payment_id;
+    visible(&app, ctx.clone(), id).await?;
+    let purchases = Arc::clone(&app.purchases);
+    let work = app
+        .background
+        .spawn(async move { purchases.drive(id, Until::Settled).await });
+    let payment = work.await.map_err(Error::internal)??;
+    rent::answer(&app, &ctx, &payment).await
+}
+
+/// A payment is known to whoever holds its id (it is random and shown only to the payer), unless an account made it.
+async fn visible(app: &App, ctx: OpCtx, id: PaymentId) -> Result<Payment> {
+    app.db
+        .read("payment.get", move |tx| {
+            let payment = payments::get(tx, id)?;
+            let rental = rentals::find(tx, payment.rental_id)?;
+            if rent::may_see(&ctx, &rental) {
+                Ok(payment)
+            } else {
+                Err(Error::not_found("payment"))
+            }
+        })
+        .await
+}
+
+#[utoipa::path(
+    get, path = "/payments/{id}", operation_id = "get_payment", tag = "payments", params(("id" = String, Path)),
+    responses((status = 200, body = PaymentView), Problems), security(())
+)]
+pub(super) async fn get(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<PaymentId>,
+) -> Result<Json<PaymentView>> {
+    visible(&app, ctx, id).await.map(payment_view).map(Json)
+}
+
+/// What an account holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BalanceView {
+    /// To spend.
+    #[schema(value_type = Object)]
+    available: Money,
+    /// Earned as a provider.
+    #[schema(value_type = Object)]
+    earned: Money,
+    /// Play money: `sandbox`.
+    mode: &'static str,
+}
+
+fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<BalanceView> {
+    let user = ctx.user()?.id;
+    Ok(BalanceView {
+        available: usdc(ledger::balance(
+            tx,
+            Asset::Usdc,
+            &Account::UserAvailable(user),
+        )?),
+        earned: usdc(ledger::balance(
+            tx,
+            Asset::Usdc,
+            &Account::ProviderAvailable(user),
+        )?),
+        mode: "sandbox",
+    })
+}
+
+#[utoipa::path(
+    get, path = "/balance", operation_id = "get_balance", tag = "payments",
+    responses((status = 200, body = BalanceView), Problems), security(("access_token" = []), ("cookie" = []))
+)]
+pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<BalanceView>> {
+    app.db
+        .read("balance.get", move |tx| balances(tx, &ctx))
+        .await
+        .map(Json)
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TopupBody {
+    #[schema(value_type = Object)]
+    amount: Money,
+}
+
+#[utoipa::path(
+    post, path = "/balance/topups", operation_id = "top_up", tag = "payments",
+    description = "In the sandbox: play money, up to a limit. Needs an Idempotency-Key.",
+    request_body = TopupBody, responses((status = 201, body = BalanceView), Problems),
+    security(("access_token" = []), ("cookie" = []))
+)]
+pub(super) async fn topup(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    RawBody(raw): RawBody,
+) -> Result<(StatusCode, Json<BalanceView>)> {
+    let request: TopupBody = parse_json(&raw)?;
+    let user = ctx.user_with(Role::Consumer)?.id;
+    let PaymentsMode::Sandbox = app.config.payments.mode;
+    let header = headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok());
+    let key = IdempotencyKey::parse(header, user, "topup", &raw)?;
+    let (amount, limit) = (request.amount.amount, app.config.payments.sandbox_grant);
+    let view = app
+        .db
+        .write("balance.topup", move |tx| {
+            if idempotency::find(tx, &key)?.is_none() {
+                idempotency::remember(tx, &ctx, &key, "topup")?;
+                payments::grant(tx, &ctx, Asset::Usdc, amount, limit, &key.reference())?;
+            }
+            balances(tx, &ctx)
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(view)))
+}

@@ -1,0 +1,171 @@
+//! A rental as clients see it.
+
+use serde::Serialize;
+use shared::{
+    id::{NodeId, OfferId, RentalId},
+    money::{Amount, Asset, Money},
+    resources::Resources,
+    time::Timestamp,
+    wire::observed::Phase,
+};
+use utoipa::ToSchema;
+
+use crate::{
+    domain::rentals::model::{EndReason, Rental},
+    error::Result,
+};
+
+/// A rental.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RentalView {
+    #[schema(value_type = String)]
+    id: RentalId,
+    /// `awaiting_payment`, `scheduled`, `pulling`, `starting`, `running`, `stopping`, `ended`.
+    #[schema(example = "running")]
+    state: &'static str,
+    /// Why it ended: `completed`, `stopped`, `out_of_funds`, `failed_to_start`, `exited`, `oom_killed`, `node_lost`, `preempted`,
+    /// `expired`, `banned`.
+    reason: Option<&'static str>,
+    /// The state's reason in words.
+    state_reason: String,
+    /// What the node reports, pull progress included.
+    #[schema(value_type = Object)]
+    phase: Phase,
+    #[schema(value_type = String)]
+    offer_id: OfferId,
+    #[schema(value_type = String)]
+    node_id: NodeId,
+    #[schema(value_type = Object)]
+    resources: Resources,
+    image: String,
+    image_digest: Option<String>,
+    price: PriceView,
+    duration_seconds: i64,
+    /// Until when its time is paid; set once it runs, since loading isn't billed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    paid_until: Option<Timestamp>,
+    /// Until when it runs on without its node hearing from us.
+    #[schema(value_type = String, format = DateTime)]
+    lease_until: Timestamp,
+    /// What is billed, or will be for the time since the last window.
+    #[schema(value_type = Object)]
+    cost_so_far: Money,
+    #[schema(value_type = Object)]
+    paid: Money,
+    /// The platform's part of what was billed.
+    #[schema(value_type = Object)]
+    platform_fee: Money,
+    #[schema(value_type = Object)]
+    refunded: Money,
+    billed_ms: i64,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    started_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    finished_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended_at: Option<Timestamp>,
+    /// When its money was split for good.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    settled_at: Option<Timestamp>,
+    connect: ConnectView,
+    receipts_url: String,
+    /// Opens this rental to whoever holds it; only in the answer to its payment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rental_token: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct PriceView {
+    /// Rounded down; billing uses the exact rate.
+    #[schema(value_type = Object)]
+    per_hour: Money,
+    platform_fee_bps: u32,
+}
+
+/// How to reach it; nothing yet.
+#[derive(Debug, Serialize, ToSchema)]
+struct ConnectView {
+    ssh: Option<String>,
+    http: Option<String>,
+    ports: Vec<u16>,
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// The view of a rental at a moment.
+///
+/// # Errors
+/// Its figures leave the ledger's range.
+pub fn view(rental: &Rental, now: Timestamp) -> Result<RentalView> {
+    let money = |amount: Amount| Money {
+        amount,
+        currency: rental.asset,
+    };
+    Ok(RentalView {
+        id: rental.id,
+        state: rental.client_state(),
+        reason: rental.end_reason.map(EndReason::name),
+        state_reason: rental.detail.clone(),
+        phase: rental.phase.clone(),
+        offer_id: rental.offer_id,
+        node_id: rental.node_id,
+        resources: rental.resources,
+        image: rental.spec.image().to_owned(),
+        image_digest: rental.image_digest.clone(),
+        price: PriceView {
+            per_hour: money(rental.rate.charge_for_ms(HOUR_MS)?),
+            platform_fee_bps: rental.fee_bps,
+        },
+        duration_seconds: rental.duration_ms / 1_000,
+        paid_until: rental.paid_until(),
+        lease_until: rental.lease_until,
+        cost_so_far: money(rental.cost_so_far(now)?),
+        paid: money(rental.paid),
+        platform_fee: money(rental.fee),
+        refunded: money(rental.refunded),
+        billed_ms: rental.billed_ms,
+        created_at: rental.created_at,
+        started_at: rental.started_at,
+        finished_at: rental.finished_at,
+        ended_at: rental.ended_at,
+        settled_at: rental.settled_at,
+        connect: ConnectView {
+            ssh: None,
+            http: None,
+            ports: Vec::new(),
+        },
+        receipts_url: format!("/api/v1/rentals/{}/receipts", rental.id),
+        rental_token: None,
+    })
+}
+
+/// A quote.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuoteView {
+    #[schema(value_type = String)]
+    pub(super) id: shared::id::QuoteId,
+    #[schema(value_type = String)]
+    pub(super) offer_id: OfferId,
+    /// What is to be paid now; time that isn't billed comes back.
+    #[schema(value_type = Object)]
+    pub(super) price: Money,
+    #[schema(value_type = Object)]
+    pub(super) platform_fee: Money,
+    #[schema(value_type = Object)]
+    pub(super) provider_share: Money,
+    #[schema(value_type = Object)]
+    pub(super) rate_per_hour: Money,
+    pub(super) duration_seconds: i64,
+    #[schema(value_type = String, format = DateTime)]
+    pub(super) expires_at: Timestamp,
+}
+
+/// An amount in the books' currency.
+pub(super) const fn usdc(amount: Amount) -> Money {
+    Money {
+        amount,
+        currency: Asset::Usdc,
+    }
+}

@@ -1,0 +1,213 @@
+//! Rentals: from an order over its payment and its life on a node to its end.
+//!
+//! By verb: [`order`] (price, reserve, buy from a balance), [`changes`] (activate, extend, stop, finish), [`observe`] (what nodes
+//! report), [`desired`] (what nodes must run), [`timers`] (what time does), [`purchase`] (paying by x402), [`check`] (invariants).
+//!
+//! # Invariants
+//! - A live rental holds its capacity; it is given back in the transaction that ends it.
+//! - Whatever changes what a node must run bumps that node's generation in the same transaction.
+//! - Each write is guarded by the version that was read.
+//! - A rental is seen by whoever rents it, by its provider, by its token's holder and by admins; for others it doesn't exist.
+
+pub mod api;
+pub mod changes;
+pub mod check;
+pub mod desired;
+pub mod model;
+pub mod observe;
+pub mod order;
+pub mod purchase;
+mod store;
+pub mod timers;
+
+use model::Rental;
+use shared::{
+    id::{NodeId, RentalId},
+    time::Timestamp,
+};
+
+use super::events::{self, Event};
+use crate::{
+    context::{Actor, OpCtx},
+    error::{Error, Result},
+    store::{StoreError, Tx},
+};
+
+/// The market's rules for rentals.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// The platform's share, basis points.
+    pub fee_bps: u32,
+    /// How far a lease reaches ahead.
+    pub horizon_ms: i64,
+    /// In which steps a lease is moved.
+    pub lease_step_ms: i64,
+    /// How long a quote holds.
+    pub quote_ttl_ms: i64,
+    /// The shortest rental.
+    pub min_duration_ms: i64,
+    /// The longest rental.
+    pub max_duration_ms: i64,
+}
+
+/// A rental that the caller may see.
+///
+/// # Errors
+/// 404.
+pub fn get(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
+    let rental = find(tx, id)?;
+    let visible = match &ctx.actor {
+        Actor::User(user) => {
+            rental.consumer == Some(user.id) || rental.provider == user.id || ctx.is_admin()
+        }
+        Actor::RentalToken(token) => *token == id,
+        Actor::System => true,
+        Actor::Anonymous | Actor::Node(_) => false,
+    };
+    if visible {
+        Ok(rental)
+    } else {
+        Err(Error::not_found("rental"))
+    }
+}
+
+/// A rental that the caller pays for: its consumer, or its token's holder, or an admin.
+///
+/// # Errors
+/// 404.
+pub fn get_as_consumer(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
+    let rental = get(tx, ctx, id)?;
+    let pays = match &ctx.actor {
+        Actor::User(user) => rental.consumer == Some(user.id) || ctx.is_admin(),
+        Actor::RentalToken(_) | Actor::System => true,
+        Actor::Anonymous | Actor::Node(_) => false,
+    };
+    if pays {
+        Ok(rental)
+    } else {
+        Err(Error::not_found("rental"))
+    }
+}
+
+/// A rental, for other slices.
+///
+/// # Errors
+/// 404.
+pub fn find(tx: &mut dyn Tx, id: RentalId) -> Result<Rental> {
+    store::by_id(tx, id)?.ok_or_else(|| Error::not_found("rental"))
+}
+
+/// From which side a caller looks at their rentals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// What they rent.
+    Consumer,
+    /// What runs on their nodes.
+    Provider,
+    /// Everything; admins only.
+    Everybody,
+}
+
+/// The caller's rentals, newest first, older than `before`.
+///
+/// # Errors
+/// Not signed in; not an admin for [`Side::Everybody`].
+pub fn list(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    side: Side,
+    before: Option<RentalId>,
+    limit: i64,
+) -> Result<Vec<Rental>> {
+    if let Actor::RentalToken(id) = ctx.actor {
+        return Ok(if before.is_none() {
+            vec![find(tx, id)?]
+        } else {
+            Vec::new()
+        });
+    }
+    let caller = ctx.user()?.id;
+    let whose = match side {
+        Side::Consumer => store::Whose::Consumer(caller),
+        Side::Provider => store::Whose::Provider(caller),
+        Side::Everybody if ctx.is_admin() => store::Whose::Everybody,
+        Side::Everybody => return Err(Error::forbidden("this needs the role admin")),
+    };
+    // `~` sorts behind every id
+    let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
+    store::page(tx, whose, &before, limit)
+}
+
+/// How many rentals run or are about to.
+///
+/// # Errors
+/// The database's.
+pub fn count_active(tx: &mut dyn Tx) -> Result<i64> {
+    store::count_active(tx)
+}
+
+/// Paid rentals whose money isn't split for good yet, after a cursor.
+///
+/// # Errors
+/// The database's.
+pub fn unsettled(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Rental>> {
+    store::live(tx, after, limit)
+}
+
+/// Rentals that are over and whose money isn't split yet, oldest first.
+///
+/// # Errors
+/// The database's.
+pub fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
+    store::to_settle(tx, limit)
+}
+
+/// Rentals of a node that it must know of.
+///
+/// # Errors
+/// The database's.
+pub fn of_node(tx: &mut dyn Tx, node: NodeId) -> Result<Vec<Rental>> {
+    store::desired_of(tx, node)
+}
+
+/// Writes a rental that was read in this transaction.
+///
+/// # Errors
+/// 503 if somebody else wrote it since: nothing is lost by trying again.
+pub fn save(tx: &mut dyn Tx, rental: &Rental) -> Result<Rental> {
+    if store::update(tx, rental)? {
+        Ok(Rental {
+            version: rental.version.saturating_add(1),
+            ..rental.clone()
+        })
+    } else {
+        Err(StoreError::Busy(format!("rental {} was written meanwhile", rental.id)).into())
+    }
+}
+
+/// Tells everybody whom it concerns.
+///
+/// # Errors
+/// The database's.
+pub fn announce(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, kind: &'static str) -> Result<()> {
+    let moment = |at: Option<Timestamp>| at.map(|at| at.to_string());
+    let event = Event {
+        consumer: rental.consumer,
+        provider: Some(rental.provider),
+        rental: Some(rental.id),
+        node: Some(rental.node_id),
+        ..Event::new(
+            kind,
+            serde_json::json!({
+                "state": rental.client_state(),
+                "reason": rental.end_reason.map(model::EndReason::name),
+                "detail": rental.detail,
+                "phase": rental.phase,
+                "started_at": moment(rental.started_at),
+                "finished_at": moment(rental.finished_at),
+                "paid_until": moment(rental.paid_until()),
+            }),
+        )
+    };
+    events::append(tx, ctx, event)
+}

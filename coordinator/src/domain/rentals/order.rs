@@ -1,0 +1,318 @@
+//! Ordering: what a rental costs, whether there is room for it, and buying it from a balance.
+//!
+//! # Invariants
+//! - The price comes from the offer at the moment of the quote and stays with the rental.
+//! - Reserving is one guarded statement on the node and one row: who finds no room gets 409 and pays nothing.
+
+use shared::{
+    container::ContainerSpec,
+    id::{OfferId, RentalId},
+    money::{Amount, Asset, Rate},
+    resources::Resources,
+    wire::observed::Phase,
+};
+
+use super::{
+    Rules, announce, changes, find,
+    model::{Rental, State},
+    store,
+};
+use crate::{
+    context::{Actor, OpCtx, Role},
+    domain::{
+        ledger::{
+            self,
+            model::{Account, Cause, Posting},
+        },
+        nodes,
+        offers::{self, model::Offer},
+        payments::idempotency::{self, IdempotencyKey},
+    },
+    error::{Error, Result},
+    store::Tx,
+};
+
+/// What somebody wants to rent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RentOrder {
+    /// Of which offer.
+    pub offer_id: OfferId,
+    /// How much.
+    pub resources: Resources,
+    /// For how long.
+    pub duration_ms: i64,
+    /// What runs.
+    pub spec: ContainerSpec,
+    /// The most that it may cost, extensions included.
+    pub max_spend: Option<Amount>,
+    /// Whether it is extended from the balance.
+    pub auto_extend: bool,
+}
+
+/// An order with its offer and price.
+#[derive(Debug, Clone)]
+pub struct Priced {
+    /// The offer.
+    pub offer: Offer,
+    /// What an hour costs.
+    pub rate: Rate,
+    /// What the whole costs.
+    pub amount: Amount,
+}
+
+/// Prices a slice of an offer for a time and asks whether there is room now. Holds nothing.
+///
+/// # Errors
+/// 404 no such offer; 422 out of the offer's bounds; 409 off the market or no room.
+pub fn price(
+    tx: &mut dyn Tx,
+    rules: &Rules,
+    offer_id: OfferId,
+    resources: &Resources,
+    duration_ms: i64,
+) -> Result<Priced> {
+    let offer = offers::get(tx, offer_id)?;
+    offer.allows(resources, duration_ms)?;
+    check_duration(rules, duration_ms)?;
+    let node = nodes::get(tx, offer.node_id)?;
+    let room =
+        node.free.ram_bytes >= resources.ram_bytes && node.free.cpu_millis >= resources.cpu_millis;
+    if !node.takes_rentals() || !room {
+        return Err(Error::conflict(
+            "capacity_gone",
+            "the node takes no rental of this size now: choose another offer or a smaller size",
+        ));
+    }
+    let rate = Rate::of(resources, &offer.terms.prices)?;
+    Ok(Priced {
+        amount: rate.price_for_ms(duration_ms)?,
+        offer,
+        rate,
+    })
+}
+
+/// Whether the market allows a rental of this length.
+///
+/// # Errors
+/// 422.
+pub fn check_duration(rules: &Rules, duration_ms: i64) -> Result<()> {
+    let (least, most) = (rules.min_duration_ms / 1_000, rules.max_duration_ms / 1_000);
+    if duration_ms < rules.min_duration_ms || duration_ms > rules.max_duration_ms {
+        return Err(Error::invalid(
+            "/duration_seconds",
+            format!("{least} to {most}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether an order's own limits hold.
+///
+/// # Errors
+/// 422.
+pub fn check_spend(order: &RentOrder, amount: Amount) -> Result<()> {
+    match order.max_spend {
+        Some(most) if amount > most => Err(Error::invalid(
+            "/max_spend",
+            format!("the order costs {amount}, more than you allow"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Who pays and for how long the room is held unpaid.
+#[derive(Debug, Clone)]
+pub struct Buyer {
+    /// The id that the rental will have.
+    pub rental_id: RentalId,
+    /// The wallet that pays, if one does.
+    pub payer: Option<String>,
+    /// How long the room is held.
+    pub hold_ms: i64,
+    /// What an hour costs, from the quote.
+    pub rate: Rate,
+    /// The platform's share, from the quote.
+    pub fee_bps: u32,
+    /// Currency.
+    pub asset: Asset,
+}
+
+/// Holds room for a rental.
+///
+/// # Errors
+/// 409 `capacity_gone`.
+pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -> Result<Rental> {
+    let offer = offers::get(tx, order.offer_id)?;
+    let consumer = match &ctx.actor {
+        Actor::User(user) => Some(user.id),
+        _ => None,
+    };
+    let rental = Rental {
+        id: buyer.rental_id,
+        lease_id: ctx.mint(),
+        offer_id: offer.id,
+        node_id: offer.node_id,
+        provider: offer.owner,
+        consumer,
+        payer: buyer.payer.clone(),
+        state: State::Reserved,
+        stop_reason: None,
+        end_reason: None,
+        detail: String::new(),
+        phase: Phase::Pending,
+        spec: order.spec.clone(),
+        resources: order.resources,
+        asset: buyer.asset,
+        rate: buyer.rate,
+        fee_bps: buyer.fee_bps,
+        duration_ms: order.duration_ms,
+        paid: Amount::ZERO,
+        auto_extend: order.auto_extend,
+        max_spend: order.max_spend,
+        container_id: None,
+        image_digest: None,
+        created_at: ctx.now,
+        reserve_until: ctx.now.plus_ms(buyer.hold_ms),
+        paid_at: None,
+        started_at: None,
+        finished_at: None,
+        lease_until: ctx.now,
+        ended_at: None,
+        settled_at: None,
+        window_end: None,
+        billed_ms: 0,
+        charged: Amount::ZERO,
+        fee: Amount::ZERO,
+        refunded: Amount::ZERO,
+        version: 1,
+    };
+    nodes::take(tx, rental.node_id, rental.capacity())?;
+    store::insert(tx, &rental)?;
+    announce(tx, ctx, &rental, "rental.reserved")?;
+    Ok(rental)
+}
+
+/// Rents from the caller's balance: reserve, pay and activate in one transaction.
+///
+/// # Errors
+/// Not signed in as a consumer; 409 without room or funds; as [`price`].
+pub fn buy(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    order: &RentOrder,
+    key: &IdempotencyKey,
+) -> Result<Rental> {
+    let consumer = ctx.user_with(Role::Consumer)?.id;
+    if let Some(id) = idempotency::find(tx, key)? {
+        return find(
+            tx,
+            id.parse()
+                .map_err(|_| Error::corrupt("idempotency_keys", &id, "resource_id"))?,
+        );
+    }
+    let priced = price(
+        tx,
+        rules,
+        order.offer_id,
+        &order.resources,
+        order.duration_ms,
+    )?;
+    check_spend(order, priced.amount)?;
+    let asset = priced.offer.terms.asset;
+    let buyer = Buyer {
+        rental_id: ctx.mint(),
+        payer: None,
+        hold_ms: 0,
+        rate: priced.rate,
+        fee_bps: rules.fee_bps,
+        asset,
+    };
+    idempotency::remember(tx, ctx, key, &buyer.rental_id.to_string())?;
+    let rental = reserve(tx, ctx, order, &buyer)?;
+    let posting = Posting {
+        asset,
+        debit: Account::UserAvailable(consumer),
+        credit: Account::RentalEscrow(rental.id),
+        amount: priced.amount,
+        cause: Cause::BalancePurchase(rental.id, "rent".to_owned()),
+    };
+    ledger::post(tx, ctx, &posting)?;
+    changes::activate(tx, ctx, rules, rental.id, priced.amount)
+}
+
+/// Extends the caller's rental from their balance.
+///
+/// # Errors
+/// 404 if it isn't theirs; 409 if it is over or the funds don't suffice.
+pub fn buy_extension(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    id: RentalId,
+    duration_ms: i64,
+    key: &IdempotencyKey,
+) -> Result<Rental> {
+    let consumer = ctx.user_with(Role::Consumer)?.id;
+    if idempotency::find(tx, key)?.is_some() {
+        return super::get_as_consumer(tx, ctx, id);
+    }
+    let rental = extendable(tx, ctx, rules, id, duration_ms)?;
+    let amount = extension_price(&rental, duration_ms)?;
+    idempotency::remember(tx, ctx, key, &id.to_string())?;
+    let posting = Posting {
+        asset: rental.asset,
+        debit: Account::UserAvailable(consumer),
+        credit: Account::RentalEscrow(id),
+        amount,
+        cause: Cause::BalancePurchase(id, key.reference()),
+    };
+    ledger::post(tx, ctx, &posting)?;
+    changes::extend(tx, ctx, rules, id, duration_ms, amount)
+}
+
+/// A rental of the caller's that may be extended by so much.
+///
+/// # Errors
+/// 404 if it isn't theirs; 409 if it is over; 422 if it would get too long or too expensive.
+pub fn extendable(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    id: RentalId,
+    duration_ms: i64,
+) -> Result<Rental> {
+    let rental = super::get_as_consumer(tx, ctx, id)?;
+    if rental.state != State::Active {
+        return Err(Error::conflict(
+            "rental_not_active",
+            "only a rental that runs or is about to can be extended",
+        ));
+    }
+    let longest = rules.max_duration_ms;
+    if duration_ms < 1_000 || rental.duration_ms.saturating_add(duration_ms) > longest {
+        return Err(Error::invalid(
+            "/duration_seconds",
+            format!("a rental lasts at most {} seconds in all", longest / 1_000),
+        ));
+    }
+    let total = rental.paid.plus(extension_price(&rental, duration_ms)?)?;
+    if rental.max_spend.is_some_and(|most| total > most) {
+        return Err(Error::invalid(
+            "/duration_seconds",
+            "that would cost more than the rental's max_spend",
+        ));
+    }
+    Ok(rental)
+}
+
+/// What more time costs: the price of the whole, less what was paid.
+///
+/// # Errors
+/// It doesn't fit.
+pub fn extension_price(rental: &Rental, duration_ms: i64) -> Result<Amount> {
+    let whole = rental
+        .rate
+        .price_for_ms(rental.duration_ms.saturating_add(duration_ms))?;
+    Ok(whole.minus(rental.paid).unwrap_or(Amount::ZERO))
+}

@@ -1,0 +1,284 @@
+//! SQL of rentals.
+
+use shared::{
+    id::{NodeId, RentalId, UserId},
+    money::{Amount, Asset, Rate},
+    resources::Resources,
+    time::Timestamp,
+};
+
+use super::model::{EndReason, Rental, State};
+use crate::{
+    error::{Error, Result},
+    params,
+    store::{Row, Tx, Value},
+};
+
+const COLUMNS: &str = "id, lease_id, offer_id, node_id, provider, consumer, payer, state, stop_reason, end_reason, detail, phase, \
+     spec, ram_bytes, cpu_millis, asset, rate_micro, fee_bps, duration_ms, paid, auto_extend, max_spend, container_id, image_digest, \
+     created_at, reserve_until, paid_at, started_at, finished_at, lease_until, ended_at, settled_at, window_end, billed_ms, charged, \
+     fee, refunded, version";
+
+fn parse(row: &Row) -> Result<Rental> {
+    let id = row.text(0)?;
+    let bad = |column: &str| Error::corrupt("rentals", id, column);
+    let reason = |column: usize, name: &str| {
+        row.opt_text(column)?
+            .map(|text| EndReason::from_name(text).ok_or_else(|| bad(name)))
+            .transpose()
+    };
+    let amount =
+        |column: usize, name: &str| Amount::from_atomic(row.int(column)?).map_err(|_| bad(name));
+    let moment = |column: usize| Ok::<_, Error>(row.opt_int(column)?.map(Timestamp::from_micros));
+    Ok(Rental {
+        id: id.parse().map_err(|_| bad("id"))?,
+        lease_id: row.text(1)?.parse().map_err(|_| bad("lease_id"))?,
+        offer_id: row.text(2)?.parse().map_err(|_| bad("offer_id"))?,
+        node_id: row.text(3)?.parse().map_err(|_| bad("node_id"))?,
+        provider: row.text(4)?.parse().map_err(|_| bad("provider"))?,
+        consumer: row
+            .opt_text(5)?
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| bad("consumer"))?,
+        payer: row.opt_text(6)?.map(str::to_owned),
+        state: State::from_name(row.text(7)?).ok_or_else(|| bad("state"))?,
+        stop_reason: reason(8, "stop_reason")?,
+        end_reason: reason(9, "end_reason")?,
+        detail: row.text(10)?.to_owned(),
+        phase: serde_json::from_str(row.text(11)?).map_err(|_| bad("phase"))?,
+        spec: serde_json::from_str(row.text(12)?).map_err(|_| bad("spec"))?,
+        resources: Resources {
+            ram_bytes: row.int(13)?,
+            cpu_millis: row.int(14)?,
+            gpu_count: 0,
+            disk_bytes: 0,
+        },
+        asset: Asset::from_code(row.text(15)?).ok_or_else(|| bad("asset"))?,
+        rate: Rate::from_micro_per_hour(row.int(16)?).map_err(|_| bad("rate_micro"))?,
+        fee_bps: u32::try_from(row.int(17)?).map_err(|_| bad("fee_bps"))?,
+        duration_ms: row.int(18)?,
+        paid: amount(19, "paid")?,
+        auto_extend: row.int(20)? == 1,
+        max_spend: row
+            .opt_int(21)?
+            .map(Amount::from_atomic)
+            .transpose()
+            .map_err(|_| bad("max_spend"))?,
+        container_id: row.opt_text(22)?.map(str::to_owned),
+        image_digest: row.opt_text(23)?.map(str::to_owned),
+        created_at: Timestamp::from_micros(row.int(24)?),
+        reserve_until: Timestamp::from_micros(row.int(25)?),
+        paid_at: moment(26)?,
+        started_at: moment(27)?,
+        finished_at: moment(28)?,
+        lease_until: Timestamp::from_micros(row.int(29)?),
+        ended_at: moment(30)?,
+        settled_at: moment(31)?,
+        window_end: moment(32)?,
+        billed_ms: row.int(33)?,
+        charged: amount(34, "charged")?,
+        fee: amount(35, "fee")?,
+        refunded: amount(36, "refunded")?,
+        version: row.int(37)?,
+    })
+}
+
+fn values(rental: &Rental) -> Result<Vec<Value>> {
+    let phase = serde_json::to_string(&rental.phase).map_err(Error::internal)?;
+    let spec = serde_json::to_string(&rental.spec).map_err(Error::internal)?;
+    Ok(params![
+        rental.id,
+        rental.lease_id,
+        rental.offer_id,
+        rental.node_id,
+        rental.provider,
+        rental.consumer,
+        rental.payer.as_deref(),
+        rental.state.name(),
+        rental.stop_reason.map(EndReason::name),
+        rental.end_reason.map(EndReason::name),
+        rental.detail.as_str(),
+        phase,
+        spec,
+        rental.resources.ram_bytes,
+        rental.resources.cpu_millis,
+        rental.asset.code(),
+        rental.rate.micro_per_hour(),
+        i64::from(rental.fee_bps),
+        rental.duration_ms,
+        rental.paid,
+        i64::from(rental.auto_extend),
+        rental.max_spend,
+        rental.container_id.as_deref(),
+        rental.image_digest.as_deref(),
+        rental.created_at,
+        rental.reserve_until,
+        rental.paid_at,
+        rental.started_at,
+        rental.finished_at,
+        rental.lease_until,
+        rental.ended_at,
+        rental.settled_at,
+        rental.window_end,
+        rental.billed_ms,
+        rental.charged,
+        rental.fee,
+        rental.refunded,
+        rental.version
+    ]
+    .to_vec())
+}
+
+pub(super) fn insert(tx: &mut dyn Tx, rental: &Rental) -> Result<()> {
+    let values = values(rental)?;
+    let places: Vec<String> = (1..=values.len()).map(|n| format!("${n}")).collect();
+    tx.execute(
+        &format!(
+            "INSERT INTO rentals ({COLUMNS}) VALUES ({})",
+            places.join(", ")
+        ),
+        &values,
+    )?;
+    Ok(())
+}
+
+/// Writes what may change of a rental; false if somebody else wrote it since it was read.
+pub(super) fn update(tx: &mut dyn Tx, rental: &Rental) -> Result<bool> {
+    let phase = serde_json::to_string(&rental.phase).map_err(Error::internal)?;
+    Ok(tx.execute(
+        "UPDATE rentals SET state = $1, stop_reason = $2, end_reason = $3, detail = $4, phase = $5, duration_ms = $6, paid = $7,
+             container_id = $8, image_digest = $9, paid_at = $10, started_at = $11, finished_at = $12, lease_until = $13,
+             ended_at = $14, settled_at = $15, window_end = $16, billed_ms = $17, charged = $18, fee = $19, refunded = $20, version = version + 1
+         WHERE id = $21 AND version = $22",
+        params![
+            rental.state.name(),
+            rental.stop_reason.map(EndReason::name),
+            rental.end_reason.map(EndReason::name),
+            rental.detail.as_str(),
+            phase,
+            rental.duration_ms,
+            rental.paid,
+            rental.container_id.as_deref(),
+            rental.image_digest.as_deref(),
+            rental.paid_at,
+            rental.started_at,
+            rental.finished_at,
+            rental.lease_until,
+            rental.ended_at,
+            rental.settled_at,
+            rental.window_end,
+            rental.billed_ms,
+            rental.charged,
+            rental.fee,
+            rental.refunded,
+            rental.id,
+            rental.version
+        ],
+    )? == 1)
+}
+
+fn many(tx: &mut dyn Tx, rest: &str, params: &[Value]) -> Result<Vec<Rental>> {
+    tx.query(&format!("SELECT {COLUMNS} FROM rentals {rest}"), params)?
+        .iter()
+        .map(parse)
+        .collect()
+}
+
+pub(super) fn by_id(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Rental>> {
+    Ok(many(tx, "WHERE id = $1", params![id])?.pop())
+}
+
+/// Rentals that a node must know of, sorted by id.
+pub(super) fn desired_of(tx: &mut dyn Tx, node: NodeId) -> Result<Vec<Rental>> {
+    many(
+        tx,
+        "WHERE node_id = $1 AND state <> 'ended' AND state <> 'reserved' ORDER BY id",
+        params![node],
+    )
+}
+
+/// Active rentals whose lease ends before a moment.
+pub(super) fn leases_ending(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<Vec<Rental>> {
+    many(
+        tx,
+        "WHERE state = 'active' AND lease_until < $1 ORDER BY lease_until LIMIT $2",
+        params![before, limit],
+    )
+}
+
+/// Live, paid rentals after a cursor.
+pub(super) fn live(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Rental>> {
+    many(
+        tx,
+        "WHERE settled_at IS NULL AND state <> 'reserved' AND id > $1 ORDER BY id LIMIT $2",
+        params![after, limit],
+    )
+}
+
+/// Rentals that are over and whose money isn't split yet, oldest first.
+pub(super) fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
+    many(
+        tx,
+        "WHERE state = 'ended' AND settled_at IS NULL ORDER BY ended_at LIMIT $1",
+        params![limit],
+    )
+}
+
+/// Reservations that weren't paid in time.
+pub(super) fn lapsed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<Rental>> {
+    many(
+        tx,
+        "WHERE state = 'reserved' AND reserve_until < $1 ORDER BY reserve_until LIMIT $2",
+        params![now, limit],
+    )
+}
+
+/// Whose rentals a list shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose {
+    Consumer(UserId),
+    Provider(UserId),
+    Everybody,
+}
+
+/// Newest first, after a cursor (an id, or a text above all ids).
+pub(super) fn page(tx: &mut dyn Tx, whose: Whose, before: &str, limit: i64) -> Result<Vec<Rental>> {
+    match whose {
+        Whose::Consumer(user) => many(
+            tx,
+            "WHERE consumer = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+            params![user, before, limit],
+        ),
+        Whose::Provider(user) => many(
+            tx,
+            "WHERE provider = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+            params![user, before, limit],
+        ),
+        Whose::Everybody => many(
+            tx,
+            "WHERE id < $1 ORDER BY id DESC LIMIT $2",
+            params![before, limit],
+        ),
+    }
+}
+
+/// How many rentals run or are about to.
+pub(super) fn count_active(tx: &mut dyn Tx) -> Result<i64> {
+    let rows = tx.query(
+        "SELECT COUNT(*) FROM rentals WHERE state = 'active'",
+        params![],
+    )?;
+    rows.first()
+        .ok_or_else(|| Error::corrupt("rentals", "", "count"))
+        .and_then(|row| Ok(row.int(0)?))
+}
+
+/// Ids of rentals that break a condition (at most 100).
+pub(super) fn ids_where(tx: &mut dyn Tx, from_and_where: &str) -> Result<Vec<String>> {
+    let rows = tx.query(
+        &format!("SELECT r.id FROM {from_and_where} ORDER BY r.id LIMIT 100"),
+        params![],
+    )?;
+    rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+}

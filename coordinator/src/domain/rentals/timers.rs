@@ -1,0 +1,173 @@
+//! What time does to rentals: leases move on, paid time ends, balances extend, reservations lapse.
+//!
+//! # Invariants
+//! - Each step looks at the state of things and may run twice; one rental's failure doesn't stop the others' turn.
+
+use shared::id::NodeId;
+
+use super::{
+    Rules, announce, changes, find,
+    model::{self, Overdue, Rental, State},
+    order, save, store,
+};
+use crate::{
+    context::OpCtx,
+    domain::ledger::{
+        self,
+        model::{Account, Cause, Posting},
+    },
+    error::Result,
+    store::Tx,
+};
+
+/// Rentals that one pass looks at.
+pub const BATCH: i64 = 500;
+/// By how much a rental with `auto_extend` is extended at a time.
+const AUTO_EXTEND_MS: i64 = 10 * 60 * 1_000;
+
+/// What a pass did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Done {
+    /// Leases moved on.
+    pub leases: usize,
+    /// Rentals extended from a balance.
+    pub extended: usize,
+    /// Rentals told to stop.
+    pub stopped: usize,
+    /// Rentals given up with their node.
+    pub lost: usize,
+    /// Reservations lapsed.
+    pub lapsed: usize,
+}
+
+/// Moves the leases of rentals on whose nodes answer, after extending from balances what asks for it.
+///
+/// # Errors
+/// The database's.
+pub fn move_leases(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    answers: &dyn Fn(NodeId) -> bool,
+) -> Result<Done> {
+    let mut done = Done::default();
+    let soon = ctx.now.plus_ms(rules.horizon_ms);
+    for rental in store::leases_ending(tx, soon, BATCH)? {
+        if !answers(rental.node_id) {
+            continue;
+        }
+        let mut rental = rental;
+        if wants_extension(&rental, ctx, rules) && extend_from_balance(tx, ctx, rules, &rental)? {
+            done.extended += 1;
+            rental = find(tx, rental.id)?;
+        }
+        if let Some(until) =
+            model::extended_lease(&rental, ctx.now, rules.horizon_ms, rules.lease_step_ms)
+        {
+            save(
+                tx,
+                &Rental {
+                    lease_until: until,
+                    ..rental
+                },
+            )?;
+            done.leases += 1;
+        }
+    }
+    Ok(done)
+}
+
+fn wants_extension(rental: &Rental, ctx: &OpCtx, rules: &Rules) -> bool {
+    let ends = rental.paid_until();
+    rental.auto_extend
+        && rental.state == State::Active
+        && ends.is_some_and(|until| until.ms_since(ctx.now) < rules.horizon_ms.min(AUTO_EXTEND_MS))
+}
+
+/// False if the balance or the rental's own limit doesn't allow it: the rental then ends as out of funds.
+fn extend_from_balance(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    rental: &Rental,
+) -> Result<bool> {
+    let (Some(consumer), amount) = (
+        rental.consumer,
+        order::extension_price(rental, AUTO_EXTEND_MS)?,
+    ) else {
+        return Ok(false);
+    };
+    let account = Account::UserAvailable(consumer);
+    let allowed = rental
+        .max_spend
+        .is_none_or(|most| rental.paid.plus(amount).is_ok_and(|total| total <= most));
+    let too_long = rental.duration_ms.saturating_add(AUTO_EXTEND_MS) > rules.max_duration_ms;
+    if !allowed || too_long || ledger::balance(tx, rental.asset, &account)? < amount {
+        return Ok(false);
+    }
+    let posting = Posting {
+        asset: rental.asset,
+        debit: account,
+        credit: Account::RentalEscrow(rental.id),
+        amount,
+        cause: Cause::BalancePurchase(rental.id, format!("auto:{}", rental.duration_ms)),
+    };
+    ledger::post(tx, ctx, &posting)?;
+    changes::extend(tx, ctx, rules, rental.id, AUTO_EXTEND_MS, amount)?;
+    Ok(true)
+}
+
+/// Stops what is over, gives up what is lost, releases what wasn't paid.
+///
+/// # Errors
+/// The database's.
+pub fn end_overdue(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    after: &str,
+    nodes_can_report: bool,
+) -> Result<(Done, Option<String>)> {
+    let mut done = Done::default();
+    let live = store::live(tx, after, BATCH)?;
+    let more = i64::try_from(live.len()).is_ok_and(|count| count == BATCH);
+    let cursor = live
+        .last()
+        .filter(|_| more)
+        .map(|rental| rental.id.to_string());
+    for rental in &live {
+        match model::overdue(rental, ctx.now, nodes_can_report) {
+            None | Some(Overdue::Lapse) => {}
+            Some(Overdue::Stop(reason)) => {
+                changes::stop(tx, ctx, rental, reason)?;
+                done.stopped += 1;
+            }
+            Some(Overdue::Finish(reason)) => {
+                changes::finish(
+                    tx,
+                    ctx,
+                    rental,
+                    reason,
+                    "its node didn't answer for longer than its lease",
+                )?;
+                done.lost += 1;
+            }
+        }
+    }
+    Ok((done, cursor))
+}
+
+/// Reservations that weren't paid in time; the caller ends their payments with them.
+///
+/// # Errors
+/// The database's.
+pub fn lapsed(tx: &mut dyn Tx, ctx: &OpCtx) -> Result<Vec<Rental>> {
+    store::lapsed(tx, ctx.now, BATCH)
+}
+
+/// Says that a rental's money is split for good.
+///
+/// # Errors
+/// As [`save`].
+pub fn announce_settled(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental) -> Result<()> {
+    announce(tx, ctx, rental, "rental.settled")
+}

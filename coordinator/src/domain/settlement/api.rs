@@ -1,0 +1,188 @@
+//! `/payments/settle`, and the usage and receipts of a rental.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use shared::{
+    id::RentalId,
+    journal::SignedRecord,
+    money::{Asset, Money},
+    time::Timestamp,
+};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    context::OpCtx,
+    domain::{metering, rentals},
+    error::Result,
+    http::{Json, Page, Paging, Path, Problems, Query},
+};
+
+/// The routes of this slice.
+#[must_use]
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(settle))
+        .routes(routes!(usage))
+        .routes(routes!(receipts))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SettleBody {
+    #[schema(value_type = String)]
+    rental_id: RentalId,
+}
+
+/// How a rental's money is split; the parts add up to what was paid.
+#[derive(Debug, Serialize, ToSchema)]
+struct SplitView {
+    #[schema(value_type = String)]
+    rental_id: RentalId,
+    /// Whether it is over and nothing will change any more.
+    settled: bool,
+    billed_ms: i64,
+    #[schema(value_type = Object)]
+    paid: Money,
+    #[schema(value_type = Object)]
+    provider: Money,
+    #[schema(value_type = Object)]
+    platform_fee: Money,
+    #[schema(value_type = Object)]
+    refund: Money,
+    #[schema(value_type = Object)]
+    escrow: Money,
+}
+
+#[utoipa::path(
+    post, path = "/payments/settle", operation_id = "settle_rental", tag = "payments",
+    description = "Bills what can be billed now; after the rental's end, splits what was paid for good. It also happens by itself.",
+    request_body = SettleBody, responses((status = 200, body = SplitView), Problems),
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+)]
+async fn settle(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Json(request): Json<SettleBody>,
+) -> Result<Json<SplitView>> {
+    let id = request.rental_id;
+    let rental = app
+        .db
+        .write("settlement.settle", move |tx| {
+            rentals::get(tx, &ctx, id)?;
+            super::settle(tx, &ctx, id)
+        })
+        .await?;
+    let split = super::split(&rental)?;
+    let money = |amount| Money {
+        amount,
+        currency: rental.asset,
+    };
+    Ok(Json(SplitView {
+        rental_id: id,
+        settled: rental.settled_at.is_some(),
+        billed_ms: rental.billed_ms,
+        paid: money(split.paid),
+        provider: money(split.provider),
+        platform_fee: money(split.fee),
+        refund: money(split.refund),
+        escrow: money(split.escrow),
+    }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct PageParams {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// A billing window.
+#[derive(Debug, Serialize, ToSchema)]
+struct WindowView {
+    #[schema(value_type = String, format = DateTime)]
+    start: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    end: Timestamp,
+    billable_ms: i64,
+    #[schema(value_type = Object)]
+    amount: Money,
+    #[schema(value_type = Object)]
+    platform_fee: Money,
+}
+
+#[utoipa::path(
+    get, path = "/rentals/{id}/usage", operation_id = "rental_usage", tag = "rentals", params(("id" = String, Path), PageParams),
+    description = "Closed billing windows, oldest first.", responses((status = 200, body = Page<WindowView>), Problems),
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+)]
+async fn usage(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<RentalId>,
+    Query(params): Query<PageParams>,
+) -> Result<Json<Page<WindowView>>> {
+    let paging = Paging::new(params.limit, params.cursor)?;
+    let after = Timestamp::from_micros(paging.after()?.unwrap_or(i64::MIN));
+    let fetch = paging.fetch();
+    let rows = app
+        .db
+        .read("settlement.windows", move |tx| {
+            super::windows(tx, &ctx, id, after, fetch)
+        })
+        .await?;
+    let page = Page::of(rows, &paging, |window| window.span.start.as_micros())?;
+    let money = |amount| Money {
+        amount,
+        currency: Asset::Usdc,
+    };
+    Ok(Json(page.map(|window| WindowView {
+        start: window.span.start,
+        end: window.span.end,
+        billable_ms: window.billable_ms,
+        amount: money(window.amount),
+        platform_fee: money(window.fee),
+    })))
+}
+
+/// A signed usage record as its node sent it.
+#[derive(Debug, Serialize, ToSchema)]
+struct ReceiptView {
+    #[schema(value_type = Object)]
+    record: SignedRecord,
+    #[schema(value_type = String, format = DateTime)]
+    received_at: Timestamp,
+}
+
+#[utoipa::path(
+    get, path = "/rentals/{id}/receipts", operation_id = "rental_receipts", tag = "rentals",
+    params(("id" = String, Path), PageParams),
+    description = "The node's signed usage records behind the bill, oldest first.",
+    responses((status = 200, body = Page<ReceiptView>), Problems),
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+)]
+async fn receipts(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<RentalId>,
+    Query(params): Query<PageParams>,
+) -> Result<Json<Page<ReceiptView>>> {
+    let paging = Paging::new(params.limit, params.cursor)?;
+    let after: i64 = paging.after()?.unwrap_or(0);
+    let fetch = paging.fetch();
+    let rows = app
+        .db
+        .read("settlement.receipts", move |tx| {
+            rentals::get(tx, &ctx, id)?;
+            metering::records_of(tx, id, after, fetch)
+        })
+        .await?;
+    let page = Page::of(rows, &paging, |(signed, _)| signed.record.seq)?;
+    Ok(Json(page.map(|(record, received_at)| ReceiptView {
+        record,
+        received_at,
+    })))
+}

@@ -1,0 +1,174 @@
+//! Turning evidence into money: windows are closed while a rental runs, and at its end the rest goes back.
+//!
+//! # Invariants
+//! - Paid in = provider + fee + refund, for each settled rental, to the last unit; its escrow is empty.
+//! - A window is posted once (its start is its key in the ledger); windows neither overlap nor leave gaps.
+//! - Only time of which the evidence is complete is billed; what comes later can still be billed by the next window.
+
+#![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects)]
+
+pub mod api;
+pub mod model;
+mod store;
+
+use model::Window;
+use shared::{id::RentalId, money::Amount, time::Timestamp};
+
+use super::{
+    ledger::{
+        self,
+        model::{Account, Cause, Posting},
+    },
+    metering,
+    rentals::{
+        self,
+        model::{Rental, State},
+    },
+};
+use crate::{context::OpCtx, error::Result, store::Tx};
+
+/// A window of a running rental is closed when there is at least so much to bill, milliseconds.
+pub const WINDOW_MS_MIN: i64 = 60_000;
+
+/// Bills what can be billed of a rental now; if it is over, gives the rest back. Safe to repeat.
+///
+/// # Errors
+/// The database's; 503 if the rental was written meanwhile.
+pub fn settle(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
+    let rental = rentals::find(tx, id)?;
+    if rental.settled_at.is_some() || rental.state == State::Reserved {
+        return Ok(rental);
+    }
+    let rental = bill(tx, ctx, rental)?;
+    if rental.state == State::Ended {
+        refund_rest(tx, ctx, &rental)
+    } else {
+        Ok(rental)
+    }
+}
+
+fn bill(tx: &mut dyn Tx, ctx: &OpCtx, rental: Rental) -> Result<Rental> {
+    let Some(head) = metering::head(tx, rental.node_id)? else {
+        return Ok(rental);
+    };
+    let Some(span) = model::next_span(&rental, head.received_at.min(ctx.now)) else {
+        return Ok(rental);
+    };
+    if rental.state != State::Ended && span.end.ms_since(span.start) < WINDOW_MS_MIN {
+        return Ok(rental);
+    }
+    let coverage = metering::coverage(tx, rental.node_id, &span)?;
+    let window = model::close(&rental, span, &coverage)?;
+    post(tx, ctx, &rental, &window)?;
+    store::insert(tx, rental.id, &window, ctx.now)?;
+    let billed = Rental {
+        window_end: Some(span.end),
+        billed_ms: rental.billed_ms.saturating_add(window.billable_ms),
+        charged: rental.charged.plus(window.amount)?,
+        fee: rental.fee.plus(window.fee)?,
+        ..rental
+    };
+    rentals::save(tx, &billed)
+}
+
+fn post(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, window: &Window) -> Result<()> {
+    let start = window.span.start.as_micros();
+    let shares = [
+        (
+            Account::ProviderAvailable(rental.provider),
+            window.amount.minus(window.fee)?,
+            Cause::WindowProvider(rental.id, start),
+        ),
+        (
+            Account::PlatformFees,
+            window.fee,
+            Cause::WindowFee(rental.id, start),
+        ),
+    ];
+    for (credit, amount, cause) in shares {
+        let posting = Posting {
+            asset: rental.asset,
+            debit: Account::RentalEscrow(rental.id),
+            credit,
+            amount,
+            cause,
+        };
+        ledger::post(tx, ctx, &posting)?;
+    }
+    Ok(())
+}
+
+fn refund_rest(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental) -> Result<Rental> {
+    let rest = rental.paid.minus(rental.charged)?.minus(rental.refunded)?;
+    let owner = match (rental.consumer, &rental.payer) {
+        (Some(consumer), _) => Account::UserAvailable(consumer),
+        (None, Some(payer)) => Account::PayerRefunds(payer.clone()),
+        (None, None) => {
+            return Err(crate::error::Error::corrupt(
+                "rentals",
+                &rental.id.to_string(),
+                "payer",
+            ));
+        }
+    };
+    let posting = Posting {
+        asset: rental.asset,
+        debit: Account::RentalEscrow(rental.id),
+        credit: owner,
+        amount: rest,
+        cause: Cause::Refund(rental.id, rental.paid),
+    };
+    ledger::post(tx, ctx, &posting)?;
+    let settled = Rental {
+        refunded: rental.refunded.plus(rest)?,
+        settled_at: Some(ctx.now),
+        ..rental.clone()
+    };
+    let settled = rentals::save(tx, &settled)?;
+    rentals::timers::announce_settled(tx, ctx, &settled)?;
+    Ok(settled)
+}
+
+/// The windows of a rental that the caller may see, oldest first, after a moment.
+///
+/// # Errors
+/// 404.
+pub fn windows(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: RentalId,
+    after: Timestamp,
+    limit: i64,
+) -> Result<Vec<Window>> {
+    rentals::get(tx, ctx, id)?;
+    store::page(tx, id, after, limit)
+}
+
+/// How a rental's money was split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// What was paid.
+    pub paid: Amount,
+    /// The provider's part of what was charged.
+    pub provider: Amount,
+    /// The platform's part.
+    pub fee: Amount,
+    /// What went back.
+    pub refund: Amount,
+    /// What is still in escrow.
+    pub escrow: Amount,
+}
+
+/// The split of a rental; its parts add up to what was paid.
+///
+/// # Errors
+/// Internal if they don't.
+pub fn split(rental: &Rental) -> Result<Split> {
+    Ok(Split {
+        paid: rental.paid,
+        provider: rental.charged.minus(rental.fee)?,
+        fee: rental.fee,
+        refund: rental.refunded,
+        escrow: rental.paid.minus(rental.charged)?.minus(rental.refunded)?,
+    })
+}

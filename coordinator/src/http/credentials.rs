@@ -1,0 +1,112 @@
+//! From a request's credentials to an [`OpCtx`], the first argument of every service.
+//!
+//! # Invariants
+//! - A credential that is there but doesn't hold is 401: it never makes its bearer nobody.
+//! - An `Authorization` header goes before the cookie; only the cookie needs the protection of [`csrf`].
+
+use std::sync::Arc;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+
+use super::{csrf, rental_token, request_id};
+use crate::{
+    app::App,
+    context::{Actor, OpCtx},
+    domain::auth,
+    error::{Error, Result},
+};
+
+impl FromRequestParts<Arc<App>> for OpCtx {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let actor = actor_of(app, parts).await?;
+        Ok(app.context(actor, request_id::current()))
+    }
+}
+
+/// A context for endpoints that don't look at credentials (login, refresh): a stale cookie must not lock anybody out.
+/// Another site's requests are refused all the same.
+#[derive(Debug)]
+pub struct PublicCtx(pub OpCtx);
+
+impl FromRequestParts<Arc<App>> for PublicCtx {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        csrf::check_open(&parts.headers, &app.config.http.public_url())?;
+        Ok(Self(app.context(Actor::Anonymous, request_id::current())))
+    }
+}
+
+/// Who sent the request.
+///
+/// # Errors
+/// 401 when a credential is there but doesn't hold, 403 when a cookie comes from another site.
+pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
+    if let Some(token) = bearer(&parts.headers)? {
+        return bearer_actor(app, token).await;
+    }
+    let name = app.auth.cookies.access_name();
+    let Some(cookie) = auth::cookies::read(&parts.headers, name) else {
+        return Ok(Actor::Anonymous);
+    };
+    csrf::check_cookie(&parts.method, &parts.headers, &app.config.http.public_url())?;
+    auth::authenticate(app, cookie).await.map(Actor::User)
+}
+
+async fn bearer_actor(app: &App, token: &str) -> Result<Actor> {
+    if token.starts_with(rental_token::PREFIX) {
+        return app
+            .rental_tokens
+            .rental_of(token)
+            .map(Actor::RentalToken)
+            .ok_or_else(|| Error::unauthenticated("rental_token", "the rental token isn't valid"));
+    }
+    if is_cron_token(app, token) {
+        return Ok(Actor::System);
+    }
+    auth::authenticate(app, token).await.map(Actor::User)
+}
+
+/// Whether `token` is the configured cron token; takes the same time for any token of one length.
+#[must_use]
+pub fn is_cron_token(app: &App, token: &str) -> bool {
+    let digest = |text: &str| ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let wanted = app.config.cron_token.as_ref();
+    // digests of equal length: where they differ says nothing about the token
+    wanted.is_some_and(|wanted| digest(wanted.expose()).as_ref() == digest(token).as_ref())
+}
+
+/// The bearer token of the request.
+///
+/// # Errors
+/// 401 when there is an `Authorization` header of another form.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let malformed = || {
+        Error::unauthenticated(
+            "authorization",
+            "send one header authorization: Bearer <token>",
+        )
+    };
+    if values.next().is_some() {
+        return Err(malformed());
+    }
+    let (scheme, token) = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .ok_or_else(malformed)?;
+    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= 4096 {
+        Ok(Some(token.trim()))
+    } else {
+        Err(malformed())
+    }
+}

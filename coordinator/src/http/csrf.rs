@@ -1,0 +1,52 @@
+//! Requests that another site makes a browser send.
+//!
+//! # Invariants
+//! - A cookie counts on an unsafe method only when the browser says that our own pages sent the request.
+
+use axum::http::{HeaderMap, Method, header};
+
+use crate::error::{Error, Result};
+
+/// Refuses unsafe methods that a cookie stands for, unless they come from `origin` (our public URL).
+///
+/// # Errors
+/// 403 `csrf`.
+pub fn check_cookie(method: &Method, headers: &HeaderMap, origin: &str) -> Result<()> {
+    if method.is_safe() {
+        return Ok(());
+    }
+    match verdict(headers, origin) {
+        Some(true) => Ok(()),
+        _ => Err(refused()),
+    }
+}
+
+/// Refuses what a browser says comes from another site; programs, which say nothing, may pass. For endpoints that set
+/// cookies without needing any.
+///
+/// # Errors
+/// 403 `csrf`.
+pub fn check_open(headers: &HeaderMap, origin: &str) -> Result<()> {
+    match verdict(headers, origin) {
+        Some(false) => Err(refused()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether our own pages sent it; nothing when neither header is there.
+fn verdict(headers: &HeaderMap, origin: &str) -> Option<bool> {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return Some(matches!(site.as_bytes(), b"same-origin" | b"none"));
+    }
+    headers
+        .get(header::ORIGIN)
+        .map(|value| value.as_bytes() == origin.as_bytes())
+}
+
+fn refused() -> Error {
+    Error::new(
+        crate::error::Kind::Forbidden,
+        "csrf",
+        "a cookie counts here only in requests from our own pages; send the token as a bearer instead",
+    )
+}

@@ -1,0 +1,27 @@
+//! The web kit: what every endpoint speaks. It knows of the slices only `auth`, for the credentials.
+//!
+//! # Invariants
+//! - Every error that leaves is `application/problem+json` (RFC 9457), made in [`error`] and nowhere else.
+//! - A credential that doesn't hold is refused, never taken for nobody.
+//! - Bodies, headers, nesting and time are bounded before a handler sees anything.
+
+pub mod client_ip;
+pub mod credentials;
+pub mod csrf;
+pub mod error;
+pub mod extract;
+pub mod middleware;
+pub mod openapi;
+pub mod pagination;
+pub mod rental_token;
+pub mod request_id;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    client_ip::ClientIp,
+    credentials::PublicCtx,
+    extract::{Json, Path, Query, RawBody},
+    openapi::Problems,
+    pagination::{Page, Paging},
+};

@@ -1,0 +1,158 @@
+//! The coordinator's own keys: made at the first start with mode 0600, or given as files.
+//!
+//! # Invariants
+//! - One key per purpose: a signature or token of one kind never passes for another.
+//! - Several coordinators on one database need the same files; a key that is there is never replaced.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use ring::{
+    hmac,
+    rand::{SecureRandom as _, SystemRandom},
+};
+use shared::{secret::Secret, sign::SigningKey};
+
+use crate::config::Config;
+
+const KEY_BYTES_MAX: u64 = 4096;
+
+/// All keys.
+#[derive(Debug)]
+pub struct Keys {
+    /// Signs access tokens.
+    pub access: Arc<SigningKey>,
+    /// Signs acknowledgements of journal positions.
+    pub journal_ack: Arc<SigningKey>,
+    /// Derives rental tokens, refresh tokens and beacons.
+    pub token: TokenSecret,
+}
+
+impl Keys {
+    /// Reads the keys, and makes those that neither exist nor are configured.
+    ///
+    /// # Errors
+    /// A file can't be read, isn't a key, or others may read it.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let dir = config.data_dir.join("keys");
+        let auth = &config.auth;
+        let pkcs8 = || SigningKey::generate_pkcs8().context("make a key");
+        let access = open(auth.access_key_file.as_deref(), &dir, "access.pk8", pkcs8)?;
+        let ack = open(auth.ack_key_file.as_deref(), &dir, "journal_ack.pk8", pkcs8)?;
+        let token = open(
+            auth.token_secret_file.as_deref(),
+            &dir,
+            "token_secret.bin",
+            random_32,
+        )?;
+        let token: [u8; 32] = token
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("the token secret must be 32 bytes"))?;
+        Ok(Self {
+            access: Arc::new(SigningKey::from_pkcs8(&access).context("access token key")?),
+            journal_ack: Arc::new(
+                SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?,
+            ),
+            token: TokenSecret::from_bytes(token),
+        })
+    }
+}
+
+/// The secret behind derived tokens; each use takes its own key from it.
+#[derive(Debug, Clone)]
+pub struct TokenSecret(Secret<[u8; 32]>);
+
+impl TokenSecret {
+    /// From 32 random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Secret::new(bytes))
+    }
+
+    /// The HMAC-SHA256 key for one purpose.
+    #[must_use]
+    pub fn key(&self, purpose: &str) -> hmac::Key {
+        let master = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
+        let derived = hmac::sign(&master, purpose.as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+    }
+}
+
+/// 32 bytes from the system's random source.
+///
+/// # Errors
+/// The system has none.
+pub fn random_32() -> anyhow::Result<Vec<u8>> {
+    let mut bytes = vec![0; 32];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the system has no random numbers"))?;
+    Ok(bytes)
+}
+
+fn open(
+    given: Option<&Path>,
+    dir: &Path,
+    name: &str,
+    make: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+) -> anyhow::Result<Vec<u8>> {
+    if let Some(path) = given {
+        return read(path).with_context(|| format!("key file {}", path.display()));
+    }
+    let path = dir.join(name);
+    match read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let bytes = make()?;
+            create(dir, &path, &bytes).with_context(|| format!("write {}", path.display()))?;
+            // another process may have been first: what lies there counts
+            read(&path).with_context(|| format!("key file {}", path.display()))
+        }
+        other => other.with_context(|| format!("key file {}", path.display())),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode();
+    if mode & 0o007 != 0 {
+        return Err(io::Error::other(format!(
+            "mode {:o}: others may read it; run chmod 600",
+            mode & 0o777
+        )));
+    }
+    let mut bytes = Vec::new();
+    file.take(KEY_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes a key under another name first, so that a crash leaves a whole key or none.
+fn create(dir: &Path, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
+    let temp = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&temp, path);
+    fs::remove_file(&temp)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => bail!(error),
+        _ => {
+            File::open(dir)?.sync_all()?;
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The server: opens what is needed, listens, runs the timers, hands over to the lifecycle.
+//!
+//! # Invariants
+//! - Connections are bounded in number; their heads in size and time, before any handler sees them.
+//! - The schema is brought up to date before the first request is taken.
+
+#[cfg(test)]
+mod tests;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::{Router, body::Body, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use shared::{clock::SystemClock, id::Ids};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tower::ServiceExt as _;
+
+use crate::{
+    app::App,
+    config::Config,
+    lifecycle::{Lifecycle, STOP_TIME_MAX},
+    router::router,
+    store::{DatabaseUrl, Db},
+    tasks, telemetry,
+};
+
+/// A request's head arrives within this.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+const HEADERS_MAX: usize = 64;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const H2_STREAMS_MAX: u32 = 100;
+/// Part of [`STOP_TIME_MAX`] that open requests get.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
+/// After a failed accept (out of file descriptors), the next is tried after this.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs the coordinator until it is told to stop.
+///
+/// # Errors
+/// It can't start, or a part of it failed.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    telemetry::metrics::init();
+    let (config, listener) = bind(config).await?;
+    let db = open_database(&config).await?;
+    db.migrate().await.context("migrate the database")?;
+    let app = App::new(config, db, Arc::new(SystemClock), Arc::new(Ids::System))?;
+    let lifecycle = Lifecycle::new(app.shutdown.clone());
+    start(&app, listener, &lifecycle)?;
+    let url = app.config.http.public_url();
+    tracing::info!(url, listen = %app.config.http.listen, "coordinator is ready");
+    lifecycle.run(app.db.fatal()).await
+}
+
+/// Opens the configured database; its schema isn't looked at. A missing folder of a SQLite file is made.
+///
+/// # Errors
+/// The URL is wrong, or the database can't be opened.
+pub async fn open_database(config: &Config) -> anyhow::Result<Db> {
+    let url: DatabaseUrl = config.database_url().expose().parse()?;
+    if let DatabaseUrl::Sqlite(path) = &url
+        && let Some(folder) = path.parent()
+    {
+        tokio::fs::create_dir_all(folder)
+            .await
+            .with_context(|| format!("make the folder {}", folder.display()))?;
+    }
+    Db::open(&url).await.context("open the database")
+}
+
+/// Listens at the configured address; with port 0 the settings are completed with the port that was free.
+///
+/// # Errors
+/// The address can't be had.
+pub async fn bind(mut config: Config) -> anyhow::Result<(Config, TcpListener)> {
+    let listener = TcpListener::bind(config.http.listen)
+        .await
+        .with_context(|| format!("listen at {}", config.http.listen))?;
+    config.http.listen = listener.local_addr().context("own address")?;
+    Ok((config, listener))
+}
+
+/// Starts the timers and the server in this runtime.
+///
+/// # Errors
+/// A timer can't be started.
+pub fn start(app: &Arc<App>, listener: TcpListener, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+    tasks::start(app, lifecycle)?;
+    let server = Server {
+        app: Arc::clone(app),
+        router: router(app),
+        builder: builder(),
+        slots: Arc::new(Semaphore::new(usize::try_from(
+            app.config.http.connections_max,
+        )?)),
+    };
+    lifecycle.spawn("http", server.run(listener));
+    Ok(())
+}
+
+type Builder = auto::Builder<TokioExecutor>;
+
+fn builder() -> Builder {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .enable_connect_protocol()
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(16 * 1024)
+        .max_pending_accept_reset_streams(20);
+    builder
+}
+
+struct Server {
+    app: Arc<App>,
+    router: Router,
+    builder: Builder,
+    slots: Arc<Semaphore>,
+}
+
+impl Server {
+    async fn run(self, listener: TcpListener) -> anyhow::Result<()> {
+        let connections = GracefulShutdown::new();
+        let shutdown = self.app.shutdown.clone();
+        while let Some(accepted) = shutdown.run_until_cancelled(self.accept(&listener)).await {
+            let (stream, peer, slot) = accepted?;
+            self.serve(stream, peer, slot, &connections);
+        }
+        drop(listener);
+        debug_assert!(DRAIN_TIME_MAX < STOP_TIME_MAX);
+        if timeout(DRAIN_TIME_MAX, connections.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some requests were cut off: they didn't end in time");
+        }
+        Ok(())
+    }
+
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> anyhow::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => return Ok((stream, peer, slot)),
+                Err(error) => {
+                    tracing::warn!(%error, "connection can't be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        slot: OwnedSemaphorePermit,
+        connections: &GracefulShutdown,
+    ) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "connection without nodelay");
+        }
+        let router = self.router.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let router = router.clone();
+            async move { router.oneshot(request).await as Result<_, Infallible> }
+        });
+        let connection = self
+            .builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, client = %peer, "connection ended early");
+            }
+            drop(slot);
+        });
+    }
+}

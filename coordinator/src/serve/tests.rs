@@ -1,0 +1,98 @@
+//! Tests of the server over real sockets: heads are bounded, requests under way finish, streams end, the rest is fast.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::start;
+use crate::{lifecycle::Lifecycle, testing::TestApp};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn running() -> (TestApp, Lifecycle, std::net::SocketAddr) {
+    let test = TestApp::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let lifecycle = Lifecycle::new(test.app.shutdown.clone());
+    start(&test.app, listener, &lifecycle).expect("started");
+    (test, lifecycle, address)
+}
+
+/// Reads until `until` was seen, or the end.
+async fn read(stream: &mut TcpStream, until: &str) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = timeout(PATIENCE, stream.read(&mut buffer))
+            .await
+            .expect("in time");
+        let count = count.expect("read");
+        text.extend_from_slice(&buffer[..count]);
+        let seen = String::from_utf8_lossy(&text);
+        if count == 0 || seen.contains(until) {
+            return seen.into_owned();
+        }
+    }
+}
+
+async fn ask(address: std::net::SocketAddr, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connect");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    read(&mut stream, "\r\n\r\n").await
+}
+
+#[tokio::test]
+async fn heads_are_bounded() {
+    let (_test, lifecycle, address) = running().await;
+    let fine = ask(address, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(fine.starts_with("HTTP/1.1 200"), "{fine}");
+    let many = "a: b\r\n".repeat(65);
+    let many = ask(address, &format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n")).await;
+    assert!(many.starts_with("HTTP/1.1 431"), "{many}");
+    let long = "b".repeat(20_000);
+    let long = ask(
+        address,
+        &format!("GET / HTTP/1.1\r\nhost: x\r\na: {long}\r\n\r\n"),
+    )
+    .await;
+    assert!(long.starts_with("HTTP/1.1 431"), "{long}");
+    lifecycle.stop().await.expect("in good order");
+}
+
+#[tokio::test]
+async fn stopping_lets_a_request_finish_and_ends_streams() {
+    let (test, lifecycle, address) = running().await;
+    let token = test.signup("ada@example.org", &[]).await;
+    let mut events = TcpStream::connect(address).await.expect("connect");
+    let head =
+        format!("GET /api/v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+    events.write_all(head.as_bytes()).await.expect("sent");
+    assert!(
+        read(&mut events, "ramarket")
+            .await
+            .contains("text/event-stream")
+    );
+    // half of a body is there when the end begins
+    let mut login = TcpStream::connect(address).await.expect("connect");
+    let body = r#"{"email":"ada@example.org","password":"a long password"}"#;
+    let head = format!(
+        "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    login.write_all(head.as_bytes()).await.expect("sent");
+    // the handler asks for the body: it is running now
+    assert!(read(&mut login, "\r\n\r\n").await.contains("100 Continue"));
+    let (half, rest) = body.split_at(20);
+    login.write_all(half.as_bytes()).await.expect("sent");
+    let stop = tokio::spawn(async move { lifecycle.stop().await });
+    read(&mut events, "\r\n0\r\n\r\n").await;
+    login.write_all(rest.as_bytes()).await.expect("sent");
+    let answer = read(&mut login, "access_token").await;
+    assert!(answer.contains("HTTP/1.1 200"), "{answer}");
+    stop.await.expect("no panic").expect("in good order");
+    assert!(TcpStream::connect(address).await.is_err());
+}

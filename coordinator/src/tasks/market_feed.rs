@@ -1,0 +1,91 @@
+//! Follows the event stream of this process: keeps the market's index fresh and nudges agents, also for what other coordinators did.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use shared::id::NodeId;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{
+    app::App,
+    domain::{offers, rentals},
+    error::Result,
+};
+
+const PAGE: i64 = 500;
+
+/// Loads the whole index.
+///
+/// # Errors
+/// The database's.
+pub async fn load(app: &App) -> Result<()> {
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let cursor = after.clone();
+        let page = app
+            .db
+            .read("market.load", move |tx| offers::listings(tx, &cursor, PAGE))
+            .await?;
+        let Some(last) = page.last() else { break };
+        after = last.offer.id.to_string();
+        all.extend(page);
+    }
+    app.market.replace(all);
+    count_running(app).await
+}
+
+/// Follows the stream until shutdown.
+///
+/// # Errors
+/// The database's: the process can't serve a stale market.
+pub async fn follow(app: Arc<App>) -> anyhow::Result<()> {
+    let mut events = app.events.subscribe();
+    load(&app).await?;
+    while let Some(event) = app.shutdown.run_until_cancelled(events.recv()).await {
+        let mut nodes = BTreeSet::new();
+        let mut lagged = false;
+        let mut next = Some(event);
+        // take what is there at once: many events of one node are one look
+        while let Some(event) = next {
+            match event {
+                Ok(event) => {
+                    if let Some(node) = event.node {
+                        nodes.insert(node);
+                        if event.kind.starts_with("rental.") {
+                            app.agents.nudger.nudge(node);
+                        }
+                    }
+                    next = events.try_recv().ok().map(Ok);
+                }
+                Err(RecvError::Lagged(_)) => {
+                    lagged = true;
+                    next = events.try_recv().ok().map(Ok);
+                }
+                Err(RecvError::Closed) => return Ok(()),
+            }
+        }
+        if lagged {
+            load(&app).await?;
+        } else {
+            refresh(&app, nodes).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn refresh(app: &App, nodes: BTreeSet<NodeId>) -> Result<()> {
+    for node in nodes {
+        let listings = app
+            .db
+            .read("market.node", move |tx| offers::listings_of_node(tx, node))
+            .await?;
+        app.market.replace_node(node, listings);
+    }
+    count_running(app).await
+}
+
+async fn count_running(app: &App) -> Result<()> {
+    let running = app.db.read("market.running", rentals::count_active).await?;
+    app.market.note_running(running);
+    Ok(())
+}

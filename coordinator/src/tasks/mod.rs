@@ -1,0 +1,69 @@
+//! The built-in timers: the register of all of them. The driver knows nothing of the business; a task is small and only
+//! calls services.
+//!
+//! # Invariants
+//! - Level-triggered: an activation takes no input, looks at the state of things and does what is due. A lost poke,
+//!   a crash or a failure is made good by the next activation.
+//! - One activation of a task runs at a time in this process; several processes may run the same task, so each is
+//!   safe to run twice.
+
+mod driver;
+pub mod event_relay;
+pub mod expiry;
+pub mod leases;
+pub mod liveness;
+pub mod market_feed;
+pub mod payments;
+pub mod settlement;
+#[cfg(test)]
+mod tests;
+pub mod uptime;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+
+pub use self::driver::{Task, TaskReport, Tasks};
+use self::event_relay::EventRelay;
+use crate::{app::App, lifecycle::Lifecycle};
+
+/// Starts every built-in timer. One line each.
+///
+/// # Errors
+/// A timer can't be started.
+pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+    let every = |ms: u32| Duration::from_millis(u64::from(ms));
+    let periods = &app.config.tasks;
+    let start = |ms, task| app.tasks.spawn(app, lifecycle, every(ms), task);
+    let own = || Arc::clone(app);
+    start(periods.event_relay_ms, Box::new(EventRelay::new(app)))?;
+    start(uptime::PERIOD_MS, Box::new(uptime::Uptime(own())))?;
+    start(periods.liveness_ms, Box::new(liveness::Liveness(own())))?;
+    start(periods.leases_ms, Box::new(leases::Leases(own())))?;
+    start(periods.expiry_ms, Box::new(expiry::Expiry(own())))?;
+    start(
+        periods.settlement_ms,
+        Box::new(settlement::Settlement::new(own())),
+    )?;
+    start(periods.payments_ms, Box::new(payments::Payments(own())))?;
+    lifecycle.spawn("market_feed", market_feed::follow(own()));
+    let (agents, shutdown) = (Arc::clone(&app.agents), app.shutdown.clone());
+    lifecycle.spawn("ingest", async move { agents.run_ingest(shutdown).await });
+    wake_on_commit(app, lifecycle, &[event_relay::NAME]);
+    Ok(())
+}
+
+/// Pokes tasks whenever something was committed here.
+fn wake_on_commit(app: &Arc<App>, lifecycle: &Lifecycle, names: &'static [&'static str]) {
+    let app = Arc::clone(app);
+    lifecycle.spawn("wake_on_commit", async move {
+        let mut committed = app.db.committed();
+        while let Some(change) = app.shutdown.run_until_cancelled(committed.changed()).await {
+            change.context("the database is gone")?;
+            for name in names {
+                app.tasks.poke(name);
+            }
+        }
+        Ok(())
+    });
+}

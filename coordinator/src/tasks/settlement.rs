@@ -1,0 +1,109 @@
+//! Splits the money of rentals that are over, and closes the billing windows of those that run.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use shared::{id::RentalId, time::Timestamp};
+
+use super::Task;
+use crate::{
+    app::App,
+    domain::{rentals, settlement},
+    error::Result,
+};
+
+/// The task's name.
+pub const NAME: &str = "settlement";
+/// Rentals of one page.
+const BATCH: i64 = 200;
+
+/// The task.
+pub struct Settlement {
+    app: Arc<App>,
+    windows_at: Option<Timestamp>,
+}
+
+impl Settlement {
+    /// Over the application's database.
+    #[must_use]
+    pub const fn new(app: Arc<App>) -> Self {
+        Self {
+            app,
+            windows_at: None,
+        }
+    }
+
+    async fn settle(&self, ids: Vec<RentalId>) -> (usize, usize) {
+        let work = ids.into_iter().map(|id| {
+            let ctx = self.app.task_context(NAME);
+            let one = move |tx: &mut dyn crate::store::Tx| settlement::settle(tx, &ctx, id);
+            async move {
+                let done = self.app.db.write("settlement.task", one).await;
+                if let Err(error) = &done {
+                    tracing::error!(rental.id = %id, %error, "rental could not be settled");
+                }
+                done.is_ok()
+            }
+        });
+        let done = futures_util::future::join_all(work).await;
+        let good = done.iter().filter(|good| **good).count();
+        (good, done.len() - good)
+    }
+
+    async fn running_windows(&self) -> Result<(usize, usize)> {
+        let (mut after, mut done, mut failed) = (String::new(), 0, 0);
+        loop {
+            let cursor = after.clone();
+            let page = self
+                .app
+                .db
+                .read("settlement.live", move |tx| {
+                    rentals::unsettled(tx, &cursor, BATCH)
+                })
+                .await?;
+            let Some(last) = page.last() else {
+                return Ok((done, failed));
+            };
+            after = last.id.to_string();
+            let (good, bad) = self
+                .settle(page.iter().map(|rental| rental.id).collect())
+                .await;
+            (done, failed) = (done + good, failed + bad);
+        }
+    }
+}
+
+#[async_trait]
+impl Task for Settlement {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn activate(&mut self) -> Result<Value> {
+        let over = self
+            .app
+            .db
+            .read("settlement.over", |tx| rentals::to_settle(tx, BATCH))
+            .await?;
+        let full = i64::try_from(over.len()).is_ok_and(|count| count == BATCH);
+        let (settled, mut failed) = self
+            .settle(over.iter().map(|rental| rental.id).collect())
+            .await;
+        if full && failed == 0 {
+            // more wait than one page holds
+            self.app.tasks.poke(NAME);
+        }
+        let now = self.app.clock.now();
+        let mut windows = 0;
+        if self
+            .windows_at
+            .is_none_or(|at| now.ms_since(at) >= settlement::WINDOW_MS_MIN)
+        {
+            let (done, bad) = self.running_windows().await?;
+            (windows, failed) = (done, failed + bad);
+            self.windows_at = Some(now);
+        }
+        Ok(json!({ "settled": settled, "running_looked_at": windows, "failed": failed }))
+    }
+}

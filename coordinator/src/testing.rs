@@ -1,0 +1,207 @@
+//! A whole coordinator in a test: real SQLite, the real router, a clock that tests move, cheap password hashes.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    http::{HeaderMap, Request, StatusCode, header},
+};
+use serde_json::{Value, json};
+use shared::{clock::ManualClock, id::Ids, time::Timestamp};
+use tower::ServiceExt as _;
+
+use crate::{
+    app::App,
+    config::{Config, SecretText},
+    lifecycle::Lifecycle,
+    router::router,
+    store::{
+        Db,
+        testing::{TempDir, postgres, sqlite},
+    },
+};
+
+/// The cron token of test coordinators.
+pub const CRON_TOKEN: &str = "cron-token-of-tests-0123456789abcdef";
+
+/// A coordinator without a socket.
+#[derive(Debug)]
+pub struct TestApp {
+    /// What runs.
+    pub app: Arc<App>,
+    /// Its clock.
+    pub clock: ManualClock,
+    router: Router,
+    folder: TempDir,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON; `null` if it isn't.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The value of the cookie that was set.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        let prefix = format!("{name}=");
+        self.headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .filter_map(|value| {
+                value
+                    .to_str()
+                    .ok()?
+                    .strip_prefix(&prefix)?
+                    .split(';')
+                    .next()
+            })
+            .map(str::to_owned)
+            .next()
+    }
+}
+
+impl TestApp {
+    /// With default settings but for cheap hashes.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With settings of the test's choice.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let (db, folder) = sqlite().await;
+        Self::on(db, folder, change)
+    }
+
+    /// On PostgreSQL, with default settings but for cheap hashes.
+    ///
+    /// # Panics
+    /// If it can't be made, or PostgreSQL isn't installed.
+    pub async fn on_postgres() -> Self {
+        Self::on(postgres().await, TempDir::new(), |_| {})
+    }
+
+    fn on(db: Db, folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
+            data_dir: folder.path().join("data"),
+            cron_token: Some(SecretText::new(CRON_TOKEN)),
+            ..Config::default()
+        };
+        config.auth.argon2_memory_kib = 64;
+        config.auth.argon2_passes = 1;
+        change(&mut config);
+        config.validate().expect("settings are in bounds");
+        let clock = ManualClock::starting_at(Timestamp::from_secs(1_800_000_000));
+        let app = App::new(config, db, Arc::new(clock.clone()), Arc::new(Ids::System))
+            .expect("a coordinator can be made");
+        Self {
+            router: router(&app),
+            app,
+            clock,
+            folder,
+        }
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub const fn folder(&self) -> &TempDir {
+        &self.folder
+    }
+
+    /// Starts the built-in timers; they end when the app's `shutdown` is cancelled.
+    ///
+    /// # Panics
+    /// If one can't be started.
+    #[must_use]
+    pub fn start_tasks(&self) -> Lifecycle {
+        let lifecycle = Lifecycle::new(self.app.shutdown.clone());
+        crate::tasks::start(&self.app, &lifecycle).expect("timers start");
+        lifecycle
+    }
+
+    /// Sends a request and returns its answer, its body unread.
+    ///
+    /// # Panics
+    /// Never: the router doesn't fail.
+    pub async fn open(&self, request: Request<Body>) -> axum::response::Response {
+        self.router
+            .clone()
+            .oneshot(request)
+            .await
+            .expect("the router doesn't fail")
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Panics
+    /// If the body breaks off.
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = self.open(request).await.into_parts();
+        let body = to_bytes(body, 16 << 20).await.expect("a whole body");
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
+    }
+
+    /// `GET` with a bearer token, if it isn't empty.
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
+        self.send(request("GET", path, token, &Value::Null)).await
+    }
+
+    /// `POST` of JSON with a bearer token, if it isn't empty; `null` sends no body.
+    pub async fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
+        self.send(request("POST", path, token, body)).await
+    }
+
+    /// Signs somebody up and returns their access token.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn signup(&self, email: &str, roles: &[&str]) -> String {
+        let body = json!({"email": email, "password": "a long password", "roles": roles});
+        let answer = self.post("/api/v1/auth/signup", "", &body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        let token = answer.json()["access_token"].as_str().map(str::to_owned);
+        token.expect("a token")
+    }
+}
+
+/// A request with JSON and a bearer token.
+///
+/// # Panics
+/// If `path` isn't a path.
+#[must_use]
+pub fn request(method: &str, path: &str, token: &str, body: &Value) -> Request<Body> {
+    let mut builder = Request::builder().method(method).uri(path);
+    if !token.is_empty() {
+        builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let body = if body.is_null() {
+        Body::empty()
+    } else {
+        builder = builder.header(header::CONTENT_TYPE, "application/json");
+        Body::from(body.to_string())
+    };
+    builder.body(body).expect("a request")
+}

@@ -1,0 +1,270 @@
+//! The command line: what can be asked of the agent, and with which exit code it answers.
+//!
+//! Exit codes: 0 done · 1 failed · 2 used wrongly · 3 coordinator not reached · 4 coordinator doesn't accept this machine or token.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+};
+
+use clap::{Parser, Subcommand};
+use shared::{clock::SystemClock, resources::Inventory};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::{
+    config::{Config, Flags, LogFormat},
+    data_dir::DataDir,
+    endpoint::BaseUrl,
+    enroll::{self, Order},
+    http::RequestError,
+    identity::Identity,
+    journal, lifecycle,
+    probe::Prober,
+    status::Status,
+};
+
+/// Lends this machine's memory and processors on a RAMarket.
+#[derive(Debug, Parser)]
+#[command(name = "ramarket-agent", version, about)]
+pub struct Cli {
+    /// The configuration file; /etc/ramarket/agent.toml if there is one
+    #[arg(
+        long,
+        global = true,
+        env = "RAMARKET_AGENT_CONFIG",
+        value_name = "FILE"
+    )]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make this machine a node of a coordinator, with the one-time token that it gave
+    Enroll {
+        /// The coordinator, such as https://market.example
+        #[arg(long)]
+        url: String,
+        /// The file that holds the token; - for standard input
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+        /// A name for people; the host's name unless given
+        #[arg(long)]
+        name: Option<String>,
+        /// Become a new node: the files of the old one are set aside
+        #[arg(long)]
+        force: bool,
+    },
+    /// Run: measure, meter, and hold what is rented
+    Run,
+    /// Show how the agent is doing
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every record of the usage journal, without the coordinator
+    VerifyJournal,
+    /// Show what the agent measures on this machine
+    Probe {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does what the command line asks and returns its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut err = std::io::stderr();
+            let _nobody_listens = writeln!(err, "ramarket-agent: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<RequestError>() {
+        Some(RequestError::Unreachable(_)) => 3,
+        Some(RequestError::Refused {
+            status: 401 | 403, ..
+        }) => 4,
+        _ => 1,
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let config = Config::load(cli.config.as_deref(), &cli.flags)?;
+    start_logging(&config)?;
+    let dir = DataDir::new(&config.data_dir);
+    match cli.command {
+        Command::Enroll {
+            url,
+            token_file,
+            name,
+            force,
+        } => {
+            let order = Order {
+                url: BaseUrl::to_connect(&url)?,
+                token: enroll::read_token(&token_file)?,
+                name,
+                force,
+            };
+            dir.create()?;
+            let _lock = dir.lock()?;
+            let identity = runtime()?.block_on(async {
+                let inventory = measured(&config).await?;
+                enroll::enroll(&dir, order, inventory, &SystemClock).await
+            })?;
+            print(&format!(
+                "enrolled as {}\nnext: systemctl enable --now ramarket-agent, or ramarket-agent run\n",
+                identity.node_id
+            ))
+        }
+        Command::Run => runtime()?.block_on(Box::pin(lifecycle::run(&config))),
+        Command::Status { json } => show_status(&dir, json),
+        Command::VerifyJournal => {
+            let identity = Identity::load(&dir)?;
+            let found = journal::verify_file(&dir.journal(), &identity.key.public())?;
+            print(&format!(
+                "the journal of {} is one unbroken chain of {} records, {} to {}; {} is the last acknowledged\n",
+                found.node_id, found.records, found.first_seq, found.head.seq, found.acked_seq
+            ))
+        }
+        Command::Probe { json } => {
+            let inventory = runtime()?.block_on(measured(&config))?;
+            print(&if json {
+                format!("{}\n", serde_json::to_string_pretty(&inventory)?)
+            } else {
+                describe(&inventory)
+            })
+        }
+    }
+}
+
+/// One thread: the agent is to stay small, and what blocks runs beside it.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(512 * 1024)
+        .build()?)
+}
+
+async fn measured(config: &Config) -> anyhow::Result<Inventory> {
+    let prober = Arc::new(Mutex::new(Prober::new()));
+    lifecycle::measure(&prober, config.docker_socket()).await
+}
+
+fn show_status(dir: &DataDir, json: bool) -> anyhow::Result<()> {
+    let status = Status::read(dir)?;
+    let running = dir.is_locked();
+    print(&if json {
+        let mut value = serde_json::to_value(&status)?;
+        value["running"] = running.into();
+        format!("{}\n", serde_json::to_string_pretty(&value)?)
+    } else {
+        status.text(running)
+    })?;
+    anyhow::ensure!(running, "the agent isn't running");
+    if status.contact != "connected" {
+        let reason = status
+            .reason
+            .unwrap_or_else(|| "no beat was answered yet".to_owned());
+        return Err(RequestError::Unreachable(reason).into());
+    }
+    Ok(())
+}
+
+fn describe(inventory: &Inventory) -> String {
+    const GIB: i64 = 1 << 30;
+    let tenths = |bytes: i64| format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB);
+    let mut lines = vec![
+        format!(
+            "host       {} ({}, Linux {})",
+            inventory.hostname, inventory.os, inventory.kernel
+        ),
+        format!("memory     {}", tenths(inventory.ram_total_bytes)),
+        format!(
+            "processor  {} × {}",
+            inventory.cpu_count, inventory.cpu_model
+        ),
+        format!("cgroups    version {}", inventory.cgroup_version),
+    ];
+    for disk in &inventory.disks {
+        lines.push(format!(
+            "disk       {} {} ({})",
+            disk.mount,
+            tenths(disk.total_bytes),
+            disk.file_system
+        ));
+    }
+    for gpu in &inventory.gpus {
+        lines.push(format!(
+            "gpu        {} {} ({})",
+            gpu.model,
+            tenths(gpu.vram_total_bytes),
+            gpu.uuid
+        ));
+    }
+    if let Some(reason) = &inventory.gpu_absent_reason {
+        lines.push(format!("gpu        none: {reason}"));
+    }
+    match (&inventory.docker, &inventory.docker_absent_reason) {
+        (Some(docker), _) => lines.push(format!(
+            "docker     {} (API {}; runtimes {}; {} cgroups; live-restore {})",
+            docker.version,
+            docker.api_version,
+            docker.runtimes.join(", "),
+            docker.cgroup_driver,
+            if docker.live_restore {
+                "on"
+            } else {
+                "off: a restart of Docker ends rentals"
+            }
+        )),
+        (None, reason) => lines.push(format!(
+            "docker     none: {}",
+            reason.as_deref().unwrap_or("unknown")
+        )),
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder()
+        .parse(&config.log)
+        .map_err(|error| anyhow::anyhow!("the log filter {} can't be read: {error}", config.log))?;
+    let json = match config.log_format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    let registry = tracing_subscriber::registry().with(filter);
+    if json {
+        let layer = fmt::layer().json().flatten_event(true);
+        registry
+            .with(layer.with_writer(std::io::stderr))
+            .try_init()?;
+    } else {
+        registry
+            .with(fmt::layer().with_writer(std::io::stderr))
+            .try_init()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! Settings: flag, environment (`RAMARKET_AGENT_…`), TOML file, default, in this order.
+//!
+//! # Invariants
+//! - Nothing here describes the machine: that is measured.
+//! - An unknown setting is an error, so that a misspelt one can't be overlooked.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use figment::{
+    Figment,
+    providers::{Env, Format as _, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+/// Prefix of environment variables.
+pub const ENV_PREFIX: &str = "RAMARKET_AGENT_";
+/// The file that is read when none is named; it may be absent.
+pub const DEFAULT_FILE: &str = "/etc/ramarket/agent.toml";
+
+const JOURNAL_KEEP_DAYS_MAX: u32 = 3_650;
+
+/// The agent's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where key, identity, journal and desired state are kept.
+    pub data_dir: PathBuf,
+    /// What is logged: a level, or a filter such as `info,node_agent::report=debug`.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// How long usage records are kept after the coordinator acknowledged them.
+    pub journal_keep_days: u32,
+    /// Where Docker's engine listens: `unix://` and a path.
+    pub docker_host: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `text` on a terminal, else `json`.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/ramarket-agent"),
+            log: "info".to_owned(),
+            log_format: LogFormat::Auto,
+            journal_keep_days: 7,
+            docker_host: "unix:///var/run/docker.sock".to_owned(),
+        }
+    }
+}
+
+/// Settings given as flags; each wins over environment and file.
+#[derive(Debug, Clone, Default, Serialize, clap::Args)]
+pub struct Flags {
+    /// Where key, identity, journal and desired state are kept
+    #[arg(long, global = true, value_name = "FOLDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// What is logged: a level, or a filter such as info,node_agent::report=debug
+    #[arg(long, global = true, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// How log lines look
+    #[arg(long, global = true, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+    /// How many days usage records are kept after the coordinator acknowledged them
+    #[arg(long, global = true, value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_keep_days: Option<u32>,
+    /// Where Docker's engine listens: unix:// and a path
+    #[arg(long, global = true, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_host: Option<String>,
+}
+
+impl Config {
+    /// Reads the settings; `file` must exist if it is named.
+    ///
+    /// # Errors
+    /// A setting is unknown or out of bounds, or the file can't be read.
+    pub fn load(file: Option<&Path>, flags: &Flags) -> anyhow::Result<Self> {
+        if let Some(file) = file {
+            anyhow::ensure!(
+                file.is_file(),
+                "the configuration file {} doesn't exist",
+                file.display()
+            );
+        }
+        let file = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let figment = Figment::from(Serialized::defaults(Self::default()))
+            .merge(Toml::file_exact(file))
+            // CONFIG names the file itself
+            .merge(Env::prefixed(ENV_PREFIX).ignore(&["config"]))
+            .merge(Serialized::defaults(flags));
+        let config: Self = figment.extract().with_context(|| {
+            format!(
+                "the configuration can't be used ({}, {ENV_PREFIX}…, flags)",
+                file.display()
+            )
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.data_dir.as_os_str().is_empty(),
+            "data_dir is empty; give a path"
+        );
+        anyhow::ensure!(
+            self.docker_socket().is_some(),
+            "docker_host is {}; give unix:// and an absolute path: an engine on another machine can't be measured",
+            self.docker_host
+        );
+        anyhow::ensure!(
+            (1..=JOURNAL_KEEP_DAYS_MAX).contains(&self.journal_keep_days),
+            "journal_keep_days is {}; it may be 1 to {JOURNAL_KEEP_DAYS_MAX}",
+            self.journal_keep_days
+        );
+        Ok(())
+    }
+
+    /// The path of [`Config::docker_host`].
+    #[must_use]
+    pub fn docker_socket(&self) -> Option<&str> {
+        self.docker_host
+            .strip_prefix("unix://")
+            .filter(|path| path.starts_with('/'))
+    }
+
+    /// [`Config::journal_keep_days`] in milliseconds.
+    #[must_use]
+    pub fn journal_keep_ms(&self) -> i64 {
+        i64::from(self.journal_keep_days) * 24 * 3_600_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TempDir;
+
+    const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/agent.example.toml");
+    const DOCUMENT: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/AGENT_CONFIGURATION.md"
+    );
+
+    #[test]
+    fn the_example_holds_every_setting_with_its_default() {
+        let config = Config::load(Some(Path::new(EXAMPLE)), &Flags::default()).expect("loads");
+        assert_eq!(config, Config::default());
+        let example = std::fs::read_to_string(EXAMPLE).expect("example");
+        for name in settings() {
+            assert!(
+                example
+                    .lines()
+                    .any(|line| line.starts_with(&format!("{name} = "))),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_setting_is_documented_with_flag_variable_and_default() {
+        let document = std::fs::read_to_string(DOCUMENT).expect("document");
+        let defaults = serde_json::to_value(Config::default()).expect("json");
+        for name in settings() {
+            let row = document
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{name}` ")))
+                .unwrap_or_else(|| panic!("{name} has no row"));
+            let flag = format!("`--{}`", name.replace('_', "-"));
+            let variable = format!("`{ENV_PREFIX}{}`", name.to_uppercase());
+            let default = match &defaults[&name] {
+                serde_json::Value::String(text) => format!("`{text}`"),
+                other => format!("`{other}`"),
+            };
+            for part in [flag, variable, default] {
+                assert!(row.contains(&part), "{name}: {part}");
+            }
+        }
+    }
+
+    fn settings() -> Vec<String> {
+        let value = serde_json::to_value(Config::default()).expect("json");
+        value.as_object().expect("object").keys().cloned().collect()
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_mistakes_are_refused() {
+        let temp = TempDir::new();
+        let file = temp.path().join("agent.toml");
+        std::fs::write(&file, "journal_keep_days = 3\nlog = \"debug\"\n").expect("written");
+        let flags = Flags {
+            journal_keep_days: Some(9),
+            ..Flags::default()
+        };
+        let config = Config::load(Some(&file), &flags).expect("loads");
+        assert_eq!(
+            (config.journal_keep_days, config.log.as_str()),
+            (9, "debug")
+        );
+        for wrong in [
+            "journal_keep_day = 3",
+            "journal_keep_days = 0",
+            "log_format = \"xml\"",
+            "docker_host = \"tcp://10.0.0.1:2375\"",
+        ] {
+            std::fs::write(&file, wrong).expect("written");
+            assert!(
+                Config::load(Some(&file), &Flags::default()).is_err(),
+                "{wrong}"
+            );
+        }
+        assert!(
+            Config::load(
+                Some(Path::new("/nonexistent/agent.toml")),
+                &Flags::default()
+            )
+            .is_err()
+        );
+    }
+}

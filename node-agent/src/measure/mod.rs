@@ -1,0 +1,135 @@
+//! What a container used: read from its control groups and its network namespace, never from Docker's `stats`, which takes a second.
+//!
+//! # Invariants
+//! - Counters of a container never go down, whatever the kernel's do (see [`counters`]).
+//! - What can't be read keeps its last value: a missing reading never makes usage up.
+//! - Only the container's own groups are read: the group's path must name the container, so that a reused process id
+//!   can't charge a stranger's work to a rental.
+//! - Files stay open between samples and buffers are reused: a sample is a few `pread`s.
+
+pub mod cgroup;
+mod counters;
+mod files;
+mod net;
+
+use std::{collections::HashMap, path::PathBuf};
+
+use shared::{id::RentalId, journal::Record};
+
+use self::{counters::Meter, files::Files};
+use crate::{journal::Counters, rental::LiveRental};
+
+/// Measures all containers of this machine.
+#[derive(Debug)]
+pub struct Sampler {
+    root: PathBuf,
+    rentals: HashMap<RentalId, Tracked>,
+    buffer: Vec<u8>,
+}
+
+/// One container that is measured.
+#[derive(Debug)]
+struct Tracked {
+    container_id: String,
+    meter: Meter,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Not running, or not seen running yet.
+    None,
+    /// Open files of this process's container.
+    Open { pid: i32, files: Files },
+    /// This process's files couldn't be opened: said once, tried again at the next sample.
+    Failed { pid: i32 },
+}
+
+impl Sampler {
+    /// `root` is `/`, or the folder of a test that holds `proc` and `sys`.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            rentals: HashMap::new(),
+            buffer: vec![0; 16 * 1024],
+        }
+    }
+
+    /// The counters of a rental's container now. `last` is the journal's last record of the rental: where counting goes on
+    /// after a restart of the agent; asked for only when the container isn't known yet.
+    ///
+    /// # Errors
+    /// `last` failed.
+    pub fn sample<E>(
+        &mut self,
+        rental: &LiveRental,
+        boot_ms: i64,
+        last: impl FnOnce() -> Result<Option<Record>, E>,
+    ) -> Result<Counters, E> {
+        let observed = &rental.observed;
+        let container_id = observed.container_id.as_deref().unwrap_or_default();
+        let known = self
+            .rentals
+            .get(&observed.rental_id)
+            .is_some_and(|tracked| tracked.container_id == container_id);
+        if !known {
+            let base = last()?.filter(|record| record.container_id == container_id);
+            self.rentals.insert(
+                observed.rental_id,
+                Tracked {
+                    container_id: container_id.to_owned(),
+                    meter: Meter::from_record(base.as_ref()),
+                    source: Source::None,
+                },
+            );
+        }
+        let Some(tracked) = self.rentals.get_mut(&observed.rental_id) else {
+            return Ok(Counters::default());
+        };
+        tracked.follow(&self.root, rental);
+        if let Source::Open { files, .. } = &mut tracked.source {
+            let reading = files.read(&mut self.buffer);
+            tracked.meter.take(&reading, boot_ms);
+        }
+        Ok(tracked.meter.counters())
+    }
+
+    /// Forgets rentals for which `keep` is false.
+    pub fn retain(&mut self, mut keep: impl FnMut(RentalId) -> bool) {
+        self.rentals.retain(|rental_id, _| keep(*rental_id));
+    }
+}
+
+impl Tracked {
+    /// Opens or closes files as the container starts and ends.
+    fn follow(&mut self, root: &std::path::Path, rental: &LiveRental) {
+        let Some(pid) = rental.pid else {
+            self.source = Source::None;
+            self.meter.pause();
+            return;
+        };
+        let said = match &self.source {
+            Source::Open { pid: open, .. } if *open == pid => return,
+            Source::Failed { pid: failed } => *failed == pid,
+            _ => false,
+        };
+        self.source = match Files::open(root, pid, &self.container_id) {
+            Ok(files) => Source::Open { pid, files },
+            Err(error) => {
+                if !said {
+                    tracing::warn!(
+                        rental.id = %rental.observed.rental_id,
+                        container.id = self.container_id,
+                        error = format!("{error:#}"),
+                        "the container's usage can't be read; its counters stand still"
+                    );
+                }
+                Source::Failed { pid }
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

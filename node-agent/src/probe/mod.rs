@@ -1,0 +1,106 @@
+//! What this machine has and how busy it is: measured, never configured.
+//!
+//! # Invariants
+//! - Every figure comes from the kernel, NVML or Docker; what is absent is absent with a reason in words.
+//! - The [`Inventory`](shared::resources::Inventory) is measured every [`REFRESH`]; [`Prober::load`] is cheap enough for each beat.
+//! - Docker is asked with a time-out: a hanging engine delays no beat.
+//! - Texts and lists are bounded: odd hardware can't make a beat too large.
+
+pub mod docker;
+pub mod gpu;
+mod host;
+mod load;
+
+#[cfg(test)]
+mod tests;
+
+use std::{path::PathBuf, time::Duration};
+
+use shared::resources::{Inventory, Load};
+
+use self::{docker::DockerFacts, gpu::GpuProbe, load::CpuTimes};
+
+/// How often the inventory is measured anew.
+pub const REFRESH: Duration = Duration::from_secs(60);
+/// Longest text that is taken from the machine.
+const TEXT_CHARS_MAX: usize = 128;
+/// Most disks or GPUs that are told of.
+const DEVICES_MAX: usize = 64;
+
+/// Measures the machine. Its calls may block for a moment: not for an async task.
+#[derive(Debug)]
+pub struct Prober {
+    root: PathBuf,
+    gpus: GpuProbe,
+    cpu_before: Option<CpuTimes>,
+}
+
+impl Prober {
+    /// Measures this machine, with the NVML of its driver.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_gpus(GpuProbe::new(None))
+    }
+
+    /// As [`Prober::new`] with another source of GPUs.
+    #[must_use]
+    pub fn with_gpus(gpus: GpuProbe) -> Self {
+        Self {
+            root: PathBuf::from("/"),
+            gpus,
+            cpu_before: None,
+        }
+    }
+
+    /// What the machine has.
+    ///
+    /// # Errors
+    /// The kernel doesn't say how much memory there is.
+    pub fn inventory(&mut self, docker: DockerFacts) -> anyhow::Result<Inventory> {
+        let (gpus, gpu_absent_reason) = match self.gpus.inventory() {
+            Ok(gpus) => (gpus, None),
+            Err(reason) => (Vec::new(), Some(reason)),
+        };
+        let host = host::measure(&self.root)?;
+        let (docker, docker_absent_reason, docker_cgroup) = match docker {
+            Ok((docker, cgroup)) => (Some(docker), None, cgroup),
+            Err(reason) => (None, Some(reason), None),
+        };
+        Ok(Inventory {
+            hostname: host.hostname,
+            kernel: host.kernel,
+            os: host.os,
+            ram_total_bytes: host.ram_total_bytes,
+            cpu_model: host.cpu_model,
+            cpu_count: host.cpu_count,
+            disks: host.disks,
+            gpus,
+            gpu_absent_reason,
+            docker,
+            docker_absent_reason,
+            cgroup_version: docker_cgroup.unwrap_or(host.cgroup_version),
+        })
+    }
+
+    /// How busy the machine is, its disks and GPUs in the order of `inventory`.
+    pub fn load(&mut self, inventory: &Inventory) -> Load {
+        let mut load = load::measure(&self.root, &mut self.cpu_before, inventory);
+        load.gpus = self.gpus.load(&inventory.gpus);
+        load
+    }
+}
+
+impl Default for Prober {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A text of the machine's, without control characters and not too long.
+fn bounded(text: &str) -> String {
+    text.trim()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(TEXT_CHARS_MAX)
+        .collect()
+}

@@ -1,0 +1,200 @@
+//! Does the steps of a plan that take time, each as a task of its own.
+//!
+//! # Invariants
+//! - A step is safe to repeat, and safe to be cut off: what it did shows in Docker or in the notes, and the next plan goes on from there.
+//! - "Why it is stopped" is noted before it is stopped. "It was started" is noted while Docker starts it: the note hides behind the
+//!   start, and nobody is told that it runs before both are done. (An agent killed between the two finds the container and notes it
+//!   then; only a container that someone removes by hand in just that gap would be started a second time.)
+//! - An engine that doesn't answer is no failure of the rental.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use shared::{
+    id::{LeaseId, RentalId},
+    wire::{
+        desired::DesiredRental,
+        observed::{ExitCause, Phase},
+    },
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Message,
+    notes::{Failure, NoteStore},
+    plan::Key,
+};
+use crate::runtime::{ContainerRuntime, PullProgress, RuntimeError, code, hardening};
+
+/// Pulls that run at once; others wait.
+pub(super) const PULLS_AT_ONCE: usize = 4;
+/// Tries of a pull that fails for another reason than an absent image.
+const PULL_TRIES: u32 = 3;
+/// Pause before the second try; it doubles.
+const PULL_PAUSE: Duration = Duration::from_secs(1);
+/// At most this often is pull progress passed on.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// What all work shares.
+#[derive(Debug, Clone)]
+pub(super) struct Worker {
+    pub(super) runtime: Arc<dyn ContainerRuntime>,
+    pub(super) notes: Arc<NoteStore>,
+    pub(super) pulls: Arc<Semaphore>,
+    pub(super) messages: mpsc::Sender<Message>,
+}
+
+impl Worker {
+    /// Brings a rental up. `Ok` means that there is nothing to retry: it was started, given up (and noted), or aborted.
+    pub(super) async fn launch(
+        self,
+        rental: DesiredRental,
+        abort: CancellationToken,
+    ) -> Result<(), RuntimeError> {
+        match self.bring_up(&rental, &abort).await {
+            Err(RuntimeError::Refused { code, reason }) => {
+                tracing::warn!(rental.id = %rental.rental_id, rental.code = code, rental.reason = reason, "a rental can't be started");
+                let failure = Failure {
+                    code: code.to_owned(),
+                    reason,
+                };
+                let (rental_id, lease_id) = (rental.rental_id, rental.lease_id);
+                self.notes
+                    .change(move |notes| notes.failed(rental_id, lease_id, failure))
+                    .await;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn bring_up(
+        &self,
+        rental: &DesiredRental,
+        abort: &CancellationToken,
+    ) -> Result<(), RuntimeError> {
+        hardening::check_supported(&rental.resources)?;
+        if !self.have_image(rental, abort).await? || abort.is_cancelled() {
+            return Ok(());
+        }
+        let created = self.runtime.create(rental).await?;
+        if abort.is_cancelled() {
+            return Ok(());
+        }
+        let (rental_id, lease_id) = (rental.rental_id, rental.lease_id);
+        let container_id = created.container_id.clone();
+        let note = self
+            .notes
+            .change(move |notes| notes.started(rental_id, lease_id, &container_id));
+        if created.started {
+            note.await;
+            return Ok(());
+        }
+        let (started, ()) = tokio::join!(self.runtime.start(&created.container_id), note);
+        if started.is_ok() {
+            tracing::info!(rental.id = %rental_id, container.id = created.container_id, "a rental was started");
+        }
+        started
+    }
+
+    /// Whether the image is there now; `false` when the launch was aborted.
+    async fn have_image(
+        &self,
+        rental: &DesiredRental,
+        abort: &CancellationToken,
+    ) -> Result<bool, RuntimeError> {
+        let reference = rental.spec.image();
+        let image = if let Some(image) = self.runtime.image(reference).await? {
+            image
+        } else {
+            tokio::select! {
+                pulled = self.pull(rental) => pulled?,
+                () = abort.cancelled() => return Ok(false),
+            }
+            let starting = Message::Progress(Key::Rental(rental.rental_id), Phase::Starting);
+            if self.messages.send(starting).await.is_err() {
+                return Ok(false);
+            }
+            self.runtime.image(reference).await?.ok_or_else(|| {
+                let why = format!("{reference} was fetched but isn't there; try again");
+                RuntimeError::refused(code::IMAGE_PULL_FAILED, why)
+            })?
+        };
+        if image.has_volumes {
+            let why = format!(
+                "{reference} declares volumes, which would escape the rental's limits; use an image without VOLUME"
+            );
+            return Err(RuntimeError::refused(code::IMAGE_NOT_SUPPORTED, why));
+        }
+        Ok(true)
+    }
+
+    async fn pull(&self, rental: &DesiredRental) -> Result<(), RuntimeError> {
+        let key = Key::Rental(rental.rental_id);
+        let last = Mutex::new(None::<Instant>);
+        let tell = |progress: PullProgress| {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            if last.is_none_or(|last| now.duration_since(last) >= PROGRESS_EVERY) {
+                *last = Some(now);
+                let phase = Phase::Pulling {
+                    done_bytes: progress.done_bytes,
+                    total_bytes: progress.total_bytes,
+                };
+                // progress that finds the queue full is old by the time there is room
+                self.messages
+                    .try_send(Message::Progress(key.clone(), phase))
+                    .ok();
+            }
+        };
+        tell(PullProgress::default());
+        let Ok(_permit) = self.pulls.acquire().await else {
+            return Err(RuntimeError::Unavailable("the agent is ending".to_owned()));
+        };
+        let mut pause = PULL_PAUSE;
+        let mut tries = 1;
+        loop {
+            match self.runtime.pull(rental.spec.image(), &tell).await {
+                Err(RuntimeError::Refused { code, reason })
+                    if code == code::IMAGE_PULL_FAILED && tries < PULL_TRIES =>
+                {
+                    tracing::warn!(rental.id = %rental.rental_id, pull.tries = tries, pull.reason = reason, "a pull failed and is tried again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                    tries += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Notes why, then stops.
+    pub(super) async fn stop(
+        self,
+        (rental_id, lease_id): (RentalId, LeaseId),
+        container_id: String,
+        cause: ExitCause,
+    ) -> Result<(), RuntimeError> {
+        tracing::info!(rental.id = %rental_id, container.id = container_id, stop.cause = ?cause, "stopping a rental");
+        let noted = container_id.clone();
+        self.notes
+            .change(move |notes| {
+                notes.started(rental_id, lease_id, &noted);
+                notes.stopping(rental_id, lease_id, cause);
+            })
+            .await;
+        let grace = Duration::from_secs(hardening::STOP_GRACE_S.unsigned_abs());
+        self.runtime.stop(&container_id, grace).await
+    }
+
+    /// Removes.
+    pub(super) async fn remove(self, container_id: String) -> Result<(), RuntimeError> {
+        self.runtime.remove(&container_id).await
+    }
+}

@@ -1,0 +1,132 @@
+//! Samples and journals: at each interval, and at once when a rental changes. Doesn't know whether the coordinator can be reached.
+
+use std::time::Duration;
+
+use shared::wire::observed::Phase;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    meter::{Due, sample_pass},
+};
+use crate::{journal::Moment, rental::LiveRental};
+
+/// How often progress of a pull is worth a beat.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How often old records are looked for, milliseconds.
+const PRUNE_EVERY_MS: i64 = 60_000;
+
+pub(super) struct Ticker {
+    pub(super) shared: Shared,
+    pub(super) beacon: watch::Receiver<String>,
+    pub(super) interval_ms: watch::Receiver<i64>,
+    pub(super) last_pass: watch::Sender<i64>,
+    pub(super) keep_ms: i64,
+    pub(super) pruned_boot_ms: i64,
+}
+
+impl Ticker {
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut live = self.shared.rentals.live();
+        let mut before = live.borrow_and_update().clone();
+        let mut next_tick = Instant::now();
+        let mut progress_due: Option<Instant> = None;
+        let mut reconciler_runs = true;
+        loop {
+            let progress = progress_due.unwrap_or(next_tick);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep_until(next_tick) => {
+                    self.pass(&live, Due::Tick).await;
+                    next_tick = Instant::now() + self.interval();
+                }
+                changed = self.interval_ms.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    next_tick = next_tick.min(Instant::now() + self.interval());
+                }
+                () = sleep_until(progress), if progress_due.is_some() => {
+                    progress_due = None;
+                    self.shared.sampled.notify_one();
+                }
+                changed = live.changed(), if reconciler_runs => {
+                    reconciler_runs = changed.is_ok();
+                    let now = live.borrow_and_update().clone();
+                    if same_but_for_progress(&before, &now) {
+                        progress_due.get_or_insert_with(|| Instant::now() + PROGRESS_EVERY);
+                    } else {
+                        self.pass(&live, Due::Change).await;
+                    }
+                    before = now;
+                }
+            }
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_millis(u64::try_from(*self.interval_ms.borrow()).unwrap_or(5_000))
+    }
+
+    async fn pass(&mut self, live: &watch::Receiver<Vec<LiveRental>>, due: Due) {
+        let rentals = live.borrow().clone();
+        let boot_ms = self.shared.clock.boot_ms();
+        let moment = Moment {
+            beacon: self.beacon.borrow().clone(),
+            t_wall: self.shared.clock.now(),
+            t_boot_ms: boot_ms,
+        };
+        let prune_before = (boot_ms - self.pruned_boot_ms >= PRUNE_EVERY_MS).then(|| {
+            self.pruned_boot_ms = boot_ms;
+            moment.t_wall.plus_ms(-self.keep_ms)
+        });
+        let done = self
+            .shared
+            .with_meter(move |meter| {
+                sample_pass(meter, &rentals, &moment, due)?;
+                prune_before.map_or(Ok(0), |before| meter.prune(before))
+            })
+            .await;
+        let fault = match done {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(format!("a sampling pass failed: {error:#}")),
+        };
+        self.tell(fault);
+        self.last_pass.send_replace(self.shared.clock.boot_ms());
+        self.shared.sampled.notify_one();
+    }
+
+    /// Logs when metering stops and when it goes on.
+    fn tell(&self, fault: Option<String>) {
+        self.shared.metering_fault.send_if_modified(|said| {
+            if *said == fault {
+                return false;
+            }
+            match &fault {
+                Some(error) => tracing::error!(error, "metering stands still"),
+                None => tracing::info!("metering goes on"),
+            }
+            *said = fault;
+            true
+        });
+    }
+}
+
+/// Whether only bytes of a pull changed.
+fn same_but_for_progress(before: &[LiveRental], now: &[LiveRental]) -> bool {
+    let same = |a: &LiveRental, b: &LiveRental| {
+        a == b
+            || (matches!(a.observed.phase, Phase::Pulling { .. })
+                && matches!(b.observed.phase, Phase::Pulling { .. })
+                && a.observed.rental_id == b.observed.rental_id
+                && a.observed.lease_id == b.observed.lease_id
+                && a.pid == b.pid
+                && a.observed.container_id == b.observed.container_id)
+    };
+    before.len() == now.len() && before.iter().zip(now).all(|(a, b)| same(a, b))
+}

@@ -1,0 +1,395 @@
+//! [`ContainerRuntime`] on a Docker engine's unix socket.
+//!
+//! # Invariants
+//! - The engine may be away at any time, at the start too: nothing connects before it is needed (`engine`).
+//! - No read waits for a start: Docker holds a container's lock while it starts it, so containers that were never started are
+//!   described from the list alone.
+//! - A container that this node didn't label is never returned and never touched.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bollard::{
+    errors::Error,
+    models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary},
+    query_parameters::{
+        CreateContainerOptions, CreateImageOptions, EventsOptions, InspectContainerOptions,
+        ListContainersOptions, RemoveContainerOptions, StartContainerOptions, StopContainerOptions,
+    },
+};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use shared::{time::Timestamp, wire::desired::DesiredRental};
+
+use super::{
+    Container, ContainerRuntime, ContainerState, Created, Event, Image, LABEL_LEASE, LABEL_NODE,
+    LABEL_RENTAL, LABEL_SPEC, OnProgress, RuntimeError, code, digest,
+    hardening::{self, HostFacts},
+    parse,
+    pull::{self, Layers},
+};
+
+mod engine;
+
+use engine::{Engine, is_status};
+
+/// A whole pull.
+const PULL_SECONDS_MAX: u64 = 30 * 60;
+/// Inspections that run at once when all containers are read.
+const INSPECTIONS_AT_ONCE: usize = 8;
+/// Image digests that are remembered.
+const DIGESTS_MAX: usize = 1_024;
+
+/// A node's share of a Docker engine.
+#[derive(Debug)]
+pub struct DockerRuntime {
+    engine: Engine,
+    scope: String,
+    host: HostFacts,
+    /// By (image id, reference): an image id never changes what it stands for.
+    digests: Mutex<HashMap<(String, String), String>>,
+}
+
+impl DockerRuntime {
+    /// For the engine at `docker_host` (the value of `DOCKER_HOST`: `unix:///path`; `None` for [`engine::SOCKET`]), with `scope`, the node's
+    /// id, as the label that tells this node's containers from others'. Doesn't connect yet.
+    ///
+    /// # Errors
+    /// `docker_host` isn't a unix socket: an engine on another machine can't be metered or limited from here.
+    pub fn new(docker_host: Option<&str>, scope: String) -> anyhow::Result<Self> {
+        let socket = match docker_host {
+            None | Some("") => engine::SOCKET,
+            Some(host) => host.strip_prefix("unix://").ok_or_else(|| {
+                anyhow::anyhow!(
+                    "DOCKER_HOST is {host:?}, but the agent works with an engine on this machine only; set it to unix:///path or unset it"
+                )
+            })?,
+        };
+        Ok(Self {
+            engine: Engine::at(socket),
+            scope,
+            host: HostFacts::read(),
+            digests: Mutex::new(HashMap::new()),
+        })
+    }
+
+    async fn inspect_raw(
+        &self,
+        container: &str,
+    ) -> Result<Option<ContainerInspectResponse>, RuntimeError> {
+        let client = self.engine.client().await?;
+        let call = async {
+            match client
+                .inspect_container(container, None::<InspectContainerOptions>)
+                .await
+            {
+                Err(error) if is_status(&error, 404) => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        self.engine.read(call).await
+    }
+
+    async fn described(
+        &self,
+        summary: ContainerSummary,
+    ) -> Result<Option<Container>, RuntimeError> {
+        if let Some(created) = parse::never_started(&summary) {
+            return Ok(Some(created));
+        }
+        match summary.id {
+            Some(id) => self.inspect(&id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn parsed(
+        &self,
+        answer: &ContainerInspectResponse,
+    ) -> Result<Option<Container>, RuntimeError> {
+        let Some(mut container) = parse::container(answer, &self.scope) else {
+            return Ok(None);
+        };
+        let reference = answer.config.as_ref().and_then(|c| c.image.as_deref());
+        if let (Some(image_id), Some(reference)) = (answer.image.as_deref(), reference) {
+            container.image_digest = Some(self.digest(image_id, reference).await?);
+        }
+        Ok(Some(container))
+    }
+
+    async fn digest(&self, image_id: &str, reference: &str) -> Result<String, RuntimeError> {
+        let key = (image_id.to_owned(), reference.to_owned());
+        let known = self
+            .digests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned();
+        if let Some(digest) = known {
+            return Ok(digest);
+        }
+        // the reference may stand for another image by now, so the question goes by id
+        let image = self.inspect_image(image_id, reference).await?;
+        let digest = image.map_or_else(|| image_id.to_owned(), |image| image.digest);
+        self.remember(key, &digest);
+        Ok(digest)
+    }
+
+    fn remember(&self, key: (String, String), digest: &str) {
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        if digests.len() >= DIGESTS_MAX {
+            digests.clear();
+        }
+        digests.insert(key, digest.to_owned());
+    }
+
+    async fn inspect_image(
+        &self,
+        asked: &str,
+        reference: &str,
+    ) -> Result<Option<Image>, RuntimeError> {
+        let client = self.engine.client().await?;
+        let call = async {
+            match client.inspect_image(asked).await {
+                Err(error) if is_status(&error, 404) => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        let Some(answer) = self.engine.read(call).await? else {
+            return Ok(None);
+        };
+        let id = answer.id.unwrap_or_default();
+        let repo_digests = answer.repo_digests.unwrap_or_default();
+        let image = Image {
+            digest: digest::of_image(reference, &id, &repo_digests),
+            has_volumes: answer
+                .config
+                .and_then(|config| config.volumes)
+                .is_some_and(|volumes| !volumes.is_empty()),
+        };
+        self.remember((id, reference.to_owned()), &image.digest);
+        Ok(Some(image))
+    }
+
+    /// Adopts the container that holds the rental's name, if it is the rental's own.
+    async fn adopt(
+        &self,
+        rental: &DesiredRental,
+        body: &ContainerCreateBody,
+    ) -> Result<Created, RuntimeError> {
+        let name = hardening::name(rental.rental_id);
+        let Some(held) = self.inspect_raw(&name).await? else {
+            let why = format!("the name {name} was taken and is free again");
+            return Err(RuntimeError::Unavailable(why));
+        };
+        let same = |label: &str| {
+            let asked = body.labels.as_ref().and_then(|labels| labels.get(label));
+            let labels = held.config.as_ref().and_then(|c| c.labels.as_ref());
+            asked.is_some() && asked == labels.and_then(|labels| labels.get(label))
+        };
+        if !same(LABEL_RENTAL) || !same(LABEL_NODE) {
+            let why = format!("another container of this machine has the name {name}");
+            return Err(RuntimeError::refused(code::CREATE_FAILED, why));
+        }
+        if !same(LABEL_LEASE) || !same(LABEL_SPEC) {
+            // the reconciler removes it and comes back
+            let why = format!("{name} is of an earlier lease or specification");
+            return Err(RuntimeError::Unavailable(why));
+        }
+        let id = held.id.clone().unwrap_or_default();
+        let parsed = parse::container(&held, &self.scope);
+        let started = parsed.is_some_and(|c| c.state != ContainerState::Created);
+        if !started {
+            self.check(&id, body, &held).await?;
+        }
+        Ok(Created {
+            container_id: id,
+            started,
+        })
+    }
+
+    /// Removes a container that isn't limited as asked.
+    async fn check(
+        &self,
+        container_id: &str,
+        body: &ContainerCreateBody,
+        held: &ContainerInspectResponse,
+    ) -> Result<(), RuntimeError> {
+        let Err(refusal) = hardening::check(body, held) else {
+            return Ok(());
+        };
+        tracing::error!(container.id = container_id, error = %refusal, "the engine ignored a limit");
+        self.remove(container_id).await?;
+        Err(refusal)
+    }
+}
+
+#[async_trait]
+impl ContainerRuntime for DockerRuntime {
+    async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
+        let client = self.engine.client().await?;
+        let labels = vec![
+            LABEL_RENTAL.to_owned(),
+            format!("{LABEL_NODE}={}", self.scope),
+        ];
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(HashMap::from([("label".to_owned(), labels)])),
+            ..ListContainersOptions::default()
+        };
+        let summaries = self
+            .engine
+            .read(client.list_containers(Some(options)))
+            .await?;
+        let found: Vec<Option<Container>> = stream::iter(summaries)
+            .map(|summary| self.described(summary))
+            .buffered(INSPECTIONS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn inspect(&self, container_id: &str) -> Result<Option<Container>, RuntimeError> {
+        match self.inspect_raw(container_id).await? {
+            Some(answer) => self.parsed(&answer).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
+        self.inspect_image(reference, reference).await
+    }
+
+    async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError> {
+        let client = self.engine.client().await?;
+        let (name, tag) = digest::name_and_tag(reference);
+        let options = CreateImageOptions {
+            from_image: Some(name),
+            tag: Some(tag),
+            ..CreateImageOptions::default()
+        };
+        let lines = client.create_image(Some(options), None, None);
+        let follow = async {
+            let mut lines = std::pin::pin!(lines);
+            let mut layers = Layers::default();
+            while let Some(line) = lines.next().await {
+                let line = line.map_err(|error| match error {
+                    Error::DockerResponseServerError { message, .. }
+                    | Error::DockerStreamError { error: message } => {
+                        pull::refusal(reference, &message)
+                    }
+                    other => self.engine.classify(other, code::IMAGE_PULL_FAILED),
+                })?;
+                if let Some(message) = line.error_detail.as_ref().and_then(|d| d.message.as_ref()) {
+                    return Err(pull::refusal(reference, message));
+                }
+                if let Some(progress) = layers.take(&line) {
+                    on_progress(progress);
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(PULL_SECONDS_MAX), follow)
+            .await
+            .unwrap_or_else(|_| Err(pull::refusal(reference, "it took longer than 30 minutes")))
+    }
+
+    async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
+        hardening::check_supported(&rental.resources)?;
+        let client = self.engine.client().await?;
+        let body = hardening::create_body(rental, &self.scope, self.host);
+        let options = CreateContainerOptions {
+            name: Some(hardening::name(rental.rental_id)),
+            ..CreateContainerOptions::default()
+        };
+        let created = match client.create_container(Some(options), body.clone()).await {
+            Ok(created) => created,
+            Err(error) if is_status(&error, 409) => return self.adopt(rental, &body).await,
+            Err(error) => return Err(self.engine.classify(error, code::CREATE_FAILED)),
+        };
+        // one question (about 1 ms) that must come before the start: afterwards a stranger's code would have run without the limit
+        let held = self.inspect_raw(&created.id).await?.ok_or_else(|| {
+            RuntimeError::Unavailable("the container vanished after it was created".to_owned())
+        })?;
+        self.check(&created.id, &body, &held).await?;
+        Ok(Created {
+            container_id: created.id,
+            started: false,
+        })
+    }
+
+    async fn start(&self, container_id: &str) -> Result<(), RuntimeError> {
+        let client = self.engine.client().await?;
+        match client
+            .start_container(container_id, None::<StartContainerOptions>)
+            .await
+        {
+            Ok(()) => Ok(()),
+            Err(error) if is_status(&error, 304) => Ok(()),
+            Err(error) => Err(self.engine.classify(error, code::START_FAILED)),
+        }
+    }
+
+    async fn stop(&self, container_id: &str, grace: Duration) -> Result<(), RuntimeError> {
+        let client = self.engine.client().await?;
+        let options = StopContainerOptions {
+            t: Some(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)),
+            ..StopContainerOptions::default()
+        };
+        match client.stop_container(container_id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) if is_status(&error, 304) || is_status(&error, 404) => Ok(()),
+            Err(error) => Err(self.engine.classify(error, code::ENGINE_REFUSED)),
+        }
+    }
+
+    async fn remove(&self, container_id: &str) -> Result<(), RuntimeError> {
+        let client = self.engine.client().await?;
+        let options = RemoveContainerOptions {
+            v: true,
+            force: true,
+            link: false,
+        };
+        match client.remove_container(container_id, Some(options)).await {
+            Ok(()) => Ok(()),
+            // gone, or being removed at this moment
+            Err(error) if is_status(&error, 404) || is_status(&error, 409) => Ok(()),
+            Err(error) => Err(self.engine.classify(error, code::ENGINE_REFUSED)),
+        }
+    }
+
+    fn events(&self, since: Timestamp) -> BoxStream<'static, Result<Event, RuntimeError>> {
+        let client = match self.engine.connect() {
+            Ok(client) => client,
+            Err(error) => return stream::iter([Err(error)]).boxed(),
+        };
+        let micros = since.as_micros();
+        let options = EventsOptions {
+            since: Some(format!(
+                "{}.{:06}",
+                micros.div_euclid(1_000_000),
+                micros.rem_euclid(1_000_000)
+            )),
+            until: None,
+            filters: Some(HashMap::from([
+                ("type".to_owned(), vec!["container".to_owned()]),
+                (
+                    "label".to_owned(),
+                    vec![format!("{LABEL_NODE}={}", self.scope)],
+                ),
+            ])),
+        };
+        stream::once(async move { client.negotiate_version().await })
+            .map_ok(move |client| client.events(Some(options.clone())))
+            .try_flatten()
+            .map_err(|error| engine::unavailable(&error))
+            .try_filter_map(|message| async move { Ok(message.actor.and_then(parse::event)) })
+            .boxed()
+    }
+}

@@ -1,0 +1,192 @@
+//! The container engine as the reconciler sees it: a small trait, Docker behind it, and a simulation for tests.
+//!
+//! # Invariants
+//! - Only containers that carry this node's label are ever seen or touched; an engine may serve others as well.
+//! - Each call is safe to repeat: creating what exists adopts it, stopping or removing what is gone succeeds.
+//! - "The engine didn't answer" ([`RuntimeError::Unavailable`]) is kept apart from "the engine refused": only the second is an answer.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use shared::{
+    id::{LeaseId, RentalId},
+    journal::Exit,
+    time::Timestamp,
+    wire::desired::DesiredRental,
+};
+
+mod digest;
+pub mod docker;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+pub mod hardening;
+mod parse;
+mod pull;
+
+/// Label that holds the rental's id; what is ours is found by it and [`LABEL_NODE`].
+pub const LABEL_RENTAL: &str = "ramarket.rental";
+/// Label that holds the lease's id.
+pub const LABEL_LEASE: &str = "ramarket.lease";
+/// Label that holds the SHA-256 of the specification, hex.
+pub const LABEL_SPEC: &str = "ramarket.spec_sha256";
+/// Label that holds the node's id, so that two agents on one engine keep apart.
+pub const LABEL_NODE: &str = "ramarket.node";
+
+/// Codes of [`shared::wire::observed::Phase::Failed`]: stable, told to the rental's owner.
+pub mod code {
+    /// The specification asks for what this agent can't enforce yet.
+    pub const NOT_SUPPORTED: &str = "not_supported";
+    /// The image can't run here as it is.
+    pub const IMAGE_NOT_SUPPORTED: &str = "image_not_supported";
+    /// The registry doesn't have the image, or doesn't show it to us.
+    pub const IMAGE_NOT_FOUND: &str = "image_not_found";
+    /// The registry couldn't be reached or broke off.
+    pub const IMAGE_PULL_FAILED: &str = "image_pull_failed";
+    /// The engine refused to create the container, or didn't limit it as told.
+    pub const CREATE_FAILED: &str = "create_failed";
+    /// The engine couldn't start it, such as when the command isn't in the image.
+    pub const START_FAILED: &str = "start_failed";
+    /// The engine refused something else; not a rental's fault and seldom told.
+    pub const ENGINE_REFUSED: &str = "engine_refused";
+    /// It was there and is gone, and not by the agent's doing.
+    pub const CONTAINER_LOST: &str = "container_lost";
+    /// The market wanted it stopped before it had started.
+    pub const STOPPED_BEFORE_START: &str = "stopped_before_start";
+}
+
+/// A container of this node, in any state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// The engine's id, 64 hexadecimal digits.
+    pub id: String,
+    /// From the labels; `None` when the label isn't a rental id.
+    pub rental_id: Option<RentalId>,
+    /// From the labels; `None` when the label isn't a lease id.
+    pub lease_id: Option<LeaseId>,
+    /// From the labels.
+    pub spec_sha256: String,
+    /// How far it is.
+    pub state: ContainerState,
+    /// First process, in the host's numbering, while it runs.
+    pub pid: Option<i32>,
+    /// When it was started, by the engine's clock; `None` before.
+    pub started_at: Option<Timestamp>,
+    /// When it ended, by the engine's clock; `None` before.
+    pub finished_at: Option<Timestamp>,
+    /// Digest of the image it was made from, `sha256:…`.
+    pub image_digest: Option<String>,
+}
+
+/// How far a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    /// There, never started.
+    Created,
+    /// Runs (or is paused: it still holds its memory).
+    Running,
+    /// Ended.
+    Exited(Exit),
+    /// The engine is removing it.
+    Removing,
+}
+
+/// An image on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// `sha256:…`: of the manifest when it came from a registry, else of its configuration.
+    pub digest: String,
+    /// Whether it declares volumes, which Docker would create outside every limit.
+    pub has_volumes: bool,
+}
+
+/// How much of an image was fetched, as far as the registry said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PullProgress {
+    /// Bytes so far.
+    pub done_bytes: i64,
+    /// Bytes in all.
+    pub total_bytes: i64,
+}
+
+/// What [`ContainerRuntime::create`] left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// The container's id.
+    pub container_id: String,
+    /// Whether it had been started before: an adopted one.
+    pub started: bool,
+}
+
+/// Something happened to one of our containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Which container.
+    pub container_id: String,
+    /// From the container's labels.
+    pub rental_id: Option<RentalId>,
+}
+
+/// Why a call to the engine didn't succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// The engine didn't answer, or broke off: nothing is known about what it did.
+    #[error("the container engine didn't answer: {0}")]
+    Unavailable(String),
+    /// The engine refused, and would refuse again.
+    #[error("{code}: {reason}")]
+    Refused {
+        /// One of [`code`].
+        code: &'static str,
+        /// What happened, in words for the rental's owner.
+        reason: String,
+    },
+}
+
+impl RuntimeError {
+    /// A refusal; the reason is bounded, since it travels in every beat.
+    pub fn refused(code: &'static str, reason: impl fmt::Display) -> Self {
+        /// Characters of a reason.
+        const REASON_CHARS_MAX: usize = 500;
+        Self::Refused {
+            code,
+            reason: reason.to_string().chars().take(REASON_CHARS_MAX).collect(),
+        }
+    }
+}
+
+/// Called with the progress of a pull; may be called often.
+pub type OnProgress<'a> = &'a (dyn Fn(PullProgress) + Send + Sync);
+
+/// What the reconciler needs of a container engine.
+#[async_trait]
+pub trait ContainerRuntime: Send + Sync + fmt::Debug {
+    /// All containers of this node, in all states.
+    async fn list(&self) -> Result<Vec<Container>, RuntimeError>;
+
+    /// One container; `None` when it isn't there or isn't this node's.
+    async fn inspect(&self, container_id: &str) -> Result<Option<Container>, RuntimeError>;
+
+    /// The image with this reference on this machine; `None` when it must be pulled.
+    async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError>;
+
+    /// Fetches an image. Refusals have [`code::IMAGE_NOT_FOUND`] or [`code::IMAGE_PULL_FAILED`]. Dropping the future ends the pull.
+    async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError>;
+
+    /// Creates the rental's container, limited as `resources` say, and checks that the engine took each limit. One that exists for
+    /// this rental, lease and specification is adopted.
+    async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError>;
+
+    /// Starts a created container. One that runs already is left alone.
+    async fn start(&self, container_id: &str) -> Result<(), RuntimeError>;
+
+    /// Asks it to end (SIGTERM) and kills it after `grace`; returns when it has ended or is gone.
+    async fn stop(&self, container_id: &str, grace: Duration) -> Result<(), RuntimeError>;
+
+    /// Removes it with its anonymous volumes, running or not; returns when it is gone.
+    async fn remove(&self, container_id: &str) -> Result<(), RuntimeError>;
+
+    /// Changes of this node's containers since `since` (the engine's wall clock) and from now on. The stream ends or yields an error
+    /// when the engine goes away; whoever reads it connects anew and lists.
+    fn events(&self, since: Timestamp) -> BoxStream<'static, Result<Event, RuntimeError>>;
+}

@@ -1,0 +1,128 @@
+//! Pull progress: Docker tells it per layer, a consumer wants one figure.
+
+use std::collections::HashMap;
+
+use bollard::models::CreateImageInfo;
+
+use super::{PullProgress, RuntimeError, code};
+
+/// Layers that are followed; an image has at most 127.
+const LAYERS_MAX: usize = 256;
+
+/// Sums the progress of all layers.
+#[derive(Debug, Default)]
+pub(super) struct Layers(HashMap<String, PullProgress>);
+
+impl Layers {
+    /// Takes one line of Docker's answer; returns the sum when the line was about a download.
+    pub(super) fn take(&mut self, line: &CreateImageInfo) -> Option<PullProgress> {
+        let layer = line.id.as_ref()?;
+        let known = self.0.contains_key(layer);
+        if !known && self.0.len() >= LAYERS_MAX {
+            return None;
+        }
+        match line.status.as_deref()? {
+            "Downloading" => {
+                let detail = line.progress_detail.as_ref()?;
+                let done_bytes = detail.current.unwrap_or(0).max(0);
+                let progress = PullProgress {
+                    done_bytes,
+                    // a registry may not say how long a layer is; then it is at least what has come
+                    total_bytes: detail.total.unwrap_or(0).max(done_bytes),
+                };
+                self.0.insert(layer.clone(), progress);
+            }
+            "Download complete" | "Pull complete" => {
+                let progress = self.0.get_mut(layer)?;
+                progress.done_bytes = progress.total_bytes;
+            }
+            _ => return None,
+        }
+        Some(self.sum())
+    }
+
+    fn sum(&self) -> PullProgress {
+        self.0
+            .values()
+            .fold(PullProgress::default(), |sum, layer| PullProgress {
+                done_bytes: sum.done_bytes.saturating_add(layer.done_bytes),
+                total_bytes: sum.total_bytes.saturating_add(layer.total_bytes),
+            })
+    }
+}
+
+/// The refusal for what Docker said when a pull failed.
+pub(super) fn refusal(reference: &str, message: &str) -> RuntimeError {
+    // registries answer "not there" and "not for you" alike, and Docker passes their words on
+    const ABSENT: [&str; 7] = [
+        "manifest unknown",
+        "manifest for",
+        "not found",
+        "name unknown",
+        "does not exist",
+        "access denied",
+        "unauthorized",
+    ];
+    let lower = message.to_lowercase();
+    if ABSENT.iter().any(|words| lower.contains(words)) {
+        return RuntimeError::refused(
+            code::IMAGE_NOT_FOUND,
+            format!(
+                "the registry doesn't have {reference}, or shows it only after a login: {message}"
+            ),
+        );
+    }
+    RuntimeError::refused(
+        code::IMAGE_PULL_FAILED,
+        format!("{reference} couldn't be fetched: {message}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(value: serde_json::Value) -> CreateImageInfo {
+        serde_json::from_value(value).expect("Docker's form")
+    }
+
+    #[test]
+    fn layers_add_up_and_end_complete() {
+        let mut layers = Layers::default();
+        let fetching = |id: &str, current: i64, total: i64| {
+            line(json!({"id": id, "status": "Downloading",
+                        "progressDetail": {"current": current, "total": total}}))
+        };
+        assert_eq!(
+            layers.take(&line(json!({"status": "Pulling from a", "id": "1"}))),
+            None
+        );
+        layers.take(&fetching("a", 10, 100));
+        let sum = layers.take(&fetching("b", 5, 50)).expect("a download");
+        assert_eq!((sum.done_bytes, sum.total_bytes), (15, 150));
+        layers.take(&line(json!({"id": "a", "status": "Download complete"})));
+        let sum = layers
+            .take(&line(json!({"id": "b", "status": "Pull complete"})))
+            .expect("a download");
+        assert_eq!((sum.done_bytes, sum.total_bytes), (150, 150));
+    }
+
+    #[test]
+    fn an_absent_image_is_told_from_a_failed_pull() {
+        let code_of = |message: &str| match refusal("x", message) {
+            RuntimeError::Refused { code, .. } => code,
+            RuntimeError::Unavailable(_) => "unavailable",
+        };
+        for absent in [
+            "manifest for 127.0.0.1:5000/x:1 not found: manifest unknown: manifest unknown",
+            "pull access denied for x, repository does not exist or may require 'docker login'",
+        ] {
+            assert_eq!(code_of(absent), code::IMAGE_NOT_FOUND, "{absent}");
+        }
+        for failed in ["dial tcp: lookup registry: no such host", "unexpected EOF"] {
+            assert_eq!(code_of(failed), code::IMAGE_PULL_FAILED, "{failed}");
+        }
+    }
+}

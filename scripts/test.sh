@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Every test, real Docker and PostgreSQL included. TEST_FULL=1 runs the full counts; arguments go to the test runner.
+# The last line says how many passed and failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/need.sh
+
+export TEST_FULL=${TEST_FULL:-0}
+output=$(mktemp)
+engine_is_ours=no
+
+clean_up() {
+    rm -f "$output"
+    # whoever found an engine leaves it; KEEP_ENGINE=1 leaves ours as well, for the next run
+    if [ "$engine_is_ours" = yes ] && [ "${KEEP_ENGINE:-0}" != 1 ]; then
+        scripts/docker-engine.sh stop
+    fi
+}
+trap clean_up EXIT
+
+has_postgres() { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+
+prepare() {
+    need_rust
+    need curl curl
+    need iproute2 ip
+    need util-linux nsenter unshare
+    need docker-registry docker-registry
+    need systemd systemd-analyze
+    has_postgres || install_package postgresql "initdb (PostgreSQL)"
+    need nodejs node
+    need npm npm
+    engine_answers || engine_is_ours=yes
+    scripts/docker-engine.sh start
+    scripts/docker-engine.sh image
+    if [ -d tests/x402-client ]; then
+        npm ci --prefix tests/x402-client --no-audit --no-fund --loglevel=error >&2
+    fi
+}
+
+# The tests start the programs themselves. --all-targets, so that programs and tests share one build of every dependency.
+build() { cargo build --locked --workspace --all-targets; }
+
+run_nextest() {
+    local profile=default
+    [ "$TEST_FULL" = 0 ] || profile=full
+    cargo nextest run --locked --workspace --no-fail-fast --profile "$profile" "$@"
+}
+
+run_tests() {
+    if command -v cargo-nextest >/dev/null; then
+        run_nextest "$@" 2>&1 | tee "$output"
+    else
+        say "cargo-nextest not found; using cargo test, one test binary at a time"
+        cargo test --locked --workspace --no-fail-fast "$@" -- --test-threads 2 2>&1 | tee "$output"
+    fi
+}
+
+# The counts of the runner, as one plain line.
+closing_line() {
+    sed -E 's/\x1b\[[0-9;]*m//g' "$output" | awk '
+        /^ *Summary \[/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) passed = $i; if ($(i+1) ~ /^(failed|timed|exec)/) failed += $i } found = 1 }
+        /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) passed += $i; if ($(i+1) ~ /^failed/) failed += $i } found = 1 }
+        END { if (!found) exit 1; printf "%d passed, %d failed\n", passed, failed }' || say "no test ran: the build failed"
+}
+
+step "tools" prepare
+step "build" build
+[ "$TEST_FULL" = 0 ] && say "reduced counts; make test-full runs the full ones"
+status=0
+say "== tests"
+started=$SECONDS
+run_tests "$@" || status=$?
+say "== tests: $((SECONDS - started)) s"
+closing_line
+exit "$status"
