@@ -148,7 +148,8 @@ offer_ram() {
 
 # --- the consumer's side: the client, without an account -------------------------------------------------------------
 
-client() { "$BIN/ramarket" --url "$URL" --config-dir "$HOME_DIR/client" --json "$@" 2>>"$(log_of client)"; }
+# one line of JSON
+client() { "$BIN/ramarket" --url "$URL" --config-dir "$HOME_DIR/client" --json "$@" 2>>"$(log_of client)" | tr '\n' ' '; }
 
 client_failed() { die "$1: $(tail -n 5 "$(log_of client)")"; }
 
@@ -169,8 +170,7 @@ ask_quote() {
     local quote
     quote=$(client quote --offer "$OFFER_ID" --ram "$RENT_RAM" --cpu 0.25 --duration "${RENT_SECONDS}s") ||
         client_failed "no quote"
-    printed 6 "quote $(field id "$quote"): $RENT_RAM for $RENT_SECONDS s costs $(amount price "$quote") USDC at most," \
-        "of which $(amount platform_fee "$quote") is the market's fee"
+    printed 6 "quote $(field id "$quote"): $RENT_RAM for $RENT_SECONDS s costs $(amount price "$quote") USDC at most, of which $(amount platform_fee "$quote") is the market's fee"
 }
 
 pay_and_run() {
