@@ -17,7 +17,8 @@ install_cargo_deny() {
 
 dependencies() {
     install_cargo_deny
-    "$tools/bin/cargo-deny" --locked check --hide-inclusion-graph licenses bans sources
+    # two versions of one crate are a warning: `cargo deny check bans` shows them
+    "$tools/bin/cargo-deny" --locked --log-level error check licenses bans sources
 }
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps; }

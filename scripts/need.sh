@@ -26,11 +26,17 @@ install_package() {
     command -v apt-get >/dev/null || die "$why not found and no apt-get here; install it by hand"
     say "installing $package ($why not found)"
     # RUNLEVEL keeps a package's own service from starting where there is no systemd
-    apt_install "$package" || { apt-get update -qq >&2 && apt_install "$package"; } || die "$package can't be installed"
+    apt_install "$package" 2>/dev/null || { apt-get update -qq >&2 && apt_install "$package"; } || die "$package can't be installed"
 }
 
+# what apt says is shown only when it fails
 apt_install() {
-    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" </dev/null >&2
+    local said
+    said=$(RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 \
+        --no-install-recommends "$1" 2>&1 </dev/null) || {
+        printf '%s\n' "$said" >&2
+        return 1
+    }
 }
 
 need_rust() {

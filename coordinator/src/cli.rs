@@ -15,7 +15,7 @@ use shared::{
 };
 
 use crate::{
-    config::{Config, Sources},
+    books, config::{Config, Sources},
     context::{Actor, OpCtx, Role},
     domain::auth::{
         self,
@@ -90,6 +90,9 @@ enum Command {
     /// Accounts
     #[command(subcommand)]
     User(UserCommand),
+    /// The books
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Write a consistent copy of a SQLite database while the coordinator may go on running
     Backup {
         /// The file to write; one that is there is replaced once the copy is whole
@@ -99,6 +102,16 @@ enum Command {
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Prove that the books add up; fails if they don't
+    Check {
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -176,6 +189,7 @@ impl Cli {
             Command::Serve => Box::pin(serve::serve(config)).await,
             Command::Migrate => migrate(&config).await,
             Command::User(command) => user(&config, command).await,
+            Command::Ledger(LedgerCommand::Check { json }) => check_ledger(&config, json).await,
             Command::Backup { target } => backup(&config, &target).await,
             Command::Check | Command::Openapi | Command::Completions { .. } => Ok(()),
         }
@@ -223,6 +237,26 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
     } else {
         print(&applied.join("\n"))
     }
+}
+
+async fn check_ledger(config: &Config, json: bool) -> anyhow::Result<()> {
+    let db = open_existing(config).await?;
+    let report = books::check(&db).await?;
+    if json {
+        print(&serde_json::to_string_pretty(&report)?)?;
+    } else {
+        let size = &report.size;
+        print(&format!("{} accounts, {} transfers", size.accounts, size.transfers))?;
+        for finding in &report.findings {
+            let word = if finding.broken.is_empty() { "holds" } else { "BROKEN" };
+            print(&format!("{:3} {word}: {}", finding.invariant, finding.statement))?;
+            for broken in &finding.broken {
+                print(&format!("      {broken}"))?;
+            }
+        }
+    }
+    anyhow::ensure!(report.holds(), "the books don't add up: stop payouts and new rentals, and look into it");
+    Ok(())
 }
 
 /// Opens a database that is there and has this binary's schema: a typing error must not make a new one.

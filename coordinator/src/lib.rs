@@ -6,6 +6,7 @@
 
 pub mod adapters;
 pub mod app;
+pub mod books;
 pub mod cli;
 pub mod config;
 pub mod context;

@@ -98,9 +98,15 @@ impl Config {
                 file.display()
             );
         }
-        let file = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let figment = Figment::from(Serialized::defaults(Self::default()))
-            .merge(Toml::file_exact(file))
+        let default_file = Path::new(DEFAULT_FILE);
+        // the default one needn't be there
+        let file = file.or_else(|| default_file.is_file().then_some(default_file));
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let file = file.unwrap_or(default_file);
+        let figment = figment
             // CONFIG names the file itself
             .merge(Env::prefixed(ENV_PREFIX).ignore(&["config"]))
             .merge(Serialized::defaults(flags));

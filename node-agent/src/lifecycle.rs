@@ -34,6 +34,7 @@ use crate::{
     probe::{self, Prober, docker},
     reconcile,
     report::{self, Contact, Meter, Parts, Reporter},
+    runtime::docker::DockerRuntime,
 };
 
 /// How long tasks may take to end.
@@ -94,7 +95,16 @@ async fn start(
         },
     )?;
     let scope = identity::container_scope(dir, identity.node_id)?;
-    let rentals = rentals(scope)?;
+    let runtime = DockerRuntime::new(Some(&config.docker_host), scope)?;
+    let rentals = reconcile::start(
+        dir.path(),
+        Arc::new(runtime),
+        Arc::clone(&clock),
+        boot_id.clone(),
+        shutdown.clone(),
+        tracker,
+    )
+    .await?;
     let prober = Arc::new(Mutex::new(Prober::new()));
     let inventory = keep_inventory(&prober, config, shutdown, tracker).await?;
     let reporter = report::start(
@@ -114,10 +124,6 @@ async fn start(
     )?;
     link::start(identity, reporter.clone(), clock, shutdown, tracker)?;
     Ok(reporter)
-}
-
-fn rentals(scope: String) -> anyhow::Result<reconcile::Handle> {
-    anyhow::bail!("not wired for {scope}")
 }
 
 /// Measures the machine now, and again every [`probe::REFRESH`].

@@ -1,6 +1,8 @@
 //! Our 402 and our checks against the official client, without the market around them: does it understand our terms
 //! in both versions, and do we accept what it signs?
 
+#![expect(clippy::unwrap_used, reason = "tests panic when something is wrong")]
+
 use std::{
     net::SocketAddr,
     sync::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
+use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 use shared::resources::Docker;
 
 use super::bounded;
@@ -15,16 +15,20 @@ const RUNTIMES_MAX: usize = 16;
 /// The engine and the version of its control groups (`1` or `2`), or why there is none.
 pub type DockerFacts = Result<(Docker, Option<i64>), String>;
 
-/// Asks the engine that listens at `socket`; takes at most twice [`TIMEOUT`].
+/// Asks the engine that listens at `socket`; takes at most twice two seconds.
 pub async fn facts(socket: Option<&str>) -> DockerFacts {
     let socket = socket.ok_or("no Docker engine: its address is no socket of this machine")?;
     // made anew each time: an engine that is installed later is found
-    let client =
-        bollard::Docker::connect_with_unix(socket, TIMEOUT.as_secs(), bollard::API_DEFAULT_VERSION)
-            .map_err(|error| bounded(&format!("no Docker engine: {error}")))?;
-    let version = answer(client.version()).await?;
+    // the client's own time-out is longer: ours says what happened
+    let client = bollard::Docker::connect_with_unix(
+        socket,
+        TIMEOUT.as_secs() * 2,
+        bollard::API_DEFAULT_VERSION,
+    )
+    .map_err(|error| bounded(&format!("no Docker engine: {error}")))?;
+    let client = answer(client.negotiate_version()).await?;
     let info = answer(client.info()).await?;
-    Ok(describe(version, info))
+    Ok(describe(&client.client_version().to_string(), info))
 }
 
 async fn answer<T>(
@@ -40,7 +44,7 @@ async fn answer<T>(
     }
 }
 
-fn describe(version: SystemVersion, info: SystemInfo) -> (Docker, Option<i64>) {
+fn describe(api_version: &str, info: SystemInfo) -> (Docker, Option<i64>) {
     let mut runtimes: Vec<String> = info
         .runtimes
         .unwrap_or_default()
@@ -55,12 +59,12 @@ fn describe(version: SystemVersion, info: SystemInfo) -> (Docker, Option<i64>) {
         _ => None,
     };
     let docker = Docker {
-        version: bounded(&version.version.unwrap_or_default()),
-        api_version: bounded(&version.api_version.unwrap_or_default()),
+        version: bounded(&info.server_version.unwrap_or_default()),
+        api_version: bounded(api_version),
         runtimes,
         cgroup_driver: info
             .cgroup_driver
-            .map(|driver| bounded(&driver.to_string()))
+            .map(|driver| bounded(driver.as_ref()))
             .unwrap_or_default(),
         live_restore: info.live_restore_enabled.unwrap_or(false),
     };

@@ -162,10 +162,12 @@ fn statement(rental: &LiveRental) -> Option<Statement> {
     let observed = &rental.observed;
     let container_id = observed.container_id.clone()?;
     let (state, exit) = match &observed.phase {
-        Phase::Pending | Phase::Pulling { .. } | Phase::Starting => (MeterState::Preparing, None),
         Phase::Running => (MeterState::Running, None),
+        // it runs until it has ended
         Phase::Stopping if observed.started_at.is_some() => (MeterState::Running, None),
-        Phase::Stopping => (MeterState::Preparing, None),
+        Phase::Pending | Phase::Pulling { .. } | Phase::Starting | Phase::Stopping => {
+            (MeterState::Preparing, None)
+        }
         Phase::Exited { exit, .. } => (MeterState::Exited, Some(*exit)),
         Phase::Failed { .. } => return None,
     };

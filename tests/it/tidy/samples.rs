@@ -84,6 +84,8 @@ samples! {
         "coordinator/src/domain/nodes/mod.rs" breaks "use super::rentals::model::Rental;";
         "coordinator/src/domain/nodes/mod.rs" keeps "use super::ledger::post;";
         "coordinator/src/domain/auth/api.rs" breaks "use crate::domain::nodes;";
+        "coordinator/src/domain/events/api.rs" keeps "use crate::domain::auth;";
+        "coordinator/src/domain/events/mod.rs" breaks "use crate::domain::auth;";
         "coordinator/src/domain/auth/api.rs" breaks "fn f() { super::super::nodes::x() }";
         "coordinator/src/domain/auth/api.rs" keeps "use crate::domain::events;";
         "coordinator/src/domain/coupons/mod.rs" breaks "";

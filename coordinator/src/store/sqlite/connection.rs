@@ -104,6 +104,14 @@ pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     fs::File::open(folder(path))?.sync_all()
 }
 
+/// Waits until no other process of ours sets up or migrates a database in `path`'s folder; until the file is dropped
+/// none does. A lock on the folder and not on the database: closing a second handle of that would drop SQLite's own locks.
+pub(super) fn lock_folder(path: &Path) -> Result<fs::File, StoreError> {
+    fs::File::open(folder(path))
+        .and_then(|folder| folder.lock().map(|()| folder))
+        .map_err(|e| StoreError::failed(format!("can't lock {}: {e}", folder(path).display())))
+}
+
 /// The folder `path` lies in.
 pub(super) fn folder(path: &Path) -> &Path {
     match path.parent() {

@@ -93,7 +93,10 @@ impl Sqlite {
     ) -> Result<Self, StoreError> {
         connection::check_version()?;
         connection::create_private(&path)?;
+        // SQLite gives up at once, busy_timeout or not, if two turn a new file to the write-ahead log
+        let lock = connection::lock_folder(&path)?;
         let mut connection = connection::open_writer(&path)?;
+        drop(lock);
         connection::sync_folder(&path).map_err(|e| StoreError::failed(e.to_string()))?;
         let limit = TimeLimit::install(&mut connection, settings.body_limit)?;
         let checkpoints = Checkpoints::start(&path, &mut connection, Arc::clone(signals))?;
@@ -158,10 +161,7 @@ impl Sqlite {
     ) -> Result<T, StoreError> {
         let path = self.path.clone();
         blocking(move || {
-            // a lock on the folder and not on the file: closing a second handle of the file would drop SQLite's own locks
-            let lock = std::fs::File::open(connection::folder(&path))
-                .and_then(|folder| folder.lock().map(|()| folder))
-                .map_err(|e| StoreError::failed(format!("can't lock the folder: {e}")))?;
+            let lock = connection::lock_folder(&path)?;
             let migrated = migrate(&mut connection::open_writer(&path)?);
             drop(lock);
             migrated

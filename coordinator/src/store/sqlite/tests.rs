@@ -322,3 +322,22 @@ async fn several_processes_migrate_once() {
     ids.dedup();
     assert_eq!(ids.len(), 1);
 }
+
+#[test]
+fn several_processes_open_a_new_file_at_once() {
+    let folder = TempDir::new();
+    for round in 0..100 {
+        let path = folder.path().join(format!("{round}.db"));
+        let barrier = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let signals = Arc::new(Signals::new());
+                    let settings = Settings::default();
+                    drop(Sqlite::open_blocking(path.clone(), &signals, &settings).unwrap());
+                });
+            }
+        });
+    }
+}

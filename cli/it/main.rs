@@ -1,0 +1,7 @@
+//! The program `ramarket` as a process, against a stub of the market that checks payments for real.
+
+#![expect(clippy::unwrap_used, reason = "tests panic when something is wrong")]
+
+mod journeys;
+mod program;
+mod stub;

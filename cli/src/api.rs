@@ -1,0 +1,346 @@
+//! The market's API over HTTP: one request, one answer or a [`Failure`].
+//!
+//! # Invariants
+//! - Secrets are sent in plain text to this machine only; anywhere else it takes https.
+//! - Redirects aren't followed: a payment or a token never goes to another host than the one that was named.
+//! - Answers are bounded in size and time.
+
+use std::time::Duration;
+
+use reqwest::{
+    Client, Method, StatusCode, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+    redirect::Policy,
+};
+use serde_json::{Value, json};
+use shared::{secret::Secret, wire::problem::Problem};
+
+use crate::{
+    failure::{Failure, Kind, Result},
+    local::{Local, Session},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The code of a failure that happened before anything was sent.
+pub const NOT_SENT: &str = "not_sent";
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// Nobody in particular.
+    Anonymous,
+    /// Whoever signed in, if anybody did.
+    Account,
+    /// The holder of a rental's token.
+    Token(Secret<String>),
+}
+
+/// A request. Not `Debug`: its body may hold a password, its headers a payment.
+#[derive(Clone)]
+pub struct Request {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    body: Option<Value>,
+    headers: HeaderMap,
+    auth: Auth,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its JSON; null if it had none.
+    pub body: Value,
+}
+
+impl Request {
+    /// `GET`, as whoever is signed in.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path.into(), None)
+    }
+
+    /// `POST` with a JSON body, as whoever is signed in.
+    pub fn post(path: impl Into<String>, body: Value) -> Self {
+        Self::new(Method::POST, path.into(), Some(body))
+    }
+
+    fn new(method: Method, path: String, body: Option<Value>) -> Self {
+        Self {
+            method,
+            path,
+            query: Vec::new(),
+            body,
+            headers: HeaderMap::new(),
+            auth: Auth::Account,
+        }
+    }
+
+    /// As somebody else.
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.auth = auth;
+        self
+    }
+
+    /// With a parameter, if there is a value.
+    pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
+        self.query
+            .extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    /// With a header.
+    ///
+    /// # Errors
+    /// The value has characters that a header doesn't take.
+    pub fn header(mut self, name: &'static str, value: &str) -> Result<Self> {
+        let value = HeaderValue::try_from(value)
+            .map_err(|_| Failure::failed(format!("the header {name} can't hold this value")))?;
+        self.headers.insert(HeaderName::from_static(name), value);
+        Ok(self)
+    }
+}
+
+impl Answer {
+    /// The body of a success.
+    ///
+    /// # Errors
+    /// Any other status, with what the market says about it.
+    pub fn ok(self) -> Result<Value> {
+        if self.status.is_success() {
+            Ok(self.body)
+        } else {
+            Err(self.failure())
+        }
+    }
+
+    /// The failure that an answer is.
+    pub fn failure(&self) -> Failure {
+        let problem = serde_json::from_value::<Problem>(self.body.clone()).ok();
+        Failure::from_status(self.status.as_u16(), problem)
+    }
+
+    /// Seconds after which to ask again.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        self.headers.get("retry-after")?.to_str().ok()?.parse().ok()
+    }
+}
+
+/// The market.
+#[derive(Debug, Clone)]
+pub struct Api {
+    client: Client,
+    base: Url,
+    /// What this client remembers of it.
+    pub local: Local,
+}
+
+impl Api {
+    /// The market at `base`.
+    ///
+    /// # Errors
+    /// The HTTP client can't be set up.
+    pub fn new(base: Url, local: Local) -> Result<Self> {
+        let client = Client::builder()
+            .user_agent(concat!("ramarket/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .redirect(Policy::none())
+            .build()
+            .map_err(|error| Failure::failed(format!("HTTP can't be set up: {error}")))?;
+        Ok(Self {
+            client,
+            base,
+            local,
+        })
+    }
+
+    /// Sends a request and returns the answer to it. A sign-in that is over is renewed once.
+    ///
+    /// # Errors
+    /// No answer (exit code 3), or the client's own files are unusable.
+    pub async fn send(&self, request: &Request) -> Result<Answer> {
+        let session = match request.auth {
+            Auth::Account => self.local.session()?,
+            _ => None,
+        };
+        let token = match (&request.auth, &session) {
+            (Auth::Token(token), _) => Some(token.expose().as_str()),
+            (_, Some(session)) => Some(session.access_token.as_str()),
+            _ => None,
+        };
+        let answer = self.send_as(request, token).await?;
+        match session {
+            Some(session) if answer.status == StatusCode::UNAUTHORIZED => {
+                let renewed = self.renew(session).await?;
+                self.send_as(request, Some(&renewed)).await
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// Signs in and remembers it.
+    ///
+    /// # Errors
+    /// The market refuses or doesn't answer.
+    pub async fn login(&self, email: &str, password: &str) -> Result<Session> {
+        let body = json!({"email": email, "password": password});
+        let request = Request::post("/api/v1/auth/login", body).auth(Auth::Anonymous);
+        let session = session_of(email, &self.send(&request).await?.ok()?)?;
+        self.local.set_session(Some(session.clone()))?;
+        Ok(session)
+    }
+
+    async fn renew(&self, session: Session) -> Result<String> {
+        let body = json!({"refresh_token": session.refresh_token});
+        let request = Request::post("/api/v1/auth/refresh", body);
+        let answer = self.send_as(&request, None).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            // another command may have renewed it meanwhile: a refresh token holds once
+            return match self.local.session()? {
+                Some(newer) if newer.refresh_token != session.refresh_token => {
+                    Ok(newer.access_token)
+                }
+                _ => Err(Failure::new(
+                    Kind::Auth,
+                    "the sign-in is over: run `ramarket login` again",
+                )),
+            };
+        }
+        let new = session_of(&session.email, &answer.ok()?)?;
+        self.local.rotate(&session.refresh_token, new.clone())?;
+        Ok(new.access_token)
+    }
+
+    async fn send_as(&self, request: &Request, token: Option<&str>) -> Result<Answer> {
+        let mut url = self.base.clone();
+        url.set_path(&request.path);
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        let mut builder = self
+            .client
+            .request(request.method.clone(), url)
+            .headers(request.headers.clone());
+        if let Some(body) = &request.body {
+            builder = builder.json(body);
+        }
+        if let Some(token) = token {
+            builder = builder.bearer_auth(token);
+        }
+        let response = builder
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        self.read(response).await
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<Answer> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.unreachable(&error))?
+        {
+            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(Failure::failed("the market's answer is larger than 8 MiB"));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            // what isn't JSON comes from something between us and the market: the status says enough
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        let why = if error.is_timeout() {
+            "no answer in time".to_owned()
+        } else {
+            cause.to_string()
+        };
+        let base = &self.base;
+        let mut failure = Failure::new(
+            Kind::Unreachable,
+            format!("the market at {base} can't be reached ({why}): check --url and your network"),
+        );
+        failure.code = error.is_connect().then(|| NOT_SENT.to_owned());
+        failure
+    }
+}
+
+fn session_of(email: &str, answer: &Value) -> Result<Session> {
+    let token = |name: &str| {
+        let text = answer.get(name).and_then(Value::as_str);
+        text.map(str::to_owned)
+            .ok_or_else(|| Failure::failed(format!("the market's answer has no {name}")))
+    };
+    Ok(Session {
+        email: email.to_owned(),
+        access_token: token("access_token")?,
+        refresh_token: token("refresh_token")?,
+    })
+}
+
+/// The market's URL as the command line gives it.
+///
+/// # Errors
+/// Not http or https, or plain http to another machine.
+pub fn parse_base(text: &str) -> Result<Url, String> {
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("not a URL: {error}"))?;
+    let local = match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback()),
+        None => return Err("a market's URL has a host: https://market.example".into()),
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if local => Ok(url),
+        "http" => Err("plain http goes to this machine only: use https".into()),
+        _ => Err("a market's URL begins with https://".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine() {
+        for good in [
+            "https://market.example",
+            "http://127.0.0.1:8080",
+            "http://localhost/",
+            "http://[::1]:1",
+        ] {
+            assert!(parse_base(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://market.example",
+            "http://10.0.0.1",
+            "ftp://127.0.0.1",
+            "market.example",
+            "",
+            "data:x",
+        ] {
+            assert!(parse_base(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What this client remembers between commands, in `$XDG_CONFIG_HOME/ramarket` (or `~/.config/ramarket`), per market:
+//! the sign-in, the tokens of rentals paid without an account, and payments whose outcome isn't known yet.
+//!
+//! # Invariants
+//! - A payment is written down before it is sent and crossed out after a definite answer: a killed command loses nothing
+//!   (`ramarket resume` repeats it; the market takes it once).
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    failure::{Failure, Result},
+    private_file::PrivateJson,
+};
+
+/// A sign-in.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Session {
+    /// Whose.
+    pub email: String,
+    /// Sent with each request.
+    pub access_token: String,
+    /// Exchanged for a new pair when the access token is over.
+    pub refresh_token: String,
+}
+
+/// A payment that was signed and perhaps sent.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Where it goes.
+    pub path: String,
+    /// The request's body.
+    pub body: Value,
+    /// The value of `PAYMENT-SIGNATURE`.
+    pub payment: String,
+    /// What it pays, for people.
+    pub amount: String,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Market {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<Session>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rental_tokens: BTreeMap<String, String>,
+    /// By the payment's nonce.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    unfinished: BTreeMap<String, Unfinished>,
+}
+
+/// Markets by their URL.
+type Markets = BTreeMap<String, Market>;
+
+/// The memory of one market.
+#[derive(Debug, Clone)]
+pub struct Local {
+    file: PrivateJson<Markets>,
+    folder: PathBuf,
+    url: String,
+}
+
+impl Local {
+    /// Of the market at `url`, in `folder`, or in the usual place.
+    ///
+    /// # Errors
+    /// Neither `XDG_CONFIG_HOME` nor `HOME` is set.
+    pub fn open(folder: Option<PathBuf>, url: String) -> Result<Self> {
+        let folder = folder.or_else(usual_folder).ok_or_else(|| {
+            Failure::usage(
+                "neither XDG_CONFIG_HOME nor HOME is set: name a folder with --config-dir",
+            )
+        })?;
+        Ok(Self {
+            file: PrivateJson::at(folder.join("client.json")),
+            folder,
+            url,
+        })
+    }
+
+    /// Where the payer's key is unless another file is named.
+    pub fn default_key_file(&self) -> PathBuf {
+        self.folder.join("wallet.key")
+    }
+
+    /// Who is signed in.
+    pub fn session(&self) -> Result<Option<Session>> {
+        self.get(|market| market.session.clone())
+    }
+
+    /// Remembers or forgets who is signed in.
+    pub fn set_session(&self, session: Option<Session>) -> Result<()> {
+        self.change(|market| market.session = session)
+    }
+
+    /// Replaces the tokens of the session that had `refresh_token`; does nothing if another command did.
+    pub fn rotate(&self, refresh_token: &str, new: Session) -> Result<()> {
+        self.change(|market| match &mut market.session {
+            Some(session) if session.refresh_token == refresh_token => *session = new,
+            _ => {}
+        })
+    }
+
+    /// The token of a rental.
+    pub fn rental_token(&self, id: &str) -> Result<Option<String>> {
+        self.get(|market| market.rental_tokens.get(id).cloned())
+    }
+
+    /// All rentals with tokens.
+    pub fn rental_tokens(&self) -> Result<BTreeMap<String, String>> {
+        self.get(|market| market.rental_tokens.clone())
+    }
+
+    /// Remembers a rental's token.
+    pub fn add_rental_token(&self, id: &str, token: &str) -> Result<()> {
+        self.change(|market| {
+            market.rental_tokens.insert(id.to_owned(), token.to_owned());
+        })
+    }
+
+    /// Writes a payment down before it is sent.
+    pub fn add_unfinished(&self, nonce: &str, payment: Unfinished) -> Result<()> {
+        self.change(|market| {
+            market.unfinished.insert(nonce.to_owned(), payment);
+        })
+    }
+
+    /// Crosses a payment out.
+    pub fn finish(&self, nonce: &str) -> Result<()> {
+        self.change(|market| {
+            market.unfinished.remove(nonce);
+        })
+    }
+
+    /// Payments whose outcome isn't known, by nonce.
+    pub fn unfinished(&self) -> Result<BTreeMap<String, Unfinished>> {
+        self.get(|market| market.unfinished.clone())
+    }
+
+    fn get<R: Default>(&self, pick: impl FnOnce(&Market) -> R) -> Result<R> {
+        Ok(self
+            .file
+            .get()?
+            .get(&self.url)
+            .map(pick)
+            .unwrap_or_default())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Market)) -> Result<()> {
+        self.file
+            .change(|markets| change(markets.entry(self.url.clone()).or_default()))
+    }
+}
+
+fn usual_folder() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
+    Some(base.join("ramarket"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::private_file::tests::Folder;
+
+    fn session(refresh: &str) -> Session {
+        Session {
+            email: "a@example.org".into(),
+            access_token: "x".into(),
+            refresh_token: refresh.into(),
+        }
+    }
+
+    #[test]
+    fn markets_are_kept_apart() {
+        let folder = Folder::default();
+        let open = |url: &str| Local::open(Some(folder.0.clone()), url.into()).unwrap();
+        let (one, two) = (open("http://127.0.0.1:1/"), open("http://127.0.0.1:2/"));
+        one.set_session(Some(session("r1"))).unwrap();
+        one.add_rental_token("rnt_1", "t").unwrap();
+        assert!(two.session().unwrap().is_none());
+        assert_eq!(two.rental_token("rnt_1").unwrap(), None);
+        assert_eq!(one.rental_token("rnt_1").unwrap().as_deref(), Some("t"));
+        one.set_session(None).unwrap();
+        assert!(one.session().unwrap().is_none());
+        assert_eq!(one.rental_tokens().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn only_the_newest_rotation_stays() {
+        let folder = Folder::default();
+        let local = Local::open(Some(folder.0.clone()), "u".into()).unwrap();
+        local.set_session(Some(session("r1"))).unwrap();
+        local.rotate("r1", session("r2")).unwrap();
+        local.rotate("r1", session("late")).unwrap();
+        assert_eq!(local.session().unwrap().unwrap().refresh_token, "r2");
+    }
+
+    #[test]
+    fn a_payment_stays_until_it_is_finished() {
+        let folder = Folder::default();
+        let local = Local::open(Some(folder.0.clone()), "u".into()).unwrap();
+        let payment = Unfinished {
+            path: "/api/v1/rentals".into(),
+            body: serde_json::json!({}),
+            payment: "x".into(),
+            amount: "0.1".into(),
+        };
+        local.add_unfinished("0x1", payment).unwrap();
+        assert_eq!(local.unfinished().unwrap().len(), 1);
+        local.finish("0x1").unwrap();
+        assert!(local.unfinished().unwrap().is_empty());
+    }
+}

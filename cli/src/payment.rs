@@ -1,0 +1,287 @@
+//! A request that has to be paid: asked, priced, signed, sent, and repeated until its outcome is known.
+//!
+//! # Invariants
+//! - One signature for one order. Payer and nonce are the idempotency key: a repetition is byte for byte the same, and
+//!   the market takes it once.
+//! - It is written down before it is sent and crossed out after a definite answer.
+//! - Nothing above the caller's limit is ever signed.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use shared::{
+    clock::{Clock as _, SystemClock},
+    money::Amount,
+    x402::{
+        client::{self, Refusal},
+        header,
+        signature::PayerKey,
+        wire_v2::{PaymentRequired, SettleResponse},
+    },
+};
+
+use crate::{
+    api::{Answer, Api, Auth, Request},
+    failure::{Failure, Kind, Result},
+    local::Unfinished,
+    output::tell,
+    random,
+};
+
+/// How often a payment is repeated while its outcome isn't known: with the waits, about ten minutes, longer than it is
+/// valid.
+const ATTEMPTS_MAX: u32 = 48;
+const WAIT_S_MAX: u64 = 15;
+
+/// An order that costs something.
+pub struct Order {
+    /// Where it goes.
+    pub path: String,
+    /// What is ordered.
+    pub body: Value,
+    /// Who orders.
+    pub auth: Auth,
+}
+
+/// Orders, pays what is asked if it is at most `limit`, and returns the market's answer to the paid request.
+///
+/// # Errors
+/// Exit code 6 if it isn't or can't be paid; else what the market says.
+pub async fn order(api: &Api, order: &Order, key: &PayerKey, limit: Amount) -> Result<Value> {
+    let request = Request::post(&order.path, order.body.clone()).auth(order.auth.clone());
+    let answer = api.send(&request).await?;
+    if answer.status.as_u16() != 402 {
+        // an order that costs nothing, or one that fails before it is priced
+        return answer.ok();
+    }
+    let offer = terms_of(&answer)?;
+    let chosen = client::choose(&offer, limit).map_err(refused)?;
+    let signed = chosen
+        .pay(key, random::bytes()?, SystemClock.now())
+        .map_err(refused)?;
+    let nonce = format!("0x{}", hex::encode(signed.authorization.nonce));
+    tell(&format!(
+        "paying {} USDC on {} from {}{}",
+        chosen.amount,
+        chosen.network.v1_name,
+        key.address(),
+        if chosen.network.testnet {
+            " (play money)"
+        } else {
+            ""
+        }
+    ));
+    let payment = Unfinished {
+        path: order.path.clone(),
+        body: order.body.clone(),
+        payment: signed.header_v2,
+        amount: chosen.amount.to_string(),
+    };
+    api.local.add_unfinished(&nonce, payment.clone())?;
+    finish(api, &nonce, &payment, &order.auth).await
+}
+
+/// Sends a written-down payment until its outcome is known.
+///
+/// # Errors
+/// As [`order`]; if the outcome still isn't known, the payment stays written down.
+pub async fn finish(api: &Api, nonce: &str, payment: &Unfinished, auth: &Auth) -> Result<Value> {
+    let request = Request::post(&payment.path, payment.body.clone())
+        .auth(auth.clone())
+        .header(header::PAYMENT_SIGNATURE, &payment.payment)?;
+    for attempt in 0..ATTEMPTS_MAX {
+        let wait_s = match api.send(&request).await {
+            Ok(answer) => match outcome(&answer) {
+                Outcome::Done => {
+                    remember_token(api, &answer.body)?;
+                    api.local.finish(nonce)?;
+                    return answer.ok();
+                }
+                Outcome::Refused(failure) => {
+                    api.local.finish(nonce)?;
+                    return Err(failure);
+                }
+                Outcome::NotAllowed(failure) => return Err(failure),
+                Outcome::Pending => {
+                    await_payment(api, auth, &answer).await?;
+                    answer.retry_after_s()
+                }
+                Outcome::TryAgain => answer.retry_after_s(),
+            },
+            // it may have arrived: only repeating it tells
+            Err(failure) if failure.kind == Kind::Unreachable => {
+                tell(&failure.to_string());
+                None
+            }
+            Err(failure) => return Err(failure),
+        };
+        let backoff_s = 1 << attempt.min(4);
+        pause(wait_s.unwrap_or(backoff_s)).await;
+    }
+    Err(Failure::new(
+        Kind::Unreachable,
+        "it isn't known yet whether the payment went through: run `ramarket resume` later; it can't be charged twice",
+    ))
+}
+
+/// What an answer to a paid request means.
+enum Outcome {
+    /// Served.
+    Done,
+    /// Definitely not charged.
+    Refused(Failure),
+    /// We may not ask: whether it was charged isn't said.
+    NotAllowed(Failure),
+    /// Received; the market is settling it.
+    Pending,
+    /// The market couldn't say.
+    TryAgain,
+}
+
+/// Only the market's own words are definite: a page of something between us and it (no JSON, no code) isn't.
+fn outcome(answer: &Answer) -> Outcome {
+    let failure = answer.failure();
+    let headers = &answer.headers;
+    let has_terms = headers.contains_key(header::PAYMENT_REQUIRED)
+        || headers.contains_key(header::PAYMENT_RESPONSE);
+    match (answer.status.as_u16(), failure.code.as_deref()) {
+        (202, _) | (409, Some("payment_in_progress")) => Outcome::Pending,
+        (200..=299, _) if answer.body.is_object() => Outcome::Done,
+        (402, _) if has_terms => Outcome::Refused(payment_refused(answer)),
+        (401 | 403, _) => Outcome::NotAllowed(failure),
+        (400..=428, Some(_)) => Outcome::Refused(failure),
+        _ => Outcome::TryAgain,
+    }
+}
+
+/// Waits while the payment is being settled, as long as the market lets us watch it. Its end is learned by repeating the
+/// order, so nothing here is an error.
+async fn await_payment(api: &Api, auth: &Auth, answer: &Answer) -> Result<()> {
+    let Some(id) = ["/payment_id", "/id"]
+        .into_iter()
+        .find_map(|pointer| answer.body.pointer(pointer)?.as_str())
+        .filter(|id| id.parse::<shared::id::PaymentId>().is_ok())
+    else {
+        return Ok(());
+    };
+    tell(&format!("payment {id} is being settled"));
+    let request = Request::get(format!("/api/v1/payments/{id}")).auth(auth.clone());
+    let mut wait_s = answer.retry_after_s();
+    for _ in 0..ATTEMPTS_MAX {
+        pause(wait_s.unwrap_or(1)).await;
+        match api.send(&request).await {
+            Ok(answer) if answer.status.is_success() && is_open(&answer.body) => {
+                wait_s = answer.retry_after_s();
+            }
+            Ok(_) => return Ok(()),
+            Err(failure) if failure.kind == Kind::Unreachable => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
+fn is_open(payment: &Value) -> bool {
+    let state = payment.get("state").and_then(Value::as_str);
+    matches!(
+        state,
+        Some("received" | "verified" | "settling" | "pending")
+    )
+}
+
+async fn pause(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds.min(WAIT_S_MAX))).await;
+}
+
+fn terms_of(answer: &Answer) -> Result<PaymentRequired> {
+    let header = answer
+        .headers
+        .get(header::PAYMENT_REQUIRED)
+        .ok_or_else(|| Failure::payment("the market asks for payment but doesn't say how"))?;
+    header::decode(header.as_bytes())
+        .map_err(|error| Failure::payment(format!("the market's terms can't be read: {error}")))
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::AboveLimit { price, limit } => Failure::payment(format!(
+            "it costs {price} USDC, above your limit of {limit} USDC: nothing was paid; raise --max-price to pay it"
+        )),
+        other => Failure::payment(format!("nothing was paid: {other}")),
+    }
+}
+
+fn payment_refused(answer: &Answer) -> Failure {
+    let receipt = answer.headers.get(header::PAYMENT_RESPONSE);
+    let receipt: Option<SettleResponse> =
+        receipt.and_then(|value| header::decode(value.as_bytes()).ok());
+    let reason = receipt
+        .and_then(|receipt| receipt.error_reason)
+        .or_else(|| terms_of(answer).ok()?.error)
+        .unwrap_or_else(|| answer.failure().to_string());
+    Failure::payment(format!("the payment was refused: {reason}"))
+}
+
+fn remember_token(api: &Api, rental: &Value) -> Result<()> {
+    let text = |name: &str| rental.get(name).and_then(Value::as_str);
+    match (text("id"), text("rental_token")) {
+        (Some(id), Some(token)) => api.local.add_rental_token(id, token),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::{StatusCode, header::HeaderMap};
+    use serde_json::json;
+
+    use super::*;
+
+    fn kind(status: u16, body: Value, header_name: Option<&'static str>) -> &'static str {
+        let mut headers = HeaderMap::new();
+        headers.extend(header_name.map(|name| {
+            let name = reqwest::header::HeaderName::from_static(name);
+            (name, reqwest::header::HeaderValue::from_static("e30="))
+        }));
+        let status = StatusCode::from_u16(status).expect("a status");
+        match outcome(&Answer {
+            status,
+            headers,
+            body,
+        }) {
+            Outcome::Done => "done",
+            Outcome::Refused(_) => "refused",
+            Outcome::NotAllowed(_) => "not allowed",
+            Outcome::Pending => "pending",
+            Outcome::TryAgain => "try again",
+        }
+    }
+
+    #[test]
+    fn only_the_markets_own_words_end_a_payment() {
+        let problem = |code: &str| json!({"type": "x", "title": "x", "status": 1, "detail": "x", "code": code, "request_id": "x"});
+        for (status, body, header_name, expected) in [
+            (201, json!({"id": "rnt_1"}), None, "done"),
+            (200, Value::Null, None, "try again"),
+            (202, json!({}), None, "pending"),
+            (409, problem("payment_in_progress"), None, "pending"),
+            (409, problem("capacity_gone"), None, "refused"),
+            (422, problem("invalid"), None, "refused"),
+            (402, json!({}), Some(header::PAYMENT_REQUIRED), "refused"),
+            (402, json!({}), Some(header::PAYMENT_RESPONSE), "refused"),
+            (402, json!({}), None, "try again"),
+            (404, Value::Null, None, "try again"),
+            (404, problem("not_found"), None, "refused"),
+            (401, problem("sign_in_required"), None, "not allowed"),
+            (429, problem("too_many"), None, "try again"),
+            (503, problem("busy"), None, "try again"),
+            (502, Value::Null, None, "try again"),
+        ] {
+            assert_eq!(
+                kind(status, body, header_name),
+                expected,
+                "{status} {header_name:?}"
+            );
+        }
+    }
+}

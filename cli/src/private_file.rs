@@ -1,0 +1,241 @@
+//! Files that only their owner may read: keys and tokens.
+//!
+//! # Invariants
+//! - A file that others can read is refused, not used: whatever is in it is no secret any more.
+//! - Written beside and renamed into place after it is on disk: a crash leaves the old or the new content.
+//! - Changes are made under a lock, so that two commands at once don't lose each other's.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read as _, Write as _},
+    marker::PhantomData,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::failure::{Failure, Result};
+
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Reads a private file; `None` if there is none.
+///
+/// # Errors
+/// Others can read it, it is too large, or the system refuses.
+pub fn read(path: &Path) -> Result<Option<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failure(path, "can't be opened", &error)),
+    };
+    let facts = file
+        .metadata()
+        .map_err(|error| failure(path, "can't be examined", &error))?;
+    let mode = facts.permissions().mode() & 0o777;
+    if !facts.is_file() || mode & 0o077 != 0 {
+        return Err(Failure::usage(format!(
+            "{} may be read by others (mode {mode:03o}): run chmod 600 on it, and replace what is in it if others had access",
+            path.display()
+        )));
+    }
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| failure(path, "can't be read", &error))?;
+    Ok(Some(text))
+}
+
+/// Writes a new private file; never replaces one.
+///
+/// # Errors
+/// It exists, or the system refuses.
+pub fn create_new(path: &Path, text: &str) -> Result<()> {
+    make_folder(path)?;
+    write(path, text)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .map_err(|error| failure(path, "can't be written", &error))
+}
+
+fn make_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(|error| failure(folder, "can't be made", &error))
+}
+
+fn failure(path: &Path, what: &str, error: &std::io::Error) -> Failure {
+    Failure::usage(format!("{} {what}: {error}", path.display()))
+}
+
+/// A private file that holds one value as JSON.
+pub struct PrivateJson<T> {
+    path: PathBuf,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for PrivateJson<T> {
+    fn clone(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            value: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for PrivateJson<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateJson({})", self.path.display())
+    }
+}
+
+impl<T: Default + Serialize + DeserializeOwned> PrivateJson<T> {
+    /// The file at `path`, which need not exist.
+    pub fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            value: PhantomData,
+        }
+    }
+
+    /// The value; the default one if there is no file.
+    ///
+    /// # Errors
+    /// As [`read`], or it holds something else.
+    pub fn get(&self) -> Result<T> {
+        let Some(text) = read(&self.path)? else {
+            return Ok(T::default());
+        };
+        serde_json::from_str(&text).map_err(|error| {
+            let path = self.path.display();
+            Failure::usage(format!(
+                "{path} is damaged ({error}): move it away and try again"
+            ))
+        })
+    }
+
+    /// Changes the value while no other command does.
+    ///
+    /// # Errors
+    /// As [`PrivateJson::get`]; the file is as it was.
+    pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R> {
+        make_folder(&self.path)?;
+        let _lock = self.lock()?;
+        let mut value = self.get()?;
+        let result = change(&mut value);
+        let text = serde_json::to_string_pretty(&value)
+            .map_err(|error| Failure::failed(format!("can't be written as JSON: {error}")))?;
+        self.replace(&text)?;
+        Ok(result)
+    }
+
+    fn lock(&self) -> Result<File> {
+        let path = self.path.with_extension("lock");
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|error| failure(&path, "can't be locked", &error))
+    }
+
+    fn replace(&self, text: &str) -> Result<()> {
+        let beside = self.path.with_extension("new");
+        // left behind by a command that was killed; we hold the lock
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failure(&beside, "can't be removed", &error));
+            }
+            _ => {}
+        }
+        write(&beside, text)?;
+        fs::rename(&beside, &self.path)
+            .and_then(|()| File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all())
+            .map_err(|error| failure(&self.path, "can't be replaced", &error))
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A folder that is removed when dropped.
+    pub struct Folder(pub PathBuf);
+
+    impl Default for Folder {
+        fn default() -> Self {
+            let name = hex::encode(crate::random::bytes::<8>().unwrap());
+            let path = std::env::temp_dir().join(format!("ramarket-cli-{name}"));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    #[test]
+    fn what_others_can_read_is_refused() {
+        let folder = Folder::default();
+        let path = folder.0.join("a/key");
+        assert_eq!(read(&path), Ok(None));
+        create_new(&path, "secret").unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("secret"));
+        assert!(create_new(&path, "other").is_err());
+        for mode in [0o640, 0o604, 0o620, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let failure = read(&path).unwrap_err();
+            assert_eq!(failure.kind, crate::failure::Kind::Usage);
+            assert!(failure.to_string().contains("chmod 600"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn changes_at_once_are_all_kept() {
+        let folder = Folder::default();
+        let file: PrivateJson<BTreeMap<String, u8>> = PrivateJson::at(folder.0.join("map.json"));
+        std::thread::scope(|scope| {
+            for i in 0..16 {
+                let file = file.clone();
+                scope.spawn(move || file.change(|map| map.insert(i.to_string(), i)).unwrap());
+            }
+        });
+        assert_eq!(file.get().unwrap().len(), 16);
+        // killed between writing and renaming
+        fs::write(folder.0.join("map.new"), "half").unwrap();
+        file.change(BTreeMap::clear).unwrap();
+        assert!(file.get().unwrap().is_empty());
+        let mode = fs::metadata(folder.0.join("map.json"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn damage_is_told_and_not_overwritten() {
+        let folder = Folder::default();
+        let path = folder.0.join("map.json");
+        create_new(&path, "{").unwrap();
+        let file: PrivateJson<BTreeMap<String, u8>> = PrivateJson::at(path.clone());
+        assert!(file.change(BTreeMap::clear).is_err());
+        assert_eq!(read(&path).unwrap().as_deref(), Some("{"));
+    }
+}
