@@ -39,6 +39,7 @@ impl Ids {
     /// The next id of the wanted kind.
     pub fn mint<T: Minted>(&self) -> T {
         let uuid = match self {
+            #[expect(clippy::disallowed_methods, reason = "the one source of ids")]
             Self::System => Uuid::now_v7(),
             Self::Counting(next) => {
                 Uuid::from_u128(u128::from(next.fetch_add(1, Ordering::Relaxed)))
