@@ -176,6 +176,8 @@ impl Drop for PrivateEngine {
         // SIGTERM, so that it unmounts what it holds
         run(Command::new("kill").arg(self.process.id().to_string()));
         self.process.wait().expect("gone");
+        // with live-restore it leaves its data folder mounted on itself, for the next engine to find
+        run(Command::new("umount").arg(self.folder.join("data")));
         for namespace in [
             self.namespace.clone(),
             format!("{}-plugins", self.namespace),
