@@ -81,7 +81,7 @@ impl AgentLink {
             body: signed.body,
         };
         unverified.verify(&key, &request).map_err(refused)?;
-        if (unverified.params.created_s - now.as_secs()).abs() > CREATED_SKEW_S_MAX {
+        if unverified.params.created_s.abs_diff(now.as_secs()) > CREATED_SKEW_S_MAX.unsigned_abs() {
             let error = Error::unauthenticated(
                 agent_codes::SIGNATURE_STALE,
                 "the signature was made more than 60 s from our time: correct the clock by `recover`",

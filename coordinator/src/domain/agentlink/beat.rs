@@ -115,6 +115,10 @@ impl AgentLink {
                     return Ok(None);
                 }
                 let node = nodes::get(tx, admitted.node)?;
+                if node.availability != Availability::Online {
+                    // a coordinator that doesn't hear this node took it for gone
+                    return Ok(None);
+                }
                 let taken =
                     metering::head(tx, admitted.node)?.map(|head| Taken { head, more: false });
                 reply(tx, &admitted, &means, &node, taken.as_ref()).map(|reply| {
@@ -196,11 +200,7 @@ fn apply(tx: &mut dyn Tx, admitted: &Admitted, means: &Means) -> Result<Outcome>
     {
         nodes::observe_inventory(tx, &ctx, &node, &beat.inventory, &beat.agent_version)?;
     }
-    if means
-        .before
-        .as_ref()
-        .is_none_or(|old| old.availability != Availability::Online)
-    {
+    if node.availability != Availability::Online {
         nodes::observe_availability(tx, &ctx, node.id, Availability::Online)?;
     }
     let taken = metering::ingest(

@@ -19,7 +19,7 @@ use shared::{
 
 use crate::{
     error::{Error, Result},
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 /// What a beat says about time and use.
@@ -93,23 +93,21 @@ pub fn ingest(
     };
     // while something runs, only a growing journal proves that its meter runs too
     let witnessed = !evidence.claims_running || !fresh.is_empty();
-    match &before {
-        Some(before) if !witnessed => {
-            store::set_head(
-                tx,
-                node,
-                &Head {
-                    seq,
-                    hash,
-                    ..before.clone()
-                },
-            )?;
-        }
+    let next = match &before {
+        Some(before) if !witnessed => Head {
+            seq,
+            hash,
+            ..before.clone()
+        },
         Some(before) => {
             cover(tx, node, before, &head, gap_ms)?;
-            store::set_head(tx, node, &head)?;
+            head.clone()
         }
-        None => store::set_head(tx, node, &head)?,
+        None => head.clone(),
+    };
+    if !store::set_head(tx, node, before.as_ref(), &next)? {
+        let text = format!("another beat of {node} was taken in meanwhile");
+        return Err(StoreError::Busy(text).into());
     }
     Ok(Taken {
         more: claimed.seq > head.seq,
