@@ -268,7 +268,18 @@ pub(super) fn use_token(tx: &mut dyn Tx, hash: &[u8], node: NodeId) -> Result<bo
     )? == 1)
 }
 
-/// Deletes tokens that expired before `before`, at most `limit`.
+/// How many tokens of a provider wait to be used.
+pub(super) fn open_tokens(tx: &mut dyn Tx, owner: UserId, now: Timestamp) -> Result<i64> {
+    let rows = tx.query(
+        "SELECT COUNT(*) FROM enrollment_tokens WHERE owner = $1 AND expires_at > $2 AND node_id IS NULL",
+        params![owner, now],
+    )?;
+    rows.first()
+        .ok_or_else(|| Error::corrupt("enrollment_tokens", "", "count"))
+        .and_then(|row| Ok(row.int(0)?))
+}
+
+/// Deletes tokens that expired before `before`.
 pub(super) fn delete_tokens(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
     Ok(tx.execute(
         "DELETE FROM enrollment_tokens WHERE expires_at < $1",

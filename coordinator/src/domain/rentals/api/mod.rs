@@ -1,6 +1,9 @@
-//! `/rentals/*` and `/payments/*`: [`body`] (what is asked), [`rent`] (ordering and paying), [`payments`] (the same in four steps),
+//! `/rentals/*` and `/payments/*`: [`body`] (what is ordered), [`rent`] (ordering and paying), [`ask`] (the terms),
+//! [`answer`] (what a payment came to), [`payments`] (the same in four steps),
 //! [`read`] (looking and stopping), [`view`] (what is answered).
 
+mod answer;
+mod ask;
 mod body;
 mod payments;
 mod read;
