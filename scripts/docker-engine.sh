@@ -1,9 +1,10 @@
 #!/bin/sh
 # A Docker engine for `make run` and the tests, on a machine that may have none.
 #
-#   scripts/docker-engine.sh start   an engine answers afterwards; installs Debian's docker.io when root and none is there
-#   scripts/docker-engine.sh image   busybox:latest is there afterwards; made from Debian's busybox-static when it can't be pulled
-#   scripts/docker-engine.sh stop    ends what `start` started, and nothing else
+#   scripts/docker-engine.sh start     an engine answers afterwards; installs Debian's docker.io when root and none is there
+#   scripts/docker-engine.sh image     busybox:latest is there afterwards; made from Debian's busybox-static when it can't be pulled
+#   scripts/docker-engine.sh registry  prints the path of Debian's docker-registry, for tests that pull; fetched, not installed
+#   scripts/docker-engine.sh stop      ends what `start` started, and nothing else
 #
 # An engine that already answers is used as it is. One that is started here has live-restore on and uses a containerd of its
 # own life, so that containers outlive dockerd. Process ids and logs lie in $ENGINE_DIR.
@@ -94,14 +95,12 @@ start() {
 # busybox_tree DIR: a root file system around Debian's static busybox, which is unpacked and not installed
 busybox_tree() {
     tree=$1/root
-    mkdir -p "$1/deb" "$tree"/bin "$tree"/etc "$tree"/root "$tree"/tmp "$tree"/var "$tree"/home
+    mkdir -p "$tree"/bin "$tree"/etc "$tree"/root "$tree"/tmp "$tree"/var "$tree"/home
     if [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; then
         cp /bin/busybox "$tree/bin/busybox"
     else
-        chmod 755 "$1"
-        (cd "$1/deb" && { apt-get -o APT::Sandbox::User=root download -qq busybox-static || { apt-get update -qq && apt-get -o APT::Sandbox::User=root download -qq busybox-static; }; }) >&2
-        dpkg-deb -x "$1"/deb/busybox-static_*.deb "$1/deb/out"
-        cp "$1/deb/out/bin/busybox" "$tree/bin/busybox"
+        unpack busybox-static "$1/deb"
+        cp "$1/deb/bin/busybox" "$tree/bin/busybox"
     fi
     for applet in $("$tree/bin/busybox" --list); do
         [ "$applet" = busybox ] || ln -s busybox "$tree/bin/$applet"
@@ -130,6 +129,33 @@ image() {
     docker image inspect "$IMAGE" >/dev/null
 }
 
+# unpack PACKAGE FOLDER: the package's files below FOLDER, without installing it
+unpack() {
+    mkdir -p "$2"
+    (
+        cd "$2"
+        # fetched as this user: the folder is not open to apt's own
+        fetch="apt-get -qq -o APT::Sandbox::User=$(id -un) download $1"
+        $fetch || { apt-get update -qq && $fetch; }
+        dpkg-deb -x "$1"_*.deb .
+        rm -f "$1"_*.deb
+    ) >&2
+}
+
+registry() {
+    if command -v docker-registry; then
+        return
+    fi
+    cache=${XDG_CACHE_HOME:-$HOME/.cache}/ramarket/docker-registry
+    if [ ! -x "$cache/usr/bin/docker-registry" ]; then
+        fresh=$cache.$$
+        unpack docker-registry "$fresh"
+        # whole or not at all, also when two tests come at once
+        mv -T "$fresh" "$cache" 2>/dev/null || rm -rf "$fresh"
+    fi
+    echo "$cache/usr/bin/docker-registry"
+}
+
 # end NAME: asks the process of the pid file to end, and returns when it is gone
 end() {
     if alive "$1"; then
@@ -152,6 +178,6 @@ stop() {
 }
 
 case ${1:-} in
-start | image | stop) "$1" ;;
-*) die "usage: $0 start|image|stop" ;;
+start | image | registry | stop) "$1" ;;
+*) die "usage: $0 start|image|registry|stop" ;;
 esac

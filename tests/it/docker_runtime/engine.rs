@@ -1,0 +1,190 @@
+//! Docker engines for tests: the one of this machine, started when there is none, and private ones that may be killed.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use super::node::remove_folder;
+
+/// Containers' supervisor, which must outlive a killed engine.
+const CONTAINERD: &str = "/run/containerd/containerd.sock";
+/// Tries of 100 ms each.
+const TRIES_MAX: u32 = 300;
+
+/// Makes sure that this machine's engine answers and has `busybox:latest`.
+pub(super) fn shared() {
+    static READY: Once = Once::new();
+    READY.call_once(|| {
+        script("start");
+        script("image");
+    });
+}
+
+/// Runs a subcommand of the engine script and returns what it printed.
+pub(super) fn script(subcommand: &str) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/docker-engine.sh");
+    run(Command::new(path).arg(subcommand))
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("a command that runs");
+    assert!(output.status.success(), "failed: {command:?}");
+    String::from_utf8(output.stdout)
+        .expect("text")
+        .trim()
+        .to_owned()
+}
+
+/// An engine's address.
+#[derive(Debug, Clone)]
+pub(super) struct Engine {
+    socket: PathBuf,
+}
+
+impl Engine {
+    pub(super) fn shared() -> Self {
+        Self {
+            socket: PathBuf::from("/var/run/docker.sock"),
+        }
+    }
+
+    /// For `DOCKER_HOST`.
+    pub(super) fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// Runs the Docker client and returns what it printed.
+    pub(super) fn docker(&self, args: &[&str]) -> String {
+        run(Command::new("docker")
+            .arg("--host")
+            .arg(self.host())
+            .args(args))
+    }
+}
+
+/// An engine of this test's own, on the machine's containerd but in a namespace and folders of its own.
+pub(super) struct PrivateEngine {
+    folder: PathBuf,
+    namespace: String,
+    process: Child,
+}
+
+impl PrivateEngine {
+    pub(super) fn start() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        shared();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("ramarket-test-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(&namespace);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let process = spawn(&folder, &namespace);
+        let mut engine = Self {
+            folder,
+            namespace,
+            process,
+        };
+        engine.wait();
+        let image = engine.folder.join("busybox.tar");
+        let image = image.to_str().expect("text");
+        Engine::shared().docker(&["save", "-o", image, "busybox:latest"]);
+        engine.address().docker(&["load", "-q", "-i", image]);
+        engine
+    }
+
+    pub(super) fn address(&self) -> Engine {
+        Engine {
+            socket: self.folder.join("docker.sock"),
+        }
+    }
+
+    /// SIGKILL, as an out-of-memory killer would.
+    pub(super) fn kill(&mut self) {
+        self.process.kill().expect("killed");
+        self.process.wait().expect("gone");
+    }
+
+    /// Starts it again on what it left.
+    pub(super) fn restart(&mut self) {
+        self.process = spawn(&self.folder, &self.namespace);
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        let host = self.address().host();
+        for _ in 0..TRIES_MAX {
+            let mut ask = Command::new("docker");
+            ask.args(["--host", &host, "version"]);
+            let asked = ask.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if asked.expect("a command that runs").success() {
+                return;
+            }
+            let ended = self.process.try_wait().expect("our child");
+            assert_eq!(
+                ended,
+                None,
+                "the private engine ended; see {}",
+                self.folder.display()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!(
+            "the private engine doesn't answer; see {}",
+            self.folder.display()
+        );
+    }
+}
+
+fn spawn(folder: &std::path::Path, namespace: &str) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("dockerd.log"))
+        .expect("a log");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let plugins = format!("{namespace}-plugins");
+    Command::new("dockerd")
+        .args(["--live-restore", "--bridge", "none"])
+        .args(["--iptables=false", "--ip6tables=false"])
+        .args(["--containerd", CONTAINERD])
+        .args(["--containerd-namespace", namespace])
+        .args(["--containerd-plugins-namespace", &plugins])
+        .args(["--host", &format!("unix://{}", path("docker.sock"))])
+        .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
+        .args(["--pidfile", &path("dockerd.pid")])
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .spawn()
+        .expect("dockerd, which the engine script installs")
+}
+
+impl Drop for PrivateEngine {
+    fn drop(&mut self) {
+        let left = self.address().docker(&["ps", "-aq"]);
+        for id in left.split_whitespace() {
+            self.address().docker(&["rm", "-f", id]);
+        }
+        // SIGTERM, so that it unmounts what it holds
+        run(Command::new("kill").arg(self.process.id().to_string()));
+        self.process.wait().expect("gone");
+        for namespace in [
+            self.namespace.clone(),
+            format!("{}-plugins", self.namespace),
+        ] {
+            let mut remove = Command::new("ctr");
+            remove.args(["--address", CONTAINERD, "namespaces", "remove", &namespace]);
+            let removed = remove.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            removed.expect("a command that runs");
+        }
+        remove_folder(&self.folder);
+    }
+}
