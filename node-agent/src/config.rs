@@ -99,9 +99,12 @@ impl Config {
             );
         }
         let file = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let figment = Figment::from(Serialized::defaults(Self::default()))
-            .merge(Toml::file_exact(file))
-            // CONFIG names the file itself
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if file.exists() {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // CONFIG names the file itself
+        let figment = figment
             .merge(Env::prefixed(ENV_PREFIX).ignore(&["config"]))
             .merge(Serialized::defaults(flags));
         let config: Self = figment.extract().with_context(|| {
