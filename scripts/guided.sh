@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2153,SC2154 # URL, BIN, HOME_DIR and pids are set by run.sh
 
-RENT_RAM_BYTES=$((256 * 1024 * 1024))
+RENT_RAM=256MiB
 RENT_SECONDS=600
 # 3.60 USDC per GiB and hour: a tenth of a cent per GiB and second, so that a short rental has figures to show
 PRICE_RAM_GIB_HOUR=3.60
@@ -121,35 +121,41 @@ enrol_node() {
     wait_until 60 "the node is online" node_is_online
     local total cores
     total=$(field ram_total_bytes "$NODE")
-    NODE_FREE_BYTES=$(field ram_available_bytes "$NODE")
     cores=$(field cpu_count "$NODE")
-    printed 4 "its agent measured $(mib "$total") RAM, $(mib "$NODE_FREE_BYTES") of it free, and $cores cores"
+    printed 4 "its agent measured $(mib "$total") of RAM and $cores processors"
 }
 
+# offer_of_node: the id of an offer of this node in a page of offers; fails when there is none
+offer_of_node() {
+    local page
+    page=$(api GET "/offers?mine=true&limit=100" "$PROVIDER_TOKEN")
+    OFFER_ID=$(grep -oE "\"id\":\"ofr_[0-9a-f]+\",\"node_id\":\"$NODE_ID\"" <<<"$page" | sed -n 1p | grep -oE 'ofr_[0-9a-f]+')
+}
+
+offer_is_found() { [[ $(try_api GET "/offers?limit=100" "") == *"$OFFER_ID"* ]]; }
+
 offer_ram() {
-    local mine lent made
-    mine=$(api GET "/offers?node_id=$NODE_ID&limit=1" "$PROVIDER_TOKEN")
-    if ! OFFER_ID=$(find_field id "$mine"); then
-        # half of what is free, at most 4 GiB, in whole MiB
-        lent=$((NODE_FREE_BYTES / 2))
-        ((lent <= 4 << 30)) || lent=$((4 << 30))
-        lent=$((lent >> 20 << 20))
+    local made free
+    if ! offer_of_node; then
         made=$(api POST /offers "$PROVIDER_TOKEN" "{\"node_id\":\"$NODE_ID\",\"region\":\"local\",
-            \"capacity\":{\"ram_bytes\":$lent,\"cpu_millis\":1000},
-            \"price\":{\"ram_gib_hour\":{\"amount\":\"$PRICE_RAM_GIB_HOUR\",\"currency\":\"USDC\"},
-                       \"cpu_hour\":{\"amount\":\"$PRICE_CPU_HOUR\",\"currency\":\"USDC\"}}}")
+            \"prices\":{\"ram_gib_hour\":\"$PRICE_RAM_GIB_HOUR\",\"cpu_hour\":\"$PRICE_CPU_HOUR\"}}")
         OFFER_ID=$(field id "$made")
     fi
-    printed 5 "offer $OFFER_ID: RAM at $PRICE_RAM_GIB_HOUR USDC per GiB and hour"
+    wait_until 10 "the offer is on the market" offer_is_found
+    free=$(field ram_free_bytes "$(api GET "/offers/$OFFER_ID" "")")
+    printed 5 "offer $OFFER_ID: $(mib "$free") of this machine's RAM at $PRICE_RAM_GIB_HOUR USDC for a GiB and hour"
 }
 
 # --- the consumer's side: the client, without an account -------------------------------------------------------------
 
-client() { "$BIN/ramarket" --url "$URL" --json "$@"; }
+# one line of JSON
+client() { "$BIN/ramarket" --url "$URL" --config-dir "$HOME_DIR/client" --json "$@" 2>>"$(log_of client)" | tr '\n' ' '; }
 
-rental_is() {
-    RENTAL=$(client rentals "$RENTAL_ID" 2>>"$(log_of client)") && [ "$(find_field state "$RENTAL")" = "$1" ]
-}
+client_failed() { die "$1: $(tail -n 5 "$(log_of client)")"; }
+
+rental_is() { RENTAL=$(client show "$RENTAL_ID") && [ "$(find_field state "$RENTAL")" = "$1" ]; }
+
+is_settled() { rental_is ended && find_field settled_at "$RENTAL" >/dev/null; }
 
 is_metered() {
     local cost
@@ -158,38 +164,36 @@ is_metered() {
     ((cost > 0 && SECONDS - RUNS_SINCE >= METERED_SECONDS))
 }
 
+has_receipts() { RECEIPTS=$(try_api GET "/rentals/$RENTAL_ID/receipts?limit=100" "$RENTAL_TOKEN") && [[ $RECEIPTS == *'"signature"'* ]]; }
+
 ask_quote() {
-    local quote total
-    quote=$(client quote --offer "$OFFER_ID" --ram-bytes "$RENT_RAM_BYTES" --cpu-millis 250 \
-        --duration "${RENT_SECONDS}s" 2>>"$(log_of client)") || die "no quote: $(tail -n 5 "$(log_of client)")"
-    QUOTE_ID=$(field id "$quote")
-    total=$(amount total "$quote")
-    printed 6 "quote $QUOTE_ID: $(mib "$RENT_RAM_BYTES") for $RENT_SECONDS s costs at most $total USDC"
+    local quote
+    quote=$(client quote --offer "$OFFER_ID" --ram "$RENT_RAM" --cpu 0.25 --duration "${RENT_SECONDS}s") ||
+        client_failed "no quote"
+    printed 6 "quote $(field id "$quote"): $RENT_RAM for $RENT_SECONDS s costs $(amount price "$quote") USDC at most, of which $(amount platform_fee "$quote") is the market's fee"
 }
 
 pay_and_run() {
-    local rented started payer
-    rented=$(client rent --quote "$QUOTE_ID" --image busybox:latest --key-file "$HOME_DIR/secrets/consumer.key" \
-        --max-spend 1.00 -- sh -c 'while :; do :; done' 2>>"$(log_of client)") ||
-        die "renting failed: $(tail -n 5 "$(log_of client)")"
-    RENTAL_ID=$(field id "$rented")
-    payer=$(find_field payer "$rented") || payer="the client's key"
-    printed 7 "asked to pay (402), paid by a signature of $payer: rental $RENTAL_ID"
-    wait_until 120 "the container runs" rental_is running
+    local rented payer
+    [ -s "$HOME_DIR/client/wallet.key" ] || client wallet new >/dev/null || client_failed "no wallet"
+    payer=$(field address "$(client wallet address)")
+    rented=$(client rent --offer "$OFFER_ID" --ram "$RENT_RAM" --cpu 0.25 --duration "${RENT_SECONDS}s" --max-price 1 \
+        busybox:latest -- sh -c 'while :; do :; done') || client_failed "renting failed"
     RUNS_SINCE=$SECONDS
-    started=$(field started_at "$RENTAL")
-    printed 8 "the container runs since $started"
+    RENTAL_ID=$(grep -oE 'rnt_[0-9a-f]{32}' <<<"$rented" | sed -n 1p) || die "the answer has no rental: $rented"
+    RENTAL_TOKEN=$(field rental_token "$rented")
+    printed 7 "asked, was answered 402 with the terms, paid $(amount paid "$rented") USDC by a signature of $payer: $RENTAL_ID"
+    wait_until 120 "the container runs" rental_is running
+    printed 8 "the container runs since $(field started_at "$RENTAL"): docker id $(docker ps -q --filter "label=ramarket.rental=$RENTAL_ID")"
 }
 
 meter_and_stop() {
-    local cost reason
     wait_until 60 "usage is metered" is_metered
-    cost=$(amount cost_so_far "$RENTAL")
-    printed 9 "metered: $cost USDC so far"
-    client stop "$RENTAL_ID" >>"$(log_of client)" 2>&1 || die "stopping failed: $(tail -n 5 "$(log_of client)")"
-    wait_until 60 "the rental has ended and is settled" rental_is ended
-    reason=$(field reason "$RENTAL")
-    printed 10 "ended: $reason"
+    wait_until 30 "signed usage records arrived" has_receipts
+    printed 9 "metered: $(amount cost_so_far "$RENTAL") USDC so far, $(grep -o '"signature"' <<<"$RECEIPTS" | wc -l) signed usage records"
+    client stop "$RENTAL_ID" >/dev/null || client_failed "stopping failed"
+    wait_until 60 "the rental has ended and is settled" is_settled
+    printed 10 "ended: $(field reason "$RENTAL"), billed $(field billed_ms "$RENTAL") ms"
 }
 
 rent_some() {
@@ -200,20 +204,21 @@ rent_some() {
 }
 
 statement() {
-    local paid provider fee refund part sum
-    paid=$(amount paid "$RENTAL")
-    provider=$(amount provider_share "$RENTAL")
-    fee=$(amount platform_fee "$RENTAL")
-    refund=$(amount refund "$RENTAL")
+    local split paid provider fee refund part sum
+    split=$(api POST /payments/settle "$RENTAL_TOKEN" "{\"rental_id\":\"$RENTAL_ID\"}")
+    paid=$(amount paid "$split")
+    provider=$(amount provider "$split")
+    fee=$(amount platform_fee "$split")
+    refund=$(amount refund "$split")
     sum=0
     for part in "$provider" "$fee" "$refund"; do
         part=$(atomic "$part")
         sum=$((sum + part))
     done
     printf '\n    paid by the consumer   %12s USDC\n' "$paid"
-    printf '    to the provider        %12s\n    fee of the platform    %12s\n    back to the consumer   %12s\n' \
+    printf '    to the provider        %12s\n    fee of the market      %12s\n    back to the consumer   %12s\n' \
         "$provider" "$fee" "$refund"
     [ "$sum" -eq "$(atomic "$paid")" ] || die "the statement doesn't add up: $sum instead of $(atomic "$paid") millionths"
     coordinator ledger check >>"$(log_of ledger)" 2>&1 || die "the ledger doesn't add up: $(tail -n 5 "$(log_of ledger)")"
-    printf '    adds up, and so does the whole ledger\n\n'
+    printf '    it adds up, and so does the whole ledger (the payments are play money: mode sandbox)\n\n'
 }

@@ -41,8 +41,9 @@ async fn rents_without_an_account_and_comes_back() {
         json!({"requirements": {}, "resources": {"ram_bytes": 268_435_456, "cpu_millis": 500}, "duration_seconds": 600,
             "image": "busybox:latest", "command": ["sleep", "60"], "pay_with": "x402"})
     );
-    // the token is kept, and shown nowhere
-    assert!(!rented.stdout.contains(TOKEN) && !rented.stderr.contains(TOKEN));
+    // the token is kept, and given to whoever reads the JSON, but not told
+    assert_eq!(rented.json()["rental_token"], TOKEN);
+    assert!(!rented.stderr.contains(TOKEN));
     assert_eq!(person.run("-q rentals").await.stdout, format!("{RENTAL}\n"));
     assert_eq!(
         person.run(&format!("--json show {RENTAL}")).await.json()["state"],
@@ -115,9 +116,16 @@ async fn nothing_is_signed_above_the_limit() {
     assert!(refused.stderr.contains("--max-price"), "{refused:?}");
     assert!(stub.seen().payments.is_empty());
     let paid = person
-        .run("rent busybox --ram 1GiB --duration 1h --max-price 1.000001 --no-wait")
+        .run("rent busybox --ram 1GiB --duration 1h --max-price 1.000001 --max-spend 2 --no-wait")
         .await;
     assert_eq!(paid.code, 0, "{paid:?}");
+    let asked = stub.seen().bodies.last().cloned().unwrap();
+    assert_eq!(
+        asked["max_spend"],
+        json!({"amount": "2.000000", "currency": "USDC"})
+    );
+    // people aren't shown the token
+    assert!(!paid.stdout.contains(TOKEN), "{paid:?}");
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ async fn order(
 fn rental_json(state: &str) -> Value {
     json!({"id": RENTAL, "state": state, "reason": (state == "ended").then_some("failed_to_start"), "state_reason": null,
         "resources": {"ram_bytes": 268_435_456, "cpu_millis": 500, "gpu_count": 0, "disk_bytes": 0},
-        "price": {"amount": "0.000500", "currency": "USDC"}})
+        "price": {"per_hour": {"amount": "0.000500", "currency": "USDC"}, "platform_fee_bps": 500}})
 }
 
 async fn rental(State(stub): State<Stub>, Path(id): Path<String>, headers: HeaderMap) -> Response {

@@ -67,10 +67,7 @@ const fn is_passing(status: u16) -> bool {
 fn step(rental: &Value) -> String {
     let state = text(rental, "/state");
     let bytes = |name: &str| rental.pointer(name).and_then(Value::as_i64);
-    match (
-        bytes("/progress/done_bytes"),
-        bytes("/progress/total_bytes"),
-    ) {
+    match (bytes("/phase/done_bytes"), bytes("/phase/total_bytes")) {
         (Some(done), Some(total)) if state == "pulling" && total > 0 => {
             format!(
                 "{state} {} of {}",
@@ -86,6 +83,7 @@ fn ended(id: &str, rental: &Value) -> Failure {
     let reason = ["/reason", "/state_reason"]
         .into_iter()
         .filter_map(|pointer| rental.pointer(pointer)?.as_str())
+        .filter(|text| !text.is_empty())
         .collect::<Vec<_>>()
         .join(": ");
     let state = text(rental, "/state");
@@ -134,7 +132,7 @@ mod tests {
 
     #[test]
     fn steps_show_how_far_a_pull_is() {
-        let pulling = json!({"state": "pulling", "progress": {"done_bytes": 12 << 20, "total_bytes": 40 << 20}});
+        let pulling = json!({"state": "pulling", "phase": {"phase": "pulling", "done_bytes": 12 << 20, "total_bytes": 40 << 20}});
         assert_eq!(step(&pulling), "pulling 12 MiB of 40 MiB");
         assert_eq!(step(&json!({"state": "starting"})), "starting");
     }

@@ -24,7 +24,9 @@ impl Report {
     /// Whether every invariant holds.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.findings.iter().all(|finding| finding.broken.is_empty())
+        self.findings
+            .iter()
+            .all(|finding| finding.broken.is_empty())
     }
 }
 

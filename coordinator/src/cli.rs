@@ -15,7 +15,8 @@ use shared::{
 };
 
 use crate::{
-    books, config::{Config, Sources},
+    books,
+    config::{Config, Sources},
     context::{Actor, OpCtx, Role},
     domain::auth::{
         self,
@@ -246,16 +247,29 @@ async fn check_ledger(config: &Config, json: bool) -> anyhow::Result<()> {
         print(&serde_json::to_string_pretty(&report)?)?;
     } else {
         let size = &report.size;
-        print(&format!("{} accounts, {} transfers", size.accounts, size.transfers))?;
+        print(&format!(
+            "{} accounts, {} transfers",
+            size.accounts, size.transfers
+        ))?;
         for finding in &report.findings {
-            let word = if finding.broken.is_empty() { "holds" } else { "BROKEN" };
-            print(&format!("{:3} {word}: {}", finding.invariant, finding.statement))?;
+            let word = if finding.broken.is_empty() {
+                "holds"
+            } else {
+                "BROKEN"
+            };
+            print(&format!(
+                "{:3} {word}: {}",
+                finding.invariant, finding.statement
+            ))?;
             for broken in &finding.broken {
                 print(&format!("      {broken}"))?;
             }
         }
     }
-    anyhow::ensure!(report.holds(), "the books don't add up: stop payouts and new rentals, and look into it");
+    anyhow::ensure!(
+        report.holds(),
+        "the books don't add up: stop payouts and new rentals, and look into it"
+    );
     Ok(())
 }
 

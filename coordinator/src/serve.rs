@@ -143,10 +143,13 @@ impl Server {
         }
         drop(listener);
         debug_assert!(DRAIN_TIME_MAX < STOP_TIME_MAX);
-        if timeout(DRAIN_TIME_MAX, connections.shutdown())
-            .await
-            .is_err()
-        {
+        // payments that outlive their request come last: a request may still begin one
+        let drained = timeout(DRAIN_TIME_MAX, async {
+            connections.shutdown().await;
+            self.app.background.close();
+            self.app.background.wait().await;
+        });
+        if drained.await.is_err() {
             tracing::warn!("some requests were cut off: they didn't end in time");
         }
         Ok(())

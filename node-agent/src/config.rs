@@ -98,13 +98,16 @@ impl Config {
                 file.display()
             );
         }
-        let file = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let default_file = Path::new(DEFAULT_FILE);
+        // the default one needn't be there
+        let file = file.or_else(|| default_file.is_file().then_some(default_file));
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
-        if file.exists() {
+        if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
-        // CONFIG names the file itself
+        let file = file.unwrap_or(default_file);
         let figment = figment
+            // CONFIG names the file itself
             .merge(Env::prefixed(ENV_PREFIX).ignore(&["config"]))
             .merge(Serialized::defaults(flags));
         let config: Self = figment.extract().with_context(|| {

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use shared::{id::RentalId, secret::Secret};
+use shared::{
+    id::RentalId,
+    money::{Asset, Money},
+    secret::Secret,
+};
 
 use super::{auth_for, market};
 use crate::{
@@ -32,7 +36,7 @@ const COLUMNS: [Column; 7] = [
     ("PAID UNTIL", |r| text(r, "/paid_until")),
 ];
 
-const FIELDS: [Column; 13] = [
+const FIELDS: [Column; 15] = [
     ("rental", |r| text(r, "/id")),
     ("state", |r| text(r, "/state")),
     ("reason", |r| text(r, "/reason")),
@@ -41,11 +45,13 @@ const FIELDS: [Column; 13] = [
     ("RAM", |r| number(r, "/resources/ram_bytes", show_bytes)),
     ("CPU", |r| number(r, "/resources/cpu_millis", show_cpu)),
     ("image", |r| text(r, "/image_digest")),
-    ("price", |r| money(r, "/price")),
+    ("price per hour", |r| money(r, "/price/per_hour")),
+    ("paid", |r| money(r, "/paid")),
     ("cost so far", |r| money(r, "/cost_so_far")),
     ("started", |r| text(r, "/started_at")),
     ("paid until", |r| text(r, "/paid_until")),
     ("ended", |r| text(r, "/ended_at")),
+    ("refunded", |r| money(r, "/refunded")),
 ];
 
 /// Rents, pays and waits.
@@ -60,6 +66,10 @@ pub(super) async fn rent(api: &Api, form: Form, rent: &Rent) -> Result<()> {
         body.insert("env".into(), json!(env));
     }
     if let Some(most) = rent.max_spend {
+        let most = Money {
+            amount: most,
+            currency: Asset::Usdc,
+        };
         body.insert("max_spend".into(), json!(most));
     }
     if rent.auto_extend {
@@ -76,11 +86,13 @@ pub(super) async fn rent(api: &Api, form: Form, rent: &Rent) -> Result<()> {
     let id = text(&rental, "/id");
     tell(&format!("rented {id}"));
     if rent.no_wait {
-        return show_one(form, rental);
+        return output::one(form, &rental, &FIELDS);
     }
     let auth = auth_for(api, &id)?;
-    let running = wait::until_running(api, &auth, &id, rent.wait_timeout).await?;
-    show_one(form, running)
+    let mut running = wait::until_running(api, &auth, &id, rent.wait_timeout).await?;
+    // only the answer to the payment has the token: a program may want to hand it on
+    running["rental_token"] = rental["rental_token"].clone();
+    output::one(form, &running, &FIELDS)
 }
 
 /// Lists the account's rentals and those whose tokens are here.
@@ -111,7 +123,7 @@ pub(super) async fn list(api: &Api, form: Form) -> Result<()> {
 pub(super) async fn show(api: &Api, form: Form, id: RentalId) -> Result<()> {
     let id = id.to_string();
     let request = Request::get(format!("/api/v1/rentals/{id}")).auth(auth_for(api, &id)?);
-    show_one(form, api.send(&request).await?.ok()?)
+    output::one(form, &api.send(&request).await?.ok()?, &FIELDS)
 }
 
 /// Stops one.
@@ -120,7 +132,7 @@ pub(super) async fn stop(api: &Api, form: Form, id: RentalId) -> Result<()> {
     let path = format!("/api/v1/rentals/{id}/stop");
     let body = Map::new();
     let rental = send_keyed(api, &path, body, auth_for(api, &id)?).await?;
-    show_one(form, rental)
+    output::one(form, &rental, &FIELDS)
 }
 
 /// Pays for more time.
@@ -131,7 +143,7 @@ pub(super) async fn extend(api: &Api, form: Form, extend: &Extend) -> Result<()>
     let path = format!("/api/v1/rentals/{id}/extend");
     let auth = auth_for(api, &id)?;
     let rental = buy(api, path, body, &extend.payment, auth).await?;
-    show_one(form, rental)
+    output::one(form, &rental, &FIELDS)
 }
 
 /// Repeats the payments whose outcome isn't known.
@@ -152,7 +164,7 @@ pub(super) async fn resume(api: &Api, form: Form) -> Result<()> {
             None => Auth::Account,
         };
         match payment::finish(api, &nonce, &unfinished, &auth).await {
-            Ok(rental) => served.push(without_token(rental)),
+            Ok(rental) => served.push(rental),
             Err(failure) => {
                 tell(&failure.to_string());
                 failed = Some(failure);
@@ -212,16 +224,4 @@ async fn send_keyed(api: &Api, path: &str, body: Map<String, Value>, auth: Auth)
 
 fn may_have_arrived(failure: &Failure) -> bool {
     failure.kind == Kind::Unreachable && failure.code.as_deref() != Some(NOT_SENT)
-}
-
-fn show_one(form: Form, rental: Value) -> Result<()> {
-    output::one(form, &without_token(rental), &FIELDS)
-}
-
-/// The token is kept in the client's own file; printed, it would end up in logs.
-fn without_token(mut rental: Value) -> Value {
-    if let Some(fields) = rental.as_object_mut() {
-        fields.remove("rental_token");
-    }
-    rental
 }

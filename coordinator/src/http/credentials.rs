@@ -2,14 +2,17 @@
 //!
 //! # Invariants
 //! - A credential that is there but doesn't hold is 401: it never makes its bearer nobody.
+//! - The cron token opens [`CRON_PATH`] and nothing else: what it stands for, the system, may do everything.
 //! - An `Authorization` header goes before the cookie; only the cookie needs the protection of [`csrf`].
 
 use std::sync::Arc;
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, MatchedPath},
     http::{HeaderMap, header, request::Parts},
 };
+
+use shared::id::SessionId;
 
 use super::{csrf, rental_token, request_id};
 use crate::{
@@ -18,6 +21,9 @@ use crate::{
     domain::auth,
     error::{Error, Result},
 };
+
+/// What the cron token opens.
+const CRON_PATH: &str = "/api/v1/cron/";
 
 impl FromRequestParts<Arc<App>> for OpCtx {
     type Rejection = Error;
@@ -48,7 +54,7 @@ impl FromRequestParts<Arc<App>> for PublicCtx {
 /// 401 when a credential is there but doesn't hold, 403 when a cookie comes from another site.
 pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
     if let Some(token) = bearer(&parts.headers)? {
-        return bearer_actor(app, token).await;
+        return bearer_actor(app, parts, token).await;
     }
     let name = app.auth.cookies.access_name();
     let Some(cookie) = auth::cookies::read(&parts.headers, name) else {
@@ -58,7 +64,16 @@ pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
     auth::authenticate(app, cookie).await.map(Actor::User)
 }
 
-async fn bearer_actor(app: &App, token: &str) -> Result<Actor> {
+/// Whether a session still holds, as known for at most 30 s; for what lasts longer than a request.
+///
+/// # Errors
+/// What the database says.
+pub async fn session_holds(app: &App, session: SessionId) -> Result<bool> {
+    let user = auth::session::live_user(app, session).await?;
+    Ok(user.is_some())
+}
+
+async fn bearer_actor(app: &App, parts: &Parts, token: &str) -> Result<Actor> {
     if token.starts_with(rental_token::PREFIX) {
         return app
             .rental_tokens
@@ -67,7 +82,15 @@ async fn bearer_actor(app: &App, token: &str) -> Result<Actor> {
             .ok_or_else(|| Error::unauthenticated("rental_token", "the rental token isn't valid"));
     }
     if is_cron_token(app, token) {
-        return Ok(Actor::System);
+        let route = parts.extensions.get::<MatchedPath>();
+        return if route.is_some_and(|route| route.as_str().starts_with(CRON_PATH)) {
+            Ok(Actor::System)
+        } else {
+            Err(Error::unauthenticated(
+                "cron_token",
+                "the cron token opens the cron endpoints only",
+            ))
+        };
     }
     auth::authenticate(app, token).await.map(Actor::User)
 }

@@ -9,11 +9,12 @@ type Step = (&'static str, &'static str);
 const RENT: [Step; 3] = [
     (
         "Look at what is offered",
-        "curl '{url}/api/v1/offers?ram_gib_min=1'",
+        "ramarket --url {url} offers --ram 1GiB",
     ),
     (
-        "Rent: the first answer is 402 with the price, any x402 client pays it, no account needed",
-        "ramarket --url {url} rent --ram 1GiB --duration 1h --image busybox:latest --key-file wallet.key",
+        "Rent it: the price comes as HTTP 402 and is paid by x402 from your key; no account needed",
+        "ramarket wallet new\n\
+         ramarket --url {url} rent busybox:latest --ram 1GiB --duration 1h --max-price 1 -- sleep 3600",
     ),
     (
         "Stop when you are done; what you didn't use comes back",
@@ -23,14 +24,14 @@ const RENT: [Step; 3] = [
 
 const LEND: [Step; 3] = [
     (
-        "Open an account as a provider",
+        "Open an account as a provider; the answer holds an access_token",
         "curl {url}/api/v1/auth/signup -H 'content-type: application/json' \\\n  \
          -d '{\"email\":\"you@example.org\",\"password\":\"…\",\"roles\":[\"provider\"]}'",
     ),
     (
-        "Ask for a token and enrol the machine",
+        "Ask for a one-time token and enrol the machine with it",
         "curl -X POST {url}/api/v1/nodes/enrollment-tokens -H 'authorization: Bearer <access_token>'\n\
-         ramarket-agent enroll --url {url} --token-file token",
+         ramarket-agent enroll --url {url} --token-file -",
     ),
     (
         "Start the agent: it measures, signs and earns",
@@ -132,7 +133,7 @@ mod tests {
         let page = page("https://market.example/<", &numbers);
         assert!(page.contains("<dt>GiB online</dt><dd>1.5</dd>"));
         assert!(page.contains("<dt>offers</dt><dd>7</dd>"));
-        assert!(page.contains("https://market.example/&lt;/api/v1/offers"));
+        assert!(page.contains("https://market.example/&lt; offers"));
         assert!(!page.contains("<script") && !page.contains("style=") && !page.contains("{url}"));
     }
 }

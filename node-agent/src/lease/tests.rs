@@ -137,10 +137,12 @@ fn leases_of_other_rentals_and_other_leases_are_dropped() {
         ids.mint::<LeaseId>();
     }
     let other_lease = rental(case.lease.rental_id, ids.mint());
-    assert!(
-        case.leases
-            .grant(&[other_lease.clone()], &[case.lease], NOW.boot_ms, NOW)
-    );
+    assert!(case.leases.grant(
+        std::slice::from_ref(&other_lease),
+        &[case.lease],
+        NOW.boot_ms,
+        NOW
+    ));
     assert_eq!(case.left_ms(NOW), 0);
     let of_other = case
         .leases

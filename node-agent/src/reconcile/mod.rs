@@ -121,11 +121,9 @@ pub async fn start(
     );
     tracker.spawn(driver.run(inbox, looked));
     tracker.spawn(events::listen(runtime, clock, messages, shutdown));
-    match tokio::time::timeout(FIRST_LOOK, first_look).await {
-        Ok(_) => {}
-        Err(_) => {
-            tracing::warn!("the container engine doesn't answer; rentals are reported when it does")
-        }
+    let looked = tokio::time::timeout(FIRST_LOOK, first_look).await;
+    if looked.is_err() {
+        tracing::warn!("the container engine doesn't answer; rentals are reported when it does");
     }
     Ok(Handle {
         live: live_rx,

@@ -341,7 +341,7 @@ async fn orphans_go_only_once_the_desired_state_is_known() {
         rental_id: None,
         ..node.container_of(rental.rental_id).expect("there")
     };
-    node.engine.put(orphan.clone());
+    node.engine.put(&orphan);
     let agent = node.start().await;
     assert_eq!(agent.handle.generation(), 0);
     agent.until_running(&rental).await;

@@ -146,10 +146,10 @@ impl FakeRuntime {
     }
 
     /// Puts a container there, as an earlier agent or a stranger would have left it.
-    pub fn put(&self, container: Container) {
+    pub fn put(&self, container: &Container) {
         let id = container.id.clone();
         self.lock().containers.insert(id, container.clone());
-        self.tell(Some(&container));
+        self.tell(Some(container));
     }
 
     /// All containers.

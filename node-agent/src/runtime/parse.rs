@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    fn inspected(scope: &str, state: serde_json::Value) -> ContainerInspectResponse {
+    fn inspected(scope: &str, state: &serde_json::Value) -> ContainerInspectResponse {
         serde_json::from_value(json!({
             "Id": "abc",
             "Config": {"Labels": {
@@ -113,7 +113,7 @@ mod tests {
     fn a_running_container_has_a_pid_and_its_start_in_microseconds() {
         let answer = inspected(
             "here",
-            json!({"Status": "running", "Pid": 42, "ExitCode": 0,
+            &json!({"Status": "running", "Pid": 42, "ExitCode": 0,
                    "StartedAt": "2026-11-22T20:14:00.338638373Z", "FinishedAt": "0001-01-01T00:00:00Z"}),
         );
         let parsed = container(&answer, "here").expect("ours");
@@ -132,7 +132,7 @@ mod tests {
     fn an_ended_container_has_its_exit_and_no_pid() {
         let answer = inspected(
             "here",
-            json!({"Status": "exited", "Pid": 0, "ExitCode": 137, "OOMKilled": true,
+            &json!({"Status": "exited", "Pid": 0, "ExitCode": 137, "OOMKilled": true,
                    "StartedAt": "2026-11-22T20:14:00Z", "FinishedAt": "2026-11-22T20:14:01.5Z"}),
         );
         let parsed = container(&answer, "here").expect("ours");
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn containers_of_others_are_not_seen() {
-        let answer = inspected("elsewhere", json!({"Status": "running", "Pid": 42}));
+        let answer = inspected("elsewhere", &json!({"Status": "running", "Pid": 42}));
         assert_eq!(container(&answer, "here"), None);
     }
 }

@@ -176,15 +176,36 @@ impl Drop for PrivateEngine {
         // SIGTERM, so that it unmounts what it holds
         run(Command::new("kill").arg(self.process.id().to_string()));
         self.process.wait().expect("gone");
+        // with live-restore it leaves its data folder mounted on itself, for the next engine to find
+        run(Command::new("umount").arg(self.folder.join("data")));
         for namespace in [
             self.namespace.clone(),
             format!("{}-plugins", self.namespace),
         ] {
-            let mut remove = Command::new("ctr");
-            remove.args(["--address", CONTAINERD, "namespaces", "remove", &namespace]);
-            let removed = remove.stdout(Stdio::null()).stderr(Stdio::null()).status();
-            removed.expect("a command that runs");
+            remove_namespace(&namespace);
         }
         remove_folder(&self.folder);
     }
+}
+
+/// Removes one of containerd's namespaces, which is possible once it has let go of what was in it.
+fn remove_namespace(namespace: &str) {
+    let ctr = |args: &[&str]| {
+        let mut command = Command::new("ctr");
+        command
+            .args(["--address", CONTAINERD, "namespaces"])
+            .args(args);
+        command
+    };
+    for _ in 0..TRIES_MAX {
+        let mut remove = ctr(&["remove", namespace]);
+        let quiet = remove.stdout(Stdio::null()).stderr(Stdio::null());
+        quiet.status().expect("a command that runs");
+        let left = run(&mut ctr(&["list", "--quiet"]));
+        if !left.lines().any(|name| name == namespace) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    eprintln!("containerd's namespace {namespace} is left");
 }

@@ -1,9 +1,21 @@
 //! The agent restarts, the engine is killed: rentals go on.
 
+use std::time::Duration;
+
+use shared::{
+    clock::{Clock, SystemClock},
+    wire::desired::DesiredRental,
+};
+use tokio::runtime::Runtime;
+
 use super::{
     engine::PrivateEngine,
     node::{LEASE_MS, Node},
 };
+
+/// Moments of a launch, from its first millisecond to beyond its end, at which the agent is killed.
+const KILLS: u32 = 20;
+const BETWEEN_KILLS: Duration = Duration::from_millis(25);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_restarts_adopts_its_rentals_and_removes_orphans() {
@@ -47,6 +59,55 @@ async fn an_agent_that_restarts_adopts_its_rentals_and_removes_orphans() {
     );
     agent.end().await;
     theirs.end().await;
+}
+
+/// How often the engine started a container of this rental since `since_s`.
+fn starts(node: &Node, rental: &DesiredRental, since_s: i64) -> usize {
+    let label = format!("label=ramarket.rental={}", rental.rental_id);
+    let (since, until) = (
+        since_s.to_string(),
+        (SystemClock.now().as_secs() + 1).to_string(),
+    );
+    let span = ["events", "--since", &since, "--until", &until];
+    let filter = ["--filter", "event=start", "--filter", &label];
+    let events = node.engine().docker(&[&span[..], &filter].concat());
+    events.lines().count()
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_of_a_launch_starts_each_rental_once() {
+    let node = Node::new("agent-killed");
+    let old = node.rental("busybox:latest", &["sleep", "600"]);
+    let machine = Runtime::new().expect("a runtime");
+    let before = machine.block_on(async {
+        let agent = node.start().await;
+        agent.wish(1, &[&old], LEASE_MS).await;
+        agent.until_running(&old).await
+    });
+    machine.shutdown_background();
+    for kill in 0..KILLS {
+        let new = node.rental("busybox:latest", &["sleep", "600"]);
+        let begun_s = SystemClock.now().as_secs();
+        let generation = i64::from(kill) + 2;
+        let machine = Runtime::new().expect("a runtime");
+        machine.block_on(async {
+            let agent = node.start().await;
+            agent.wish(generation, &[&old, &new], LEASE_MS).await;
+            tokio::time::sleep(BETWEEN_KILLS * kill).await;
+        });
+        // as `kill -9` would: every task is gone in the middle of what it did
+        machine.shutdown_background();
+
+        let machine = Runtime::new().expect("a runtime");
+        machine.block_on(async {
+            let agent = node.start().await;
+            let found = agent.until_running(&new).await;
+            assert_eq!(agent.until_running(&old).await, before, "kill {kill}");
+            node.until_containers(2).await;
+            assert_eq!(starts(&node, &new, begun_s), 1, "kill {kill}: {found:?}");
+            agent.end().await;
+        });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

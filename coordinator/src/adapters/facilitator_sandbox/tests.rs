@@ -16,7 +16,34 @@ use shared::{
 };
 
 use super::*;
-use crate::store::testing::{self, TempDir};
+
+macro_rules! suite {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (db, _folder) = crate::store::testing::sqlite().await;
+                super::$case(db).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(crate::store::testing::postgres().await).await;
+            })+
+        }
+    };
+}
+
+suite!(
+    the_same_payment_settles_once_however_often_and_late_it_is_asked,
+    twenty_settles_of_one_payment_at_once_charge_once,
+    a_wallet_is_never_overdrawn,
+    a_refusal_for_lack_of_money_leaves_the_nonce_unused,
+    another_payload_under_a_used_nonce_is_refused,
+    forged_foreign_and_expired_payments_move_nothing,
+);
 
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 const PRICE: i64 = 500;
@@ -26,12 +53,10 @@ struct Chain {
     clock: ManualClock,
     ids: Ids,
     db: Db,
-    _folder: TempDir,
 }
 
 impl Chain {
-    async fn granting(grant: i64) -> Self {
-        let (db, folder) = testing::sqlite().await;
+    fn granting(grant: i64, db: Db) -> Self {
         let clock = ManualClock::starting_at(START);
         let facilitator =
             SandboxFacilitator::new(db.clone(), Arc::new(clock.clone()), amount(grant));
@@ -40,7 +65,6 @@ impl Chain {
             clock,
             ids: Ids::counting(),
             db,
-            _folder: folder,
         }
     }
 
@@ -130,9 +154,8 @@ fn refusal(outcome: SettleOutcome) -> String {
     }
 }
 
-#[tokio::test]
-async fn the_same_payment_settles_once_however_often_and_late_it_is_asked() {
-    let chain = Chain::granting(1_000).await;
+async fn the_same_payment_settles_once_however_often_and_late_it_is_asked(db: Db) {
+    let chain = Chain::granting(1_000, db);
     let request = chain.request(&terms(), &pay(&terms(), 1));
     let verified = chain.facilitator.verify(&request).await;
     assert_eq!(
@@ -163,9 +186,8 @@ async fn the_same_payment_settles_once_however_often_and_late_it_is_asked() {
     chain.assert_conserved().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_settles_of_one_payment_at_once_charge_once() {
-    let chain = Chain::granting(1_000).await;
+async fn twenty_settles_of_one_payment_at_once_charge_once(db: Db) {
+    let chain = Chain::granting(1_000, db);
     let request = chain.request(&terms(), &pay(&terms(), 1));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..20 {
@@ -186,9 +208,8 @@ async fn twenty_settles_of_one_payment_at_once_charge_once() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wallet_is_never_overdrawn() {
-    let chain = Chain::granting(3 * PRICE + 1).await;
+async fn a_wallet_is_never_overdrawn(db: Db) {
+    let chain = Chain::granting(3 * PRICE + 1, db);
     let mut tasks = tokio::task::JoinSet::new();
     for nonce in 0..12 {
         let request = chain.request(&terms(), &pay(&terms(), nonce));
@@ -219,9 +240,8 @@ async fn a_wallet_is_never_overdrawn() {
     );
 }
 
-#[tokio::test]
-async fn a_refusal_for_lack_of_money_leaves_the_nonce_unused() {
-    let chain = Chain::granting(PRICE - 1).await;
+async fn a_refusal_for_lack_of_money_leaves_the_nonce_unused(db: Db) {
+    let chain = Chain::granting(PRICE - 1, db);
     let request = chain.request(&terms(), &pay(&terms(), 1));
     assert_eq!(
         refusal(chain.facilitator.settle(&request).await),
@@ -248,9 +268,8 @@ async fn a_refusal_for_lack_of_money_leaves_the_nonce_unused() {
     chain.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn another_payload_under_a_used_nonce_is_refused() {
-    let chain = Chain::granting(10_000).await;
+async fn another_payload_under_a_used_nonce_is_refused(db: Db) {
+    let chain = Chain::granting(10_000, db);
     let request = chain.request(&terms(), &pay(&terms(), 1));
     transaction(chain.facilitator.settle(&request).await);
     let dearer = Terms {
@@ -283,9 +302,8 @@ async fn another_payload_under_a_used_nonce_is_refused() {
     );
 }
 
-#[tokio::test]
-async fn forged_foreign_and_expired_payments_move_nothing() {
-    let chain = Chain::granting(10_000).await;
+async fn forged_foreign_and_expired_payments_move_nothing(db: Db) {
+    let chain = Chain::granting(10_000, db);
     let good = chain.request(&terms(), &pay(&terms(), 1));
     let mut forged = good.clone();
     let stranger = PayerKey::from_bytes(&[8; 32]).expect("a key").address();

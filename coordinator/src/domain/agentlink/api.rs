@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{
-        State,
+        OriginalUri, State,
         ws::{Message, WebSocket, WebSocketUpgrade},
     },
     http::{HeaderMap, Method, Uri},
@@ -65,7 +65,7 @@ impl IntoResponse for Refusal {
 async fn heartbeat(
     State(app): State<Arc<App>>,
     Path(id): Path<NodeId>,
-    uri: Uri,
+    OriginalUri(uri): OriginalUri,
     method: Method,
     headers: HeaderMap,
     RawBody(body): RawBody,
@@ -134,7 +134,7 @@ async fn link(
     State(app): State<Arc<App>>,
     Path(id): Path<NodeId>,
     Query(params): Query<LinkParams>,
-    uri: Uri,
+    OriginalUri(uri): OriginalUri,
     method: Method,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,

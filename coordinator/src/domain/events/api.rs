@@ -26,9 +26,8 @@ use super::{Feed, StoredEvent, Viewer};
 use crate::{
     app::App,
     context::{Actor, OpCtx},
-    domain::auth,
     error::{Error, Kind, Result},
-    http::Problems,
+    http::{Problems, credentials},
 };
 
 /// A comment is sent after so much silence, and the session is looked at again.
@@ -148,9 +147,9 @@ impl Follower {
 
     async fn beat(&self) -> Option<Sse> {
         if let Some(session) = self.session {
-            match auth::session::live_user(&self.app, session).await {
-                Ok(Some(_)) => {}
-                Ok(None) => return None,
+            match credentials::session_holds(&self.app, session).await {
+                Ok(true) => {}
+                Ok(false) => return None,
                 Err(error) => {
                     tracing::warn!(%error, "event stream ended: its session can't be checked");
                     return None;

@@ -116,9 +116,15 @@ async fn credentials_that_do_not_hold_are_never_nobody() {
     assert_eq!(test.send(basic).await.json()["code"], "authorization");
     assert_eq!(test.get(ME, &token).await.status, StatusCode::OK);
     assert_eq!(test.get(ME, "").await.json()["code"], "sign_in_required");
-    // known, but nobody's account
-    assert_eq!(
-        test.get(ME, CRON_TOKEN).await.json()["code"],
-        "sign_in_required"
-    );
+    // the cron token is good for its endpoints, and never for anybody's rentals
+    assert_eq!(test.get(ME, CRON_TOKEN).await.json()["code"], "cron_token");
+    let rentals = test.get("/api/v1/rentals", CRON_TOKEN).await;
+    assert_eq!(rentals.json()["code"], "cron_token");
+    let lifecycle = test.start_tasks();
+    let metering = "/api/v1/cron/metering";
+    let ran = test.post(metering, CRON_TOKEN, &Value::Null).await;
+    assert_eq!(ran.status, StatusCode::OK, "{ran:?}");
+    let refused = test.post(metering, &token, &Value::Null).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    lifecycle.stop().await.expect("in good order");
 }

@@ -66,6 +66,10 @@ pub(super) async fn create(
     RawBody(raw): RawBody,
 ) -> Result<Response> {
     let request: RentBody = parse_json(&raw)?;
+    // a repeat is answered before anything is placed: its own rental may have taken the last room
+    if let Some(response) = answer_repeat(&app, &ctx, &headers).await? {
+        return Ok(response);
+    }
     let order = request.order(&app)?;
     if request.pay_with == PayWith::Balance {
         let key = idempotency_key(&ctx, &headers, "rent", &raw)?;
@@ -149,6 +153,19 @@ fn idempotency_key(
         .get("idempotency-key")
         .and_then(|value| value.to_str().ok());
     IdempotencyKey::parse(header, ctx.user()?.id, action, raw)
+}
+
+/// The answer to a signed payment that came before, if the request carries one.
+async fn answer_repeat(app: &App, ctx: &OpCtx, headers: &HeaderMap) -> Result<Option<Response>> {
+    let Ok(Some(presented)) = x402_http::presented(headers) else {
+        return Ok(None);
+    };
+    let find = move |tx: &mut dyn crate::store::Tx| payments::find_presented(tx, &presented);
+    let Some(payment) = app.db.read("payment.repeat", find).await? else {
+        return Ok(None);
+    };
+    let payment = app.purchases.wait(payment.id, PATIENCE).await?;
+    answer(app, ctx, &payment).await.map(Some)
 }
 
 async fn pay_or_ask(
