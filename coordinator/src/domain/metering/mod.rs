@@ -174,10 +174,10 @@ fn cover(tx: &mut dyn Tx, node: NodeId, before: &Head, now: &Head, gap_ms: i64) 
     let down = if now.received_at.ms_since(before.received_at) > gap_ms {
         let mut alive = store::alive(tx, &whole)?;
         // this very coordinator is alive now, whenever it noted that last
-        if let Some(last) = alive.iter_mut().max_by_key(|part| part.end) {
-            if now.received_at.ms_since(last.end) <= ALIVE_SLACK_MS {
-                last.end = now.received_at;
-            }
+        if let Some(last) = alive.iter_mut().max_by_key(|part| part.end)
+            && now.received_at.ms_since(last.end) <= ALIVE_SLACK_MS
+        {
+            last.end = now.received_at;
         }
         model::downtime(alive, &whole)
     } else {
