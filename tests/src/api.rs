@@ -23,7 +23,6 @@ impl Answer {
     ///
     /// # Panics
     /// If the status is another.
-    #[must_use]
     #[track_caller]
     pub fn is(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);

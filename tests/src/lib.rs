@@ -8,7 +8,9 @@
 
 pub mod api;
 pub mod books;
+pub mod client;
 pub mod containers;
+pub mod events;
 pub mod market;
 pub mod node;
 pub mod payer;

@@ -32,7 +32,10 @@ const SETTINGS: [(&str, &str); 9] = [
     ("auth.access_token_s", "3600"),
     ("tasks.leases_ms", "500"),
     ("tasks.settlement_ms", "500"),
-    ("log.level", "info,refinery_core=warn"),
+    (
+        "log.level",
+        "info,refinery_core=warn,coordinator::http::middleware=warn",
+    ),
 ];
 
 /// Which database.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use shared::{
     clock::{Clock as _, SystemClock},
     money::Amount,
+    time::Timestamp,
     x402::{
         client::{self, SignedPayment},
         header,
@@ -72,10 +73,19 @@ impl Payer {
     pub fn sign(&self, asked: &Answer) -> SignedPayment {
         assert_eq!(asked.status, 402, "{}", asked.body);
         let terms = asked.header(header::PAYMENT_REQUIRED).expect("terms");
+        self.sign_terms(terms, SystemClock.now())
+    }
+
+    /// Signs the terms of a `PAYMENT-REQUIRED` header, as if it was `now`.
+    ///
+    /// # Panics
+    /// If they can't be paid.
+    #[must_use]
+    pub fn sign_terms(&self, terms: &str, now: Timestamp) -> SignedPayment {
         let terms: PaymentRequired = header::decode(terms.as_bytes()).expect("readable terms");
         let limit = Amount::from_atomic(LIMIT_ATOMIC).expect("an amount");
         let chosen = client::choose(&terms, limit).expect("terms that can be paid");
-        let signed = chosen.pay(&self.key, random(), SystemClock.now());
+        let signed = chosen.pay(&self.key, random(), now);
         signed.expect("a signature")
     }
 
