@@ -219,6 +219,14 @@ pub fn records_of(
     store::records_of(tx, rental, after, limit)
 }
 
+/// When the journal last spoke of a rental, by the node's wall clock.
+///
+/// # Errors
+/// The database's.
+pub fn last_spoken_of(tx: &mut dyn Tx, rental: RentalId) -> Result<Option<Timestamp>> {
+    Ok(store::last_record_of(tx, rental)?.map(|signed| signed.record.t_wall))
+}
+
 /// Notes that this run of a coordinator is alive.
 ///
 /// # Errors
