@@ -265,7 +265,7 @@ fn with_end_of_evidence(
     let mut seen = seen.clone();
     let lost = matches!(seen.phase, Phase::Failed { .. }) && rental.started_at.is_some();
     if lost && seen.finished_at.is_none() && rental.finished_at.is_none() {
-        seen.finished_at = metering::last_spoken_of(tx, rental.id)?;
+        seen.finished_at = metering::last_spoken_of(tx, rental.node_id, rental.id)?;
     }
     Ok(seen)
 }

@@ -206,25 +206,31 @@ pub fn coverage(tx: &mut dyn Tx, node: NodeId, window: &Interval) -> Result<Vec<
     store::coverage(tx, node, window)
 }
 
-/// The signed records of a rental with when they arrived, after a position.
+/// The signed records of a rental with when they arrived, after a position: those of its own node, for any node may write what
+/// it likes into its journal.
 ///
 /// # Errors
 /// The database's.
 pub fn records_of(
     tx: &mut dyn Tx,
+    node: NodeId,
     rental: RentalId,
     after: i64,
     limit: i64,
 ) -> Result<Vec<(SignedRecord, Timestamp)>> {
-    store::records_of(tx, rental, after, limit)
+    store::records_of(tx, node, rental, after, limit)
 }
 
-/// When the journal last spoke of a rental, by the node's wall clock.
+/// When a node's journal last spoke of a rental, by the node's wall clock.
 ///
 /// # Errors
 /// The database's.
-pub fn last_spoken_of(tx: &mut dyn Tx, rental: RentalId) -> Result<Option<Timestamp>> {
-    Ok(store::last_record_of(tx, rental)?.map(|signed| signed.record.t_wall))
+pub fn last_spoken_of(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    rental: RentalId,
+) -> Result<Option<Timestamp>> {
+    Ok(store::last_record_of(tx, node, rental)?.map(|signed| signed.record.t_wall))
 }
 
 /// Notes that this run of a coordinator is alive.

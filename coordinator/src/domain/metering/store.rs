@@ -95,16 +95,17 @@ pub(super) fn record_hash(tx: &mut dyn Tx, node: NodeId, seq: i64) -> Result<Opt
         .transpose()
 }
 
-/// Records of a rental with when they arrived, after a position.
+/// A node's records of a rental with when they arrived, after a position.
 pub(super) fn records_of(
     tx: &mut dyn Tx,
+    node: NodeId,
     rental: RentalId,
     after: i64,
     limit: i64,
 ) -> Result<Vec<(SignedRecord, Timestamp)>> {
     let rows = tx.query(
-        "SELECT seq, body, received_at FROM usage_records WHERE rental_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-        params![rental, after, limit],
+        "SELECT seq, body, received_at FROM usage_records WHERE rental_id = $1 AND seq > $2 AND node_id = $3 ORDER BY seq LIMIT $4",
+        params![rental, after, node, limit],
     )?;
     rows.iter()
         .map(|row| {
@@ -120,11 +121,15 @@ pub(super) fn records_of(
         .collect()
 }
 
-/// The last record of a rental.
-pub(super) fn last_record_of(tx: &mut dyn Tx, rental: RentalId) -> Result<Option<SignedRecord>> {
+/// A node's last record of a rental.
+pub(super) fn last_record_of(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    rental: RentalId,
+) -> Result<Option<SignedRecord>> {
     let rows = tx.query(
-        "SELECT seq, body FROM usage_records WHERE rental_id = $1 ORDER BY seq DESC LIMIT 1",
-        params![rental],
+        "SELECT seq, body FROM usage_records WHERE rental_id = $1 AND node_id = $2 ORDER BY seq DESC LIMIT 1",
+        params![rental, node],
     )?;
     rows.first()
         .map(|row| {

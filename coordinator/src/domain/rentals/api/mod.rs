@@ -10,6 +10,9 @@ mod read;
 mod rent;
 pub mod view;
 
+#[cfg(test)]
+pub(super) use body::request_sha256;
+
 use std::sync::Arc;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
