@@ -16,6 +16,10 @@ pub mod error;
 pub mod http;
 pub mod keys;
 pub mod lifecycle;
+#[cfg(test)]
+mod openapi_tests;
+#[cfg(test)]
+mod query_plans;
 pub mod router;
 pub mod serve;
 pub mod store;

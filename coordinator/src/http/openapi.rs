@@ -42,34 +42,34 @@ pub struct FieldErrorSchema {
 pub enum Problems {
     /// The request can't be understood.
     #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(#[to_schema] ProblemSchema),
+    BadRequest(ProblemSchema),
     /// Valid credentials are needed.
     #[response(status = 401, content_type = "application/problem+json")]
-    Unauthenticated(#[to_schema] ProblemSchema),
+    Unauthenticated(ProblemSchema),
     /// Not allowed.
     #[response(status = 403, content_type = "application/problem+json")]
-    Forbidden(#[to_schema] ProblemSchema),
+    Forbidden(ProblemSchema),
     /// Absent, or not yours.
     #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(#[to_schema] ProblemSchema),
+    NotFound(ProblemSchema),
     /// The state of things doesn't allow it now.
     #[response(status = 409, content_type = "application/problem+json")]
-    Conflict(#[to_schema] ProblemSchema),
+    Conflict(ProblemSchema),
     /// The body is too large.
     #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(#[to_schema] ProblemSchema),
+    TooLarge(ProblemSchema),
     /// A value is out of bounds, or not supported yet.
     #[response(status = 422, content_type = "application/problem+json")]
-    Invalid(#[to_schema] ProblemSchema),
+    Invalid(ProblemSchema),
     /// Too often: see `Retry-After`.
     #[response(status = 429, content_type = "application/problem+json")]
-    TooMany(#[to_schema] ProblemSchema),
+    TooMany(ProblemSchema),
     /// Our fault.
     #[response(status = 500, content_type = "application/problem+json")]
-    Internal(#[to_schema] ProblemSchema),
+    Internal(ProblemSchema),
     /// Not now: see `Retry-After`.
     #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(#[to_schema] ProblemSchema),
+    Unavailable(ProblemSchema),
 }
 
 /// The head of the document.

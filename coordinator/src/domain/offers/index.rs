@@ -207,3 +207,76 @@ pub fn sort_key(listing: &Listing, sort: Sort) -> i64 {
         Sort::Created => listing.offer.created_at.as_micros(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::{
+        id::Ids,
+        money::{Amount, Asset, UnitPrices},
+        time::Timestamp,
+    };
+
+    use super::*;
+    use crate::domain::offers::model::{Offer, OfferState, Terms};
+
+    fn listing(ids: &Ids, node: NodeId, price: i64) -> Listing {
+        let at = Timestamp::from_secs(1);
+        Listing {
+            offer: Offer {
+                id: ids.mint(),
+                node_id: node,
+                owner: ids.mint(),
+                state: OfferState::Active,
+                terms: Terms {
+                    prices: UnitPrices {
+                        ram_gib_hour: Amount::from_atomic(price).expect("an amount"),
+                        ..UnitPrices::default()
+                    },
+                    asset: Asset::Usdc,
+                    max_ram_bytes: 1 << 30,
+                    max_cpu_millis: 1_000,
+                    min_duration_ms: 1,
+                    max_duration_ms: 2,
+                    region: "here".into(),
+                },
+                version: 1,
+                created_at: at,
+                updated_at: at,
+            },
+            available: true,
+            online: true,
+            ram_free_bytes: 1 << 30,
+            cpu_free_millis: 1_000,
+            ram_rentable_bytes: 1 << 30,
+            cpu_model: String::new(),
+            gpu_models: Vec::new(),
+            region: "here".into(),
+        }
+    }
+
+    fn prices(index: &MarketIndex) -> Vec<i64> {
+        let hits = index.search(&Filter::default(), Sort::Price, false, None, usize::MAX);
+        hits.iter().map(|hit| sort_key(hit, Sort::Price)).collect()
+    }
+
+    #[test]
+    fn a_change_replaces_its_nodes_listings_and_no_others() {
+        let ids = Ids::counting();
+        let (one, two): (NodeId, NodeId) = (ids.mint(), ids.mint());
+        let index = MarketIndex::default();
+        let of = |node, price| listing(&ids, node, price);
+        index.replace(vec![of(one, 1), of(two, 2), of(one, 3)]);
+        assert_eq!(prices(&index), [1, 2, 3]);
+        index.replace_node(one, vec![of(one, 4)]);
+        assert_eq!(prices(&index), [2, 4]);
+        let kept = of(one, 5);
+        index.replace_node(one, vec![kept.clone()]);
+        index.replace_node(one, vec![kept]);
+        assert_eq!(prices(&index), [2, 5]);
+        index.replace_node(one, Vec::new());
+        assert_eq!((prices(&index), index.numbers().nodes), (vec![2], 1));
+        assert_eq!(index.regions().len(), 1);
+        index.replace_node(two, Vec::new());
+        assert!(prices(&index).is_empty() && index.regions().is_empty());
+    }
+}

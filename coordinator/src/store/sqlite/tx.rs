@@ -19,7 +19,7 @@ impl<'c> SqliteTx<'c> {
 
     fn bound(&self, sql: &str, params: &[Value]) -> Result<CachedStatement<'c>, StoreError> {
         #[cfg(test)]
-        crate::store::testing::statements::note(sql);
+        crate::store::testing::statements::note(self.connection.path(), sql);
         let mut statement = self
             .connection
             .prepare_cached(sql)

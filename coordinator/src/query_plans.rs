@@ -1,0 +1,208 @@
+//! No statement that users or timers run reads a whole table that grows: SQLite is asked for the plan of each that a day on the
+//! market runs. (`ledger check` may: it is proof, run by an operator.)
+
+use axum::http::StatusCode;
+use serde_json::json;
+use shared::{
+    clock::Clock as _,
+    id::{PaymentId, RentalId},
+    time::Timestamp,
+};
+
+use crate::{
+    domain::{
+        metering::{self, model::Interval},
+        rentals::{
+            self, changes,
+            model::EndReason,
+            stall::{Stall, id_of},
+        },
+        settlement,
+    },
+    store::{Tx, Value, testing::statements},
+    tasks::{
+        Task, event_relay::EventRelay, expiry::Expiry, leases::Leases, liveness::Liveness,
+        market_feed, payments::Payments, settlement::Settlement, uptime::Uptime,
+    },
+    testing::TestApp,
+};
+
+/// Tables that grow with use.
+const GROWING: [&str; 20] = [
+    "accounts",
+    "billing_windows",
+    "enrollment_tokens",
+    "events",
+    "idempotency_keys",
+    "node_chains",
+    "node_coverage",
+    "node_flags",
+    "nodes",
+    "offers",
+    "payments",
+    "quotes",
+    "refresh_tokens",
+    "rentals",
+    "sandbox_settlements",
+    "sandbox_wallets",
+    "sessions",
+    "transfers",
+    "usage_records",
+    "users",
+];
+/// Indexes of a part of a table that stays small, however long the table gets: reading all of it is what is wanted.
+const SMALL: [&str; 3] = ["events_waiting", "rentals_running", "rentals_to_settle"];
+
+/// Why a plan's step is too much, if it is.
+fn too_much(step: &str) -> bool {
+    let mut words = step.split(' ');
+    if words.next() != Some("SCAN") {
+        return false;
+    }
+    let table = words.next().unwrap_or_default();
+    GROWING.contains(&table) && !SMALL.iter().any(|index| step.ends_with(index))
+}
+
+#[test]
+fn a_scan_is_noticed() {
+    assert!(too_much("SCAN rentals"));
+    assert!(too_much("SCAN rentals USING INDEX rentals_by_consumer"));
+    assert!(!too_much(
+        "SCAN rentals USING COVERING INDEX rentals_running"
+    ));
+    assert!(!too_much(
+        "SEARCH rentals USING INDEX rentals_live (node_id=?)"
+    ));
+    assert!(!too_much("SCAN event_head"));
+}
+
+/// Rents, extends, looks, stops and settles, by balance and by x402.
+async fn trade(stall: &Stall) {
+    let consumer = stall.consumer().await;
+    let mut by_balance = stall.order(600);
+    by_balance["pay_with"] = json!("balance");
+    let bought = stall.keyed("/api/v1/rentals", &consumer, "one", &by_balance);
+    let bought: RentalId = id_of(&bought.await);
+    let signed = stall
+        .signed("/api/v1/rentals", "", &stall.order(600), 1)
+        .await;
+    let paid: RentalId = id_of(&stall.pay(&signed, "").await);
+    stall.pay(&signed, "").await;
+    let token = stall.test.app.rental_tokens.mint(paid).expose().clone();
+    let more = json!({"duration_seconds": 600});
+    let path = format!("/api/v1/rentals/{paid}/extend");
+    let extended = stall.signed(&path, &token, &more, 2).await;
+    assert_eq!(
+        stall.pay(&extended, &token).await.status,
+        StatusCode::CREATED
+    );
+    let db = &stall.test.app.db;
+    let payment = db.read("test.payment", move |tx| {
+        crate::domain::payments::of_rental(tx, paid)
+    });
+    let payment: PaymentId = payment.await.expect("read").expect("a payment").id;
+    for (path, token) in [
+        ("/api/v1/rentals?as=consumer", &consumer),
+        ("/api/v1/rentals?as=provider", &stall.provider),
+        (&format!("/api/v1/rentals/{paid}"), &token),
+        (&format!("/api/v1/rentals/{paid}/events"), &token),
+        (&format!("/api/v1/rentals/{paid}/usage"), &token),
+        (&format!("/api/v1/rentals/{paid}/receipts"), &token),
+        (&format!("/api/v1/payments/{payment}"), &token),
+        ("/api/v1/balance", &consumer),
+        ("/api/v1/offers?mine=true", &stall.provider),
+        ("/api/v1/nodes", &stall.provider),
+        (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
+        ("/api/v1/auth/me", &consumer),
+    ] {
+        let answer = stall.test.get(path, token).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+    }
+    let tokens = "/api/v1/nodes/enrollment-tokens";
+    let answer = stall.test.post(tokens, &stall.provider, &json!({})).await;
+    assert!(answer.status.is_success(), "{answer:?}");
+    end(stall, bought).await;
+}
+
+/// What beats and the end of a rental write.
+async fn end(stall: &Stall, id: RentalId) {
+    let (ctx, node, db) = (stall.system(), stall.node, &stall.test.app.db);
+    let day = Interval {
+        start: Timestamp::from_secs(0),
+        end: stall.test.clock.now(),
+    };
+    let body = move |tx: &mut dyn Tx| {
+        metering::head(tx, node)?;
+        metering::coverage(tx, node, &day)?;
+        metering::last_spoken_of(tx, node, id)?;
+        metering::keep_alive(tx, "epoch", day.start, day.end)?;
+        let row = crate::domain::nodes::get(tx, node)?;
+        crate::domain::nodes::flag(tx, &ctx, &row, "code", "detail")?;
+        rentals::of_node(tx, node)?;
+        let stopping = rentals::find(tx, id)?;
+        let stopping = changes::stop(tx, &ctx, &stopping, EndReason::Stopped)?;
+        changes::finish(tx, &ctx, &stopping, EndReason::Stopped, "over")?;
+        settlement::settle(tx, &ctx, id).map(|_| ())
+    };
+    db.write("test.end", body).await.expect("ended");
+}
+
+/// Every timer, once.
+async fn turn_timers(stall: &Stall) {
+    let app = || stall.test.app.clone();
+    market_feed::load(&app()).await.expect("the index");
+    let mut tasks: Vec<Box<dyn Task>> = vec![
+        Box::new(EventRelay::new(&app())),
+        Box::new(Uptime(app())),
+        Box::new(Liveness(app())),
+        Box::new(Leases(app())),
+        Box::new(Expiry(app())),
+        Box::new(Payments(app())),
+        Box::new(Settlement::new(app())),
+    ];
+    for task in &mut tasks {
+        let name = task.name();
+        task.activate()
+            .await
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+#[tokio::test]
+async fn no_statement_reads_a_whole_growing_table() {
+    let stall = Stall::open(TestApp::new().await).await;
+    trade(&stall).await;
+    turn_timers(&stall).await;
+
+    let mut bad = Vec::new();
+    let run = statements::seen_in(stall.test.folder().path());
+    for sql in &run {
+        let word = sql.split_whitespace().next().unwrap_or_default();
+        if !["SELECT", "UPDATE", "DELETE", "INSERT"].contains(&word) {
+            continue;
+        }
+        let values = (1..).take_while(|n| sql.contains(&format!("${n}")));
+        let values: Vec<Value> = values.map(|_| Value::Null).collect();
+        let explain = format!("EXPLAIN QUERY PLAN {sql}");
+        let db = &stall.test.app.db;
+        let plan = db.read("test.plan", move |tx| Ok(tx.query(&explain, &values)?));
+        for step in plan.await.unwrap_or_else(|e| panic!("{e:?}: {sql}")) {
+            let step = step.text(3).expect("a step").to_owned();
+            if too_much(&step) {
+                bad.push(format!("{step}\n    {sql}"));
+            }
+            if sql.contains("FROM node_coverage") {
+                assert!(
+                    step.contains("node_coverage_by_end"),
+                    "{step}: the past isn't read"
+                );
+            }
+        }
+    }
+    assert!(run.len() > 70, "only {} statements were run", run.len());
+    assert!(
+        bad.is_empty(),
+        "these read a whole table:\n{}",
+        bad.join("\n")
+    );
+}
