@@ -69,6 +69,7 @@ struct Means {
     beat_interval_ms: i64,
     before: Option<Written>,
     now_written: Written,
+    clock_offset_us: i64,
 }
 
 impl AgentLink {
@@ -90,6 +91,11 @@ impl AgentLink {
             beat_interval_ms: self.rhythm.beat_interval_ms,
             before: self.presence.written(admitted.node),
             now_written: written.clone(),
+            clock_offset_us: self.presence.clock_offset_us(
+                admitted.node,
+                &admitted.beat,
+                admitted.received_at,
+            ),
         };
         let quiet = means.before.as_ref() == Some(&written)
             && admitted.beat.usage.is_empty()
@@ -237,10 +243,7 @@ fn fold(tx: &mut dyn Tx, ctx: &OpCtx, admitted: &Admitted, means: &Means) -> Res
     let beat = &admitted.beat;
     let reception = Reception {
         received_at: admitted.received_at,
-        clock_offset_us: admitted
-            .received_at
-            .as_micros()
-            .saturating_sub(beat.sent_wall.as_micros()),
+        clock_offset_us: means.clock_offset_us,
     };
     let mut ended = false;
     for rental in rentals::of_node(tx, admitted.node)? {
