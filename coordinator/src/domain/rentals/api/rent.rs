@@ -24,6 +24,7 @@ use crate::{
         payments::{
             self,
             idempotency::{self, IdempotencyKey},
+            model::{Payment, PaymentState},
             x402_http,
         },
         rentals::{
