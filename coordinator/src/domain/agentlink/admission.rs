@@ -29,7 +29,7 @@ pub struct Refusal {
     /// Why.
     pub error: Error,
     /// Our time and a fresh beacon, if that may help.
-    pub recover: Option<Recover>,
+    pub recover: Option<Box<Recover>>,
 }
 
 impl From<Error> for Refusal {
@@ -141,7 +141,7 @@ impl AgentLink {
         };
         Refusal {
             error,
-            recover: Some(recover),
+            recover: Some(Box::new(recover)),
         }
     }
 

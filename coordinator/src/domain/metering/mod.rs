@@ -181,10 +181,10 @@ fn cover(tx: &mut dyn Tx, node: NodeId, before: &Head, now: &Head, gap_ms: i64) 
     let down = if now.received_at.ms_since(before.received_at) > gap_ms {
         let mut alive = store::alive(tx, &whole)?;
         // this very coordinator is alive now, whenever it noted that last
-        if let Some(last) = alive.iter_mut().max_by_key(|part| part.end) {
-            if now.received_at.ms_since(last.end) <= ALIVE_SLACK_MS {
-                last.end = now.received_at;
-            }
+        if let Some(last) = alive.iter_mut().max_by_key(|part| part.end)
+            && now.received_at.ms_since(last.end) <= ALIVE_SLACK_MS
+        {
+            last.end = now.received_at;
         }
         model::downtime(alive, &whole)
     } else {
@@ -226,6 +226,14 @@ pub fn records_of(
     limit: i64,
 ) -> Result<Vec<(SignedRecord, Timestamp)>> {
     store::records_of(tx, rental, after, limit)
+}
+
+/// When the journal last spoke of a rental, by the node's wall clock.
+///
+/// # Errors
+/// The database's.
+pub fn last_spoken_of(tx: &mut dyn Tx, rental: RentalId) -> Result<Option<Timestamp>> {
+    Ok(store::last_record_of(tx, rental)?.map(|signed| signed.record.t_wall))
 }
 
 /// Notes that this run of a coordinator is alive.

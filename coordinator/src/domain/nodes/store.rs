@@ -6,7 +6,7 @@ use shared::{
     time::Timestamp,
 };
 
-use super::model::{Availability, Capacity, Lifecycle, Node, Schedulability};
+use super::model::{Availability, Capacity, Flag, Lifecycle, Node, Schedulability};
 use crate::{
     error::{Error, Result},
     params,
@@ -284,24 +284,21 @@ pub(super) fn flag(
     Ok(())
 }
 
-/// Flags of a node: (code, detail, first, last, times).
-pub(super) fn flags(
-    tx: &mut dyn Tx,
-    id: NodeId,
-) -> Result<Vec<(String, String, Timestamp, Timestamp, i64)>> {
+/// Flags of a node.
+pub(super) fn flags(tx: &mut dyn Tx, id: NodeId) -> Result<Vec<Flag>> {
     let rows = tx.query(
         "SELECT code, detail, first_at, last_at, times FROM node_flags WHERE node_id = $1 ORDER BY code",
         params![id],
     )?;
     rows.iter()
         .map(|row| {
-            Ok((
-                row.text(0)?.to_owned(),
-                row.text(1)?.to_owned(),
-                Timestamp::from_micros(row.int(2)?),
-                Timestamp::from_micros(row.int(3)?),
-                row.int(4)?,
-            ))
+            Ok(Flag {
+                code: row.text(0)?.to_owned(),
+                detail: row.text(1)?.to_owned(),
+                first_at: Timestamp::from_micros(row.int(2)?),
+                last_at: Timestamp::from_micros(row.int(3)?),
+                times: row.int(4)?,
+            })
         })
         .collect()
 }
@@ -325,22 +322,5 @@ pub(super) fn members(
                 Availability::from_name(row.text(1)?).ok_or_else(|| bad("availability"))?,
             ))
         })
-        .collect()
-}
-
-/// Nodes whose counters don't fit: free ≠ rentable − Σ live rentals, per node (id, free RAM, expected RAM).
-pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i64)>> {
-    let rows = tx.query(
-        "SELECT n.id, n.free_ram_bytes, CAST(n.rentable_ram_bytes - COALESCE(r.ram, 0) AS BIGINT)
-         FROM nodes n LEFT JOIN (
-             SELECT node_id, SUM(ram_bytes) AS ram, SUM(cpu_millis) AS cpu FROM rentals WHERE state <> 'ended' GROUP BY node_id
-         ) r ON r.node_id = n.id
-         WHERE n.free_ram_bytes <> n.rentable_ram_bytes - COALESCE(r.ram, 0)
-            OR n.free_cpu_millis <> n.rentable_cpu_millis - COALESCE(r.cpu, 0)
-         ORDER BY n.id LIMIT 100",
-        params![],
-    )?;
-    rows.iter()
-        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?)))
         .collect()
 }

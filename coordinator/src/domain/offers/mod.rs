@@ -7,7 +7,9 @@
 pub mod api;
 pub mod index;
 pub mod model;
+mod query;
 mod store;
+mod view;
 
 use model::{Listing, Offer, OfferState, Terms};
 use shared::id::{NodeId, OfferId};

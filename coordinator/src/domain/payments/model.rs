@@ -107,6 +107,11 @@ impl Quote {
         };
         let minutes = self.duration_ms / 60_000;
         let mebibytes = self.resources.ram_bytes >> 20;
+        let play = if self.network.testnet {
+            " (test network: play money)"
+        } else {
+            ""
+        };
         Terms {
             network: self.network,
             asset: self.network.usdc,
@@ -115,7 +120,7 @@ impl Quote {
             max_timeout_s: MAX_TIMEOUT_S,
             resource: Resource {
                 url: format!("{public_url}{path}"),
-                description: format!("{mebibytes} MiB of RAM for {minutes} min"),
+                description: format!("{mebibytes} MiB of RAM for {minutes} min{play}"),
                 mime_type: "application/json".to_owned(),
             },
         }

@@ -12,11 +12,14 @@
 pub mod api;
 pub mod changes;
 pub mod check;
+pub mod deadlines;
 pub mod desired;
+pub mod fold;
 pub mod model;
 pub mod observe;
 pub mod order;
 pub mod purchase;
+pub mod state;
 mod store;
 pub mod timers;
 

@@ -1,28 +1,30 @@
-//! Paying an order by x402: receive → verify → settle → credit and start, each step durable before the next.
+//! Paying an order by x402: receive here, then verify → settle → credit and start in [`drive`], each step durable before the next.
 //!
 //! # Invariants
 //! - Nothing is asked of the facilitator inside a transaction, and nothing is asked before the payment is on disk.
 //! - Any step may be repeated, by this process or another: the state's guard lets one of them win.
 //! - Crediting the payment and starting (or extending) the rental are one transaction.
 
-use std::{sync::Arc, time::Duration};
+mod drive;
+
+use std::sync::Arc;
 
 use shared::{
     clock::Clock,
-    id::{Ids, PaymentId, QuoteId, RentalId},
+    id::{Ids, QuoteId, RentalId},
     x402::{exact, payment::PresentedPayment},
 };
 
 use super::{
-    Rules, changes, find,
+    Rules,
     order::{self, Buyer, RentOrder},
 };
 use crate::{
     context::{Actor, OpCtx},
     domain::payments::{
         self, Received,
-        model::{Payee, Payment, PaymentEvent, PaymentState, Purpose, Quote},
-        ports::{Facilitator, SettleOutcome, SettleRequest, VerifyOutcome},
+        model::{Payee, Payment, Purpose, Quote},
+        ports::Facilitator,
     },
     error::{Error, Result},
     store::{Db, Tx},
@@ -148,271 +150,6 @@ impl Purchases {
             })
             .await
     }
-
-    /// Moves a payment as far as it goes now; returns where it is. Unclear answers leave it to the next try.
-    ///
-    /// # Errors
-    /// The database's; the payment is where it was.
-    pub async fn drive(&self, id: PaymentId, until: Until) -> Result<Payment> {
-        let (mut payment, quote) = self.load(id).await?;
-        loop {
-            let moved = match payment.state {
-                PaymentState::Credited | PaymentState::Rejected | PaymentState::Expired => {
-                    return Ok(payment);
-                }
-                PaymentState::Received => self.verify(&payment, &quote).await?,
-                PaymentState::Verified if until == Until::Verified => return Ok(payment),
-                PaymentState::Verified | PaymentState::Settling | PaymentState::Pending => {
-                    self.settle(&payment, &quote).await?
-                }
-            };
-            match moved {
-                Moved::On(next) => payment = next,
-                Moved::Waits(next) => return Ok(next),
-                Moved::BySomebodyElse => {
-                    payment = self.load(id).await?.0;
-                    if matches!(
-                        payment.state,
-                        PaymentState::Settling | PaymentState::Pending
-                    ) {
-                        // whoever began to settle goes on: two of them must not ask at once
-                        return Ok(payment);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Moves on a payment that nobody asked the facilitator to settle yet, since whoever received it may have died. Of several that
-    /// try, one gets to settle; a payment that is being settled is left alone.
-    ///
-    /// # Errors
-    /// The database's; the payment is where it was.
-    pub async fn take_up(&self, id: PaymentId) -> Result<Payment> {
-        loop {
-            let (payment, quote) = self.load(id).await?;
-            let moved = match payment.state {
-                PaymentState::Received => self.verify(&payment, &quote).await?,
-                PaymentState::Verified => self.settle(&payment, &quote).await?,
-                _ => return Ok(payment),
-            };
-            if let Moved::Waits(next) = moved {
-                return Ok(next);
-            }
-        }
-    }
-
-    /// Waits until a payment is final or `patience` is over; returns where it is.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn wait(&self, id: PaymentId, patience: Duration) -> Result<Payment> {
-        let deadline = tokio::time::Instant::now() + patience;
-        let mut commits = self.db.committed();
-        loop {
-            let payment = self.load(id).await?.0;
-            if payment.state.is_final() || tokio::time::Instant::now() >= deadline {
-                return Ok(payment);
-            }
-            // another coordinator's commits aren't announced here: look again after a moment all the same
-            let look_again = deadline.min(tokio::time::Instant::now() + Duration::from_millis(250));
-            tokio::select! {
-                _ = commits.changed() => {}
-                () = tokio::time::sleep_until(look_again) => {}
-            }
-        }
-    }
-
-    async fn load(&self, id: PaymentId) -> Result<(Payment, Quote)> {
-        self.db
-            .read("payment.load", move |tx| {
-                let payment = payments::get(tx, id)?;
-                let quote = payments::quote_of(tx, &payment)?;
-                Ok((payment, quote))
-            })
-            .await
-    }
-
-    fn request(&self, payment: &Payment, quote: &Quote) -> Result<SettleRequest> {
-        Ok(SettleRequest {
-            payment_id: payment.id,
-            terms: quote.terms(&self.public_url),
-            payload: serde_json::from_str(&payment.payload)
-                .map_err(|_| Error::corrupt("payments", &payment.id.to_string(), "payload"))?,
-            version: payment.x402_version,
-        })
-    }
-
-    async fn verify(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
-        match self
-            .facilitator
-            .verify(&self.request(payment, quote)?)
-            .await
-        {
-            VerifyOutcome::Valid { .. } => self.advance(payment, PaymentEvent::Verify, None).await,
-            VerifyOutcome::Invalid { reason } => self.refuse(payment, quote, reason).await,
-            VerifyOutcome::Unknown { detail } => self.postpone(payment, detail).await,
-        }
-    }
-
-    async fn settle(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
-        let settling = match self
-            .advance(payment, PaymentEvent::BeginSettle, None)
-            .await?
-        {
-            Moved::On(settling) => settling,
-            other => return Ok(other),
-        };
-        match self
-            .facilitator
-            .settle(&self.request(&settling, quote)?)
-            .await
-        {
-            SettleOutcome::Settled { transaction, .. } => {
-                self.credit(&settling, quote, transaction).await
-            }
-            SettleOutcome::Refused { reason } => self.refuse(&settling, quote, reason).await,
-            SettleOutcome::Unknown { detail } => self.postpone(&settling, detail).await,
-        }
-    }
-
-    async fn advance(
-        &self,
-        payment: &Payment,
-        event: PaymentEvent,
-        note: Option<String>,
-    ) -> Result<Moved> {
-        let (ctx, payment) = (self.context(), payment.clone());
-        self.db
-            .write("payment.advance", move |tx| {
-                let moved = payments::advance(tx, &ctx, &payment, event, note.as_deref())?;
-                Ok(moved.map_or(Moved::BySomebodyElse, Moved::On))
-            })
-            .await
-    }
-
-    async fn postpone(&self, payment: &Payment, detail: String) -> Result<Moved> {
-        tracing::warn!(payment.id = %payment.id, detail, "payment outcome unclear");
-        match self
-            .advance(payment, PaymentEvent::Unclear, Some(detail))
-            .await?
-        {
-            Moved::On(next) => Ok(Moved::Waits(next)),
-            other => Ok(other),
-        }
-    }
-
-    async fn refuse(&self, payment: &Payment, quote: &Quote, reason: String) -> Result<Moved> {
-        let (ctx, payment, purpose) = (self.context(), payment.clone(), quote.purpose);
-        self.db
-            .write("payment.refuse", move |tx| {
-                let Some(refused) =
-                    payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason))?
-                else {
-                    return Ok(Moved::BySomebodyElse);
-                };
-                if purpose == Purpose::Rent {
-                    let rental = find(tx, payment.rental_id)?;
-                    changes::lapse(
-                        tx,
-                        &ctx,
-                        &rental,
-                        &format!("the payment was refused: {reason}"),
-                    )?;
-                }
-                Ok(Moved::On(refused))
-            })
-            .await
-    }
-
-    async fn credit(&self, payment: &Payment, quote: &Quote, transaction: String) -> Result<Moved> {
-        let (ctx, rules, payment, quote) =
-            (self.context(), self.rules, payment.clone(), quote.clone());
-        self.db
-            .write("payment.credit", move |tx| {
-                let Some(credited) =
-                    payments::credit(tx, &ctx, &payment, quote.asset, &transaction)?
-                else {
-                    return Ok(Moved::BySomebodyElse);
-                };
-                match quote.purpose {
-                    Purpose::Rent => {
-                        changes::activate(tx, &ctx, &rules, payment.rental_id, payment.amount)?
-                    }
-                    Purpose::Extend => changes::extend(
-                        tx,
-                        &ctx,
-                        &rules,
-                        payment.rental_id,
-                        quote.duration_ms,
-                        payment.amount,
-                    )?,
-                };
-                Ok(Moved::On(credited))
-            })
-            .await
-    }
-
-    /// Takes up payments whose process died or whose answer was unclear; returns how many reached an end.
-    ///
-    /// # Errors
-    /// The database's, while finding them; a payment that fails is logged and tried again later.
-    pub async fn reconcile(&self) -> Result<usize> {
-        let ctx = self.context();
-        let due = self
-            .db
-            .read("payment.due", move |tx| payments::due(tx, &ctx, 100))
-            .await?;
-        let mut ended = 0;
-        for payment in due {
-            let until = if payment.state == PaymentState::Verified {
-                Until::Verified
-            } else {
-                Until::Settled
-            };
-            match self.drive(payment.id, until).await {
-                Ok(payment) if payment.state.is_final() => ended += 1,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::error!(payment.id = %payment.id, %error, "payment could not be taken up")
-                }
-            }
-        }
-        Ok(ended)
-    }
-
-    /// Lets reservations lapse that nobody settles; returns how many.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn lapse(&self) -> Result<usize> {
-        let ctx = self.context();
-        self.db
-            .write("rental.lapse", move |tx| {
-                let mut lapsed = 0;
-                for rental in super::timers::lapsed(tx, &ctx)? {
-                    let Some(payment) = payments::of_rental(tx, rental.id)? else {
-                        continue;
-                    };
-                    let Ok(PaymentState::Expired) = payment.state.next(PaymentEvent::Expire) else {
-                        continue;
-                    };
-                    if payments::advance(tx, &ctx, &payment, PaymentEvent::Expire, None)?.is_some()
-                    {
-                        changes::lapse(tx, &ctx, &rental, "it wasn't paid in time")?;
-                        lapsed += 1;
-                    }
-                }
-                Ok(lapsed)
-            })
-            .await
-    }
-}
-
-enum Moved {
-    On(Payment),
-    Waits(Payment),
-    BySomebodyElse,
 }
 
 fn quotes_for(

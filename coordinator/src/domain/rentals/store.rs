@@ -282,3 +282,20 @@ pub(super) fn ids_where(tx: &mut dyn Tx, from_and_where: &str) -> Result<Vec<Str
     )?;
     rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
 }
+
+/// Nodes whose counters don't fit: free ≠ rentable − Σ live rentals, per node (id, free RAM, expected RAM).
+pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i64)>> {
+    let rows = tx.query(
+        "SELECT n.id, n.free_ram_bytes, CAST(n.rentable_ram_bytes - COALESCE(r.ram, 0) AS BIGINT)
+         FROM nodes n LEFT JOIN (
+             SELECT node_id, SUM(ram_bytes) AS ram, SUM(cpu_millis) AS cpu FROM rentals WHERE state <> 'ended' GROUP BY node_id
+         ) r ON r.node_id = n.id
+         WHERE n.free_ram_bytes <> n.rentable_ram_bytes - COALESCE(r.ram, 0)
+            OR n.free_cpu_millis <> n.rentable_cpu_millis - COALESCE(r.cpu, 0)
+         ORDER BY n.id LIMIT 100",
+        params![],
+    )?;
+    rows.iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?)))
+        .collect()
+}

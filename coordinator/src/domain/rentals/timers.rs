@@ -6,8 +6,10 @@
 use shared::id::NodeId;
 
 use super::{
-    Rules, announce, changes, find,
-    model::{self, Overdue, Rental, State},
+    Rules, announce, changes,
+    deadlines::{self, Overdue},
+    find,
+    model::{Rental, State},
     order, save, store,
 };
 use crate::{
@@ -62,7 +64,7 @@ pub fn move_leases(
             rental = find(tx, rental.id)?;
         }
         if let Some(until) =
-            model::extended_lease(&rental, ctx.now, rules.horizon_ms, rules.lease_step_ms)
+            deadlines::extended_lease(&rental, ctx.now, rules.horizon_ms, rules.lease_step_ms)
         {
             save(
                 tx,
@@ -135,7 +137,7 @@ pub fn end_overdue(
         .filter(|_| more)
         .map(|rental| rental.id.to_string());
     for rental in &live {
-        match model::overdue(rental, ctx.now, nodes_can_report) {
+        match deadlines::overdue(rental, ctx.now, nodes_can_report) {
             None | Some(Overdue::Lapse) => {}
             Some(Overdue::Stop(reason)) => {
                 changes::stop(tx, ctx, rental, reason)?;
