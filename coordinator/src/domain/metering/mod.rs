@@ -46,6 +46,8 @@ pub struct Taken {
     pub head: Head,
     /// The node has more records than it sent.
     pub more: bool,
+    /// When the beat counts as heard.
+    pub heard_at: Timestamp,
 }
 
 /// Takes in a beat's evidence: records that are new continue the chain, and the time since the last beat is covered.
@@ -84,12 +86,16 @@ pub fn ingest(
             ),
         ));
     }
+    let boot_id: String = evidence.boot_id.chars().take(64).collect();
+    let heard_at = before.as_ref().map_or(evidence.received_at, |before| {
+        model::heard_at(before, &boot_id, evidence.boot_ms, evidence.received_at)
+    });
     let head = Head {
         seq,
         hash,
-        boot_id: evidence.boot_id.chars().take(64).collect(),
+        boot_id,
         boot_ms: evidence.boot_ms,
-        received_at: evidence.received_at,
+        received_at: heard_at,
     };
     // while something runs, only a growing journal proves that its meter runs too
     let witnessed = !evidence.claims_running || !fresh.is_empty();
@@ -112,6 +118,7 @@ pub fn ingest(
     Ok(Taken {
         more: claimed.seq > head.seq,
         head,
+        heard_at,
     })
 }
 

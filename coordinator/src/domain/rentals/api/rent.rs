@@ -24,6 +24,7 @@ use crate::{
         payments::{
             self,
             idempotency::{self, IdempotencyKey},
+            model::{Payment, PaymentState},
             x402_http,
         },
         rentals::{
@@ -36,6 +37,8 @@ use crate::{
     http::{ClientIp, Path, Problems, RawBody, extract::parse_json},
 };
 
+/// Within this time whoever works on a payment moves it on, or is taken for dead.
+const ALIVE: Duration = Duration::from_secs(2);
 /// How long a paying client is kept waiting before it gets 202.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -157,7 +160,11 @@ fn idempotency_key(
 }
 
 /// The answer to a signed payment that came before, if the request carries one.
-async fn answer_repeat(app: &App, ctx: &OpCtx, headers: &HeaderMap) -> Result<Option<Response>> {
+async fn answer_repeat(
+    app: &Arc<App>,
+    ctx: &OpCtx,
+    headers: &HeaderMap,
+) -> Result<Option<Response>> {
     let Ok(Some(presented)) = x402_http::presented(headers) else {
         return Ok(None);
     };
@@ -165,8 +172,25 @@ async fn answer_repeat(app: &App, ctx: &OpCtx, headers: &HeaderMap) -> Result<Op
     let Some(payment) = app.db.read("payment.repeat", find).await? else {
         return Ok(None);
     };
-    let payment = app.purchases.wait(payment.id, PATIENCE).await?;
+    let payment = await_end(app, payment).await?;
     answer(app, ctx, &payment).await.map(Some)
+}
+
+/// Waits for the end of a payment that came before; takes it up when nothing happens, since whoever received it may have died.
+async fn await_end(app: &Arc<App>, payment: Payment) -> Result<Payment> {
+    let now = app.purchases.wait(payment.id, ALIVE).await?;
+    if !matches!(now.state, PaymentState::Received | PaymentState::Verified) {
+        return app.purchases.wait(payment.id, PATIENCE).await;
+    }
+    // the payment goes on even if this client hangs up
+    let (purchases, id) = (Arc::clone(&app.purchases), payment.id);
+    let work = app
+        .background
+        .spawn(async move { purchases.pick_up(id).await });
+    if let Ok(done) = tokio::time::timeout(PATIENCE, work).await {
+        done.map_err(Error::internal)??;
+    }
+    app.purchases.wait(payment.id, PATIENCE).await
 }
 
 async fn pay_or_ask(
@@ -200,10 +224,12 @@ async fn pay_or_ask(
                 Ok(done) => done.map_err(Error::internal)??,
                 Err(_) => payment,
             };
+            // somebody who repeated the request may have taken it up
+            let payment = app.purchases.wait(payment.id, ALIVE).await?;
             answer(app, &ctx, &payment).await
         }
         Reception::Before(payment) => {
-            let payment = app.purchases.wait(payment.id, PATIENCE).await?;
+            let payment = await_end(app, payment).await?;
             answer(app, &ctx, &payment).await
         }
     }

@@ -56,7 +56,35 @@ impl Purchases {
             match moved {
                 Moved::On(next) => payment = next,
                 Moved::Waits(next) => return Ok(next),
-                Moved::BySomebodyElse => payment = self.load(id).await?.0,
+                Moved::BySomebodyElse => {
+                    payment = self.load(id).await?.0;
+                    if matches!(
+                        payment.state,
+                        PaymentState::Settling | PaymentState::Pending
+                    ) {
+                        // whoever began to settle goes on: two of them must not ask at once
+                        return Ok(payment);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves on a payment that nobody asked the facilitator to settle yet, since whoever received it may have died. Of several that
+    /// try, one gets to settle; a payment that is being settled is left alone.
+    ///
+    /// # Errors
+    /// The database's; the payment is where it was.
+    pub async fn pick_up(&self, id: PaymentId) -> Result<Payment> {
+        loop {
+            let (payment, quote) = self.load(id).await?;
+            let moved = match payment.state {
+                PaymentState::Received => self.verify(&payment, &quote).await?,
+                PaymentState::Verified => self.settle(&payment, &quote).await?,
+                _ => return Ok(payment),
+            };
+            if let Moved::Waits(next) = moved {
+                return Ok(next);
             }
         }
     }
