@@ -16,10 +16,6 @@ pub mod error;
 pub mod http;
 pub mod keys;
 pub mod lifecycle;
-#[cfg(test)]
-mod openapi_tests;
-#[cfg(test)]
-mod query_plans;
 pub mod router;
 pub mod serve;
 pub mod store;
@@ -27,4 +23,6 @@ pub mod tasks;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod web;

@@ -46,3 +46,8 @@ where
 pub async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
+
+/// Between two looks of a loop that can't be async: starting an engine, cleaning up in a `Drop`.
+pub fn blocking_step() {
+    std::thread::sleep(STEP * 2);
+}

@@ -135,7 +135,7 @@ impl PrivateEngine {
                 "the private engine ended; see {}",
                 self.folder.display()
             );
-            std::thread::sleep(Duration::from_millis(100));
+            system_tests::wait::blocking_step();
         }
         panic!(
             "the private engine doesn't answer; see {}",
@@ -209,7 +209,7 @@ fn remove_namespace(namespace: &str) {
         if !left.lines().any(|name| name == namespace) {
             return;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        system_tests::wait::blocking_step();
     }
     eprintln!("containerd's namespace {namespace} is left");
 }

@@ -19,10 +19,6 @@ pub mod model;
 pub mod observe;
 pub mod order;
 pub mod purchase;
-#[cfg(test)]
-mod races_tests;
-#[cfg(test)]
-pub(crate) mod stall;
 pub mod state;
 mod store;
 pub mod timers;

@@ -11,7 +11,7 @@ mod rent;
 pub mod view;
 
 #[cfg(test)]
-pub(super) use body::request_sha256;
+pub(crate) use body::request_sha256;
 
 use std::sync::Arc;
 

@@ -8,14 +8,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use shared::{id::RentalId, x402::header};
 
-use super::{
-    find,
-    model::{EndReason, Rental, State},
-    order::RentOrder,
-    purchase::{Purchases, Reception, Until, Wanted},
-    save,
-    stall::{Stall, id_of},
-};
+use super::stall::{Signed, Stall, id_of};
 use crate::{
     domain::{
         nodes::{self, model::Availability},
@@ -24,6 +17,14 @@ use crate::{
             model::PaymentState,
             ports::{Facilitator, SettleOutcome, SettleRequest, VerifyOutcome},
             x402_http,
+        },
+        rentals::{
+            api::request_sha256,
+            find,
+            model::{EndReason, Rental, State},
+            order::RentOrder,
+            purchase::{Purchases, Reception, Until, Wanted},
+            save,
         },
     },
     store::Tx,
@@ -108,7 +109,7 @@ fn silent(stall: &Stall) -> Purchases {
 async fn present(
     stall: &Stall,
     purchases: &Purchases,
-    signed: &super::stall::Signed,
+    signed: &Signed,
     wanted: Wanted,
     hash: [u8; 32],
 ) -> payments::model::Payment {
@@ -137,7 +138,7 @@ async fn a_payment_that_nobody_answers_expires_with_its_authorization() {
     let token = stall.test.app.rental_tokens.mint(id).expose().clone();
     let more = json!({"duration_seconds": 600});
     let signed = stall.signed(&path, &token, &more, 2).await;
-    let hash = super::api::request_sha256("POST", &path, more.to_string().as_bytes());
+    let hash = request_sha256("POST", &path, more.to_string().as_bytes());
     let wanted = Wanted::Extend {
         rental_id: id,
         duration_ms: 600_000,
@@ -169,7 +170,7 @@ async fn an_unpaid_reservation_gives_its_room_back() {
     let before = free().await;
     let body = stall.order(600);
     let signed = stall.signed(RENTALS, "", &body, 1).await;
-    let hash = super::api::request_sha256("POST", RENTALS, body.to_string().as_bytes());
+    let hash = request_sha256("POST", RENTALS, body.to_string().as_bytes());
     let spec = shared::container::RawSpec {
         image: "busybox:latest".into(),
         command: Vec::new(),

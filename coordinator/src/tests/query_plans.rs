@@ -9,14 +9,11 @@ use shared::{
     time::Timestamp,
 };
 
+use super::stall::{Stall, id_of};
 use crate::{
     domain::{
         metering::{self, model::Interval},
-        rentals::{
-            self, changes,
-            model::EndReason,
-            stall::{Stall, id_of},
-        },
+        rentals::{self, changes, model::EndReason},
         settlement,
     },
     store::{Tx, Value, testing::statements},

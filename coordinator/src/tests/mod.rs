@@ -1,0 +1,6 @@
+//! Tests of the whole coordinator: what meets on one rental, the plans of its statements, the document of its API.
+
+mod openapi;
+mod query_plans;
+mod races;
+mod stall;
