@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ring::digest;
 use shared::{
     id::{Ids, NodeId},
-    journal::Ack,
+    journal::{Ack, Hash},
     sign::{PublicKey, SigningKey},
     time::Timestamp,
     wire::{
@@ -115,8 +115,19 @@ impl AgentLink {
                     return Ok(None);
                 }
                 let node = nodes::get(tx, admitted.node)?;
-                let taken =
-                    metering::head(tx, admitted.node)?.map(|head| Taken { head, more: false });
+                let head = metering::head(tx, admitted.node)?;
+                let claimed = admitted.beat.journal_head;
+                let known = head
+                    .as_ref()
+                    .map_or((0, Hash::GENESIS), |head| (head.seq, head.hash));
+                if known != (claimed.seq, claimed.hash) {
+                    return Ok(None);
+                }
+                let taken = head.map(|head| Taken {
+                    heard_before: Some(head.received_at),
+                    head,
+                    more: false,
+                });
                 reply(tx, &admitted, &means, &node, taken.as_ref()).map(|reply| {
                     Some(Outcome {
                         reply,
@@ -210,7 +221,7 @@ fn apply(tx: &mut dyn Tx, admitted: &Admitted, means: &Means) -> Result<Outcome>
         &evidence(admitted),
         means.gap_ms,
     )?;
-    let ended = fold(tx, &ctx, admitted, means)?;
+    let ended = fold(tx, &ctx, admitted, means, taken.heard_before)?;
     // the generation may have moved with what was folded
     let node = nodes::get(tx, admitted.node)?;
     let reply = reply(tx, admitted, means, &node, Some(&taken))?;
@@ -232,7 +243,13 @@ fn evidence(admitted: &Admitted) -> Evidence {
     }
 }
 
-fn fold(tx: &mut dyn Tx, ctx: &OpCtx, admitted: &Admitted, means: &Means) -> Result<bool> {
+fn fold(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    admitted: &Admitted,
+    means: &Means,
+    heard_before: Option<Timestamp>,
+) -> Result<bool> {
     let beat = &admitted.beat;
     let reception = Reception {
         received_at: admitted.received_at,
@@ -240,6 +257,7 @@ fn fold(tx: &mut dyn Tx, ctx: &OpCtx, admitted: &Admitted, means: &Means) -> Res
             .received_at
             .as_micros()
             .saturating_sub(beat.sent_wall.as_micros()),
+        heard_before,
     };
     let mut ended = false;
     for rental in rentals::of_node(tx, admitted.node)? {

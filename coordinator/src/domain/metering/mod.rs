@@ -46,6 +46,8 @@ pub struct Taken {
     pub head: Head,
     /// The node has more records than it sent.
     pub more: bool,
+    /// When the beat before it that counts arrived.
+    pub heard_before: Option<Timestamp>,
 }
 
 /// Takes in a beat's evidence: records that are new continue the chain, and the time since the last beat is covered.
@@ -113,6 +115,7 @@ pub fn ingest(
     }
     Ok(Taken {
         more: claimed.seq > head.seq,
+        heard_before: before.map(|before| before.received_at),
         head,
     })
 }

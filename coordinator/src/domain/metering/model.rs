@@ -44,8 +44,9 @@ pub struct Head {
 /// By how much a node's boot clock may differ from ours over a gap, milliseconds, plus a thousandth of the gap.
 const CLOCK_SLACK_MS: i64 = 2_000;
 
-/// The parts of the time between two accepted beats that are covered: all of it if the gap is short; of a longer gap its first
-/// `gap_ms` and the time in which we ourselves were down. Nothing if the node restarted or its clock doesn't agree.
+/// The parts of the time between two accepted beats that are covered: all of it if the gap is short; of a longer gap the time in
+/// which we ourselves were down and the first `gap_ms` of the rest, so that our outage never eats up a node's allowance. Nothing if
+/// the node restarted or its clock doesn't agree.
 #[must_use]
 pub fn covered(before: &Head, now: &Head, downtime: &[Interval], gap_ms: i64) -> Vec<Interval> {
     let ours_ms = now.received_at.ms_since(before.received_at);
@@ -62,12 +63,19 @@ pub fn covered(before: &Head, now: &Head, downtime: &[Interval], gap_ms: i64) ->
     if ours_ms <= gap_ms {
         return vec![whole];
     }
-    let first = Interval {
-        start: whole.start,
-        end: whole.start.plus_ms(gap_ms),
-    };
-    let mut parts = vec![first];
-    parts.extend(downtime.iter().filter_map(|down| down.intersect(&whole)));
+    let down: Vec<Interval> = downtime
+        .iter()
+        .filter_map(|down| down.intersect(&whole))
+        .collect();
+    let mut left_ms = gap_ms;
+    let mut parts = down.clone();
+    for up in uncovered(down, &whole) {
+        let length_ms = up.end.ms_since(up.start);
+        let end = up.end.min(up.start.plus_ms(left_ms));
+        parts.push(Interval { end, ..up });
+        left_ms = left_ms.saturating_sub(length_ms).max(0);
+    }
+    parts.retain(|part| part.start < part.end);
     union(parts)
 }
 
@@ -85,12 +93,17 @@ pub fn union(mut parts: Vec<Interval>) -> Vec<Interval> {
     out
 }
 
-/// The gaps between the times at which a coordinator was alive, within `whole`.
+/// The time within `whole` at which no coordinator was alive.
 #[must_use]
 pub fn downtime(alive: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
+    uncovered(alive, whole)
+}
+
+/// What of `whole` isn't in any of `parts`.
+fn uncovered(parts: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
     let mut from = whole.start;
     let mut gaps = Vec::new();
-    for part in union(alive) {
+    for part in union(parts) {
         if part.start > from {
             gaps.push(Interval {
                 start: from,
@@ -170,7 +183,8 @@ mod tests {
         assert_eq!(cover(1_005, &[]), [span(1_000, 1_005)]);
         assert_eq!(cover(1_090, &[]), [span(1_000, 1_090)]);
         assert_eq!(cover(1_600, &[]), [span(1_000, 1_090)]);
-        assert_eq!(cover(1_600, &[span(900, 1_590)]), [span(1_000, 1_590)]);
+        assert_eq!(cover(1_600, &[span(900, 1_590)]), [span(1_000, 1_600)]);
+        assert_eq!(cover(1_900, &[span(1_030, 1_600)]), [span(1_000, 1_660)]);
         assert_eq!(
             cover(1_600, &[span(1_200, 1_300)]),
             [span(1_000, 1_090), span(1_200, 1_300)]

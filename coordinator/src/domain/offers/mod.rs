@@ -8,6 +8,8 @@ pub mod api;
 pub mod index;
 pub mod model;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use model::{Listing, Offer, OfferState, Terms};
 use shared::id::{NodeId, OfferId};

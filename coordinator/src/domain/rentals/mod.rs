@@ -18,6 +18,8 @@ pub mod observe;
 pub mod order;
 pub mod purchase;
 mod store;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 
 use model::Rental;

@@ -160,7 +160,7 @@ impl Purchases {
                 PaymentState::Credited | PaymentState::Rejected | PaymentState::Expired => {
                     return Ok(payment);
                 }
-                PaymentState::Received => self.verify(&payment, &quote).await?,
+                PaymentState::Received => self.verify(&payment, &quote, until).await?,
                 PaymentState::Verified if until == Until::Verified => return Ok(payment),
                 PaymentState::Verified | PaymentState::Settling | PaymentState::Pending => {
                     self.settle(&payment, &quote).await?
@@ -215,13 +215,21 @@ impl Purchases {
         })
     }
 
-    async fn verify(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
+    async fn verify(&self, payment: &Payment, quote: &Quote, until: Until) -> Result<Moved> {
+        // a payment that stays verified is nobody's: whoever wants it settled may take it up at once
+        let left_alone_ms = match until {
+            Until::Verified => 0,
+            Until::Settled => payments::DRIVER_GRACE_MS,
+        };
         match self
             .facilitator
             .verify(&self.request(payment, quote)?)
             .await
         {
-            VerifyOutcome::Valid { .. } => self.advance(payment, PaymentEvent::Verify, None).await,
+            VerifyOutcome::Valid { .. } => {
+                self.advance(payment, PaymentEvent::Verify, None, left_alone_ms)
+                    .await
+            }
             VerifyOutcome::Invalid { reason } => self.refuse(payment, quote, reason).await,
             VerifyOutcome::Unknown { detail } => self.postpone(payment, detail).await,
         }
@@ -229,7 +237,12 @@ impl Purchases {
 
     async fn settle(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
         let settling = match self
-            .advance(payment, PaymentEvent::BeginSettle, None)
+            .advance(
+                payment,
+                PaymentEvent::BeginSettle,
+                None,
+                payments::DRIVER_GRACE_MS,
+            )
             .await?
         {
             Moved::On(settling) => settling,
@@ -253,11 +266,13 @@ impl Purchases {
         payment: &Payment,
         event: PaymentEvent,
         note: Option<String>,
+        left_alone_ms: i64,
     ) -> Result<Moved> {
         let (ctx, payment) = (self.context(), payment.clone());
         self.db
             .write("payment.advance", move |tx| {
-                let moved = payments::advance(tx, &ctx, &payment, event, note.as_deref())?;
+                let moved =
+                    payments::advance(tx, &ctx, &payment, event, note.as_deref(), left_alone_ms)?;
                 Ok(moved.map_or(Moved::BySomebodyElse, Moved::On))
             })
             .await
@@ -266,7 +281,7 @@ impl Purchases {
     async fn postpone(&self, payment: &Payment, detail: String) -> Result<Moved> {
         tracing::warn!(payment.id = %payment.id, detail, "payment outcome unclear");
         match self
-            .advance(payment, PaymentEvent::Unclear, Some(detail))
+            .advance(payment, PaymentEvent::Unclear, Some(detail), 0)
             .await?
         {
             Moved::On(next) => Ok(Moved::Waits(next)),
@@ -279,7 +294,7 @@ impl Purchases {
         self.db
             .write("payment.refuse", move |tx| {
                 let Some(refused) =
-                    payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason))?
+                    payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason), 0)?
                 else {
                     return Ok(Moved::BySomebodyElse);
                 };
@@ -337,10 +352,10 @@ impl Purchases {
             .await?;
         let mut ended = 0;
         for payment in due {
-            let until = if payment.state == PaymentState::Verified {
-                Until::Verified
-            } else {
-                Until::Settled
+            // before settlement was asked for it isn't known whether it should be: `authorize` only holds. A repeat asks for it
+            let until = match payment.state {
+                PaymentState::Received | PaymentState::Verified => Until::Verified,
+                _ => Until::Settled,
             };
             match self.drive(payment.id, until).await {
                 Ok(payment) if payment.state.is_final() => ended += 1,
@@ -369,7 +384,8 @@ impl Purchases {
                     let Ok(PaymentState::Expired) = payment.state.next(PaymentEvent::Expire) else {
                         continue;
                     };
-                    if payments::advance(tx, &ctx, &payment, PaymentEvent::Expire, None)?.is_some()
+                    if payments::advance(tx, &ctx, &payment, PaymentEvent::Expire, None, 0)?
+                        .is_some()
                     {
                         changes::lapse(tx, &ctx, &rental, "it wasn't paid in time")?;
                         lapsed += 1;

@@ -164,8 +164,29 @@ async fn answer_repeat(app: &App, ctx: &OpCtx, headers: &HeaderMap) -> Result<Op
     let Some(payment) = app.db.read("payment.repeat", find).await? else {
         return Ok(None);
     };
-    let payment = app.purchases.wait(payment.id, PATIENCE).await?;
+    let held = matches!(
+        payment.state,
+        PaymentState::Received | PaymentState::Verified
+    );
+    let payment = if held && payment.next_try_at <= ctx.now {
+        // whoever worked on it is gone, or was told nothing clear: this request takes over
+        settle(app, payment).await?
+    } else {
+        app.purchases.wait(payment.id, PATIENCE).await?
+    };
     answer(app, ctx, &payment).await.map(Some)
+}
+
+/// Settles a payment, which goes on even if this client hangs up; where it is after a while.
+async fn settle(app: &App, payment: Payment) -> Result<Payment> {
+    let (purchases, id) = (Arc::clone(&app.purchases), payment.id);
+    let work = app
+        .background
+        .spawn(async move { purchases.drive(id, Until::Settled).await });
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done.map_err(Error::internal)?,
+        Err(_) => Ok(payment),
+    }
 }
 
 async fn pay_or_ask(
@@ -187,15 +208,7 @@ async fn pay_or_ask(
     {
         Reception::AskAgain(why) => ask(app, ctx, wanted, hash, &why).await,
         Reception::New(payment) => {
-            // the payment goes on even if this client hangs up
-            let (purchases, id) = (Arc::clone(&app.purchases), payment.id);
-            let work = app
-                .background
-                .spawn(async move { purchases.drive(id, Until::Settled).await });
-            let payment = match tokio::time::timeout(PATIENCE, work).await {
-                Ok(done) => done.map_err(Error::internal)??,
-                Err(_) => payment,
-            };
+            let payment = settle(app, payment).await?;
             answer(app, &ctx, &payment).await
         }
         Reception::Before(payment) => {
