@@ -212,7 +212,7 @@ const TAMPERINGS: [(&str, &str, &[&str]); 8] = [
 async fn each_tampering_is_found(test: TestApp) {
     let mut market = Market::open(test).await;
     market.run(3_600).await;
-    market.pass(150_000).await;
+    market.pass(330_000).await;
     market.check_books().await;
     let db = market.test.app.db.clone();
     let last = TAMPERINGS.len() - 1;
