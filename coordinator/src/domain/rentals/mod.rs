@@ -25,6 +25,8 @@ mod races_tests;
 pub(crate) mod stall;
 pub mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 
 use model::Rental;
