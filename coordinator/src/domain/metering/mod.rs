@@ -48,6 +48,8 @@ pub struct Taken {
     pub more: bool,
     /// When the beat counts as heard.
     pub heard_at: Timestamp,
+    /// When the beat before it that counts arrived.
+    pub heard_before: Option<Timestamp>,
 }
 
 /// Takes in a beat's evidence: records that are new continue the chain, and the time since the last beat is covered.
@@ -117,6 +119,7 @@ pub fn ingest(
     }
     Ok(Taken {
         more: claimed.seq > head.seq,
+        heard_before: before.map(|before| before.received_at),
         head,
         heard_at,
     })
@@ -226,18 +229,6 @@ pub fn records_of(
     limit: i64,
 ) -> Result<Vec<(SignedRecord, Timestamp)>> {
     store::records_of(tx, node, rental, after, limit)
-}
-
-/// When a node's journal last spoke of a rental, by the node's wall clock.
-///
-/// # Errors
-/// The database's.
-pub fn last_spoken_of(
-    tx: &mut dyn Tx,
-    node: NodeId,
-    rental: RentalId,
-) -> Result<Option<Timestamp>> {
-    Ok(store::last_record_of(tx, node, rental)?.map(|signed| signed.record.t_wall))
 }
 
 /// Notes that this run of a coordinator is alive.

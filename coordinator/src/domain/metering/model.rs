@@ -64,8 +64,9 @@ fn slack_ms(ours_ms: i64) -> i64 {
     CLOCK_SLACK_MS.saturating_add(ours_ms.max(0).checked_div(1_000).unwrap_or(0))
 }
 
-/// The parts of the time between two accepted beats that are covered: all of it if the gap is short; of a longer gap the time
-/// in which we ourselves were down, and the first `gap_ms` of the rest. Nothing if the node restarted or its clock doesn't agree.
+/// The parts of the time between two accepted beats that are covered: all of it if the gap is short; of a longer gap the time in
+/// which we ourselves were down and the first `gap_ms` of the rest, so that our outage never eats up a node's allowance. Nothing if
+/// the node restarted or its clock doesn't agree.
 #[must_use]
 pub fn covered(before: &Head, now: &Head, downtime: &[Interval], gap_ms: i64) -> Vec<Interval> {
     let ours_ms = now.received_at.ms_since(before.received_at);
@@ -82,18 +83,17 @@ pub fn covered(before: &Head, now: &Head, downtime: &[Interval], gap_ms: i64) ->
     if ours_ms <= gap_ms {
         return vec![whole];
     }
-    // silence counts only while there was somebody to hear: an outage of ours, and the pause until a node tries again, use none of it
-    let mut parts: Vec<Interval> = downtime
+    let down: Vec<Interval> = downtime
         .iter()
         .filter_map(|down| down.intersect(&whole))
         .collect();
     let mut left_ms = gap_ms;
-    for heard in self::downtime(parts.clone(), &whole) {
-        let end = heard.end.min(heard.start.plus_ms(left_ms));
-        left_ms = left_ms
-            .saturating_sub(heard.end.ms_since(heard.start))
-            .max(0);
-        parts.push(Interval { end, ..heard });
+    let mut parts = down.clone();
+    for up in uncovered(down, &whole) {
+        let length_ms = up.end.ms_since(up.start);
+        let end = up.end.min(up.start.plus_ms(left_ms));
+        parts.push(Interval { end, ..up });
+        left_ms = left_ms.saturating_sub(length_ms).max(0);
     }
     parts.retain(|part| part.start < part.end);
     union(parts)
@@ -113,12 +113,17 @@ pub fn union(mut parts: Vec<Interval>) -> Vec<Interval> {
     out
 }
 
-/// The gaps between the times at which a coordinator was alive, within `whole`.
+/// The time within `whole` at which no coordinator was alive.
 #[must_use]
 pub fn downtime(alive: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
+    uncovered(alive, whole)
+}
+
+/// What of `whole` isn't in any of `parts`.
+fn uncovered(parts: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
     let mut from = whole.start;
     let mut gaps = Vec::new();
-    for part in union(alive) {
+    for part in union(parts) {
         if part.start > from {
             gaps.push(Interval {
                 start: from,
@@ -200,6 +205,7 @@ mod tests {
         assert_eq!(cover(1_600, &[]), [span(1_000, 1_090)]);
         assert_eq!(cover(1_600, &[span(900, 1_590)]), [span(1_000, 1_600)]);
         assert_eq!(cover(1_600, &[span(1_010, 1_300)]), [span(1_000, 1_380)]);
+        assert_eq!(cover(1_900, &[span(1_030, 1_600)]), [span(1_000, 1_660)]);
         assert_eq!(
             cover(1_600, &[span(1_200, 1_300)]),
             [span(1_000, 1_090), span(1_200, 1_300)]

@@ -266,7 +266,8 @@ pub fn due(
     store::due(tx, ctx.now, after, limit)
 }
 
-/// Moves a payment on. `None` if somebody else moved it first: read it again.
+/// Moves a payment on; whoever moved it is left alone with it for `left_alone_ms`. `None` if somebody else moved it first: read it
+/// again.
 ///
 /// # Errors
 /// Internal for an event that can't happen now.
@@ -276,6 +277,7 @@ pub fn advance(
     payment: &Payment,
     event: PaymentEvent,
     note: Option<&str>,
+    left_alone_ms: i64,
 ) -> Result<Option<Payment>> {
     let state = payment.state.next(event)?;
     let asked = event == PaymentEvent::BeginSettle;
@@ -286,7 +288,7 @@ pub fn advance(
     };
     let wait_ms = match event {
         PaymentEvent::Unclear => retry_delay_ms(attempts),
-        _ => DRIVER_GRACE_MS,
+        _ => left_alone_ms,
     };
     let moved = Payment {
         state,

@@ -21,6 +21,8 @@ pub mod order;
 pub mod purchase;
 pub mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 
 use model::Rental;

@@ -172,25 +172,42 @@ async fn answer_repeat(
     let Some(payment) = app.db.read("payment.repeat", find).await? else {
         return Ok(None);
     };
-    let payment = await_end(app, payment).await?;
+    let payment = await_end(app, ctx, payment).await?;
     answer(app, ctx, &payment).await.map(Some)
 }
 
-/// Waits for the end of a payment that came before; takes it up when nothing happens, since whoever received it may have died.
-async fn await_end(app: &Arc<App>, payment: Payment) -> Result<Payment> {
-    let now = app.purchases.wait(payment.id, ALIVE).await?;
-    if !matches!(now.state, PaymentState::Received | PaymentState::Verified) {
-        return app.purchases.wait(payment.id, PATIENCE).await;
+/// Waits for the end of a payment that came before. One that nobody works on is taken up: at once when it was left to whoever wants it
+/// settled, else when nothing happens, since whoever received it may have died.
+async fn await_end(app: &Arc<App>, ctx: &OpCtx, payment: Payment) -> Result<Payment> {
+    let held = |payment: &Payment| {
+        matches!(
+            payment.state,
+            PaymentState::Received | PaymentState::Verified
+        )
+    };
+    let now = if held(&payment) && payment.next_try_at <= ctx.now {
+        payment
+    } else {
+        app.purchases.wait(payment.id, ALIVE).await?
+    };
+    let id = now.id;
+    if held(&now) {
+        let purchases = Arc::clone(&app.purchases);
+        in_background(app, now, async move { purchases.pick_up(id).await }).await?;
     }
-    // the payment goes on even if this client hangs up
-    let (purchases, id) = (Arc::clone(&app.purchases), payment.id);
-    let work = app
-        .background
-        .spawn(async move { purchases.pick_up(id).await });
-    if let Ok(done) = tokio::time::timeout(PATIENCE, work).await {
-        done.map_err(Error::internal)??;
+    app.purchases.wait(id, PATIENCE).await
+}
+
+/// Work on a payment that goes on even if this client hangs up; where the payment is after a while.
+async fn in_background(
+    app: &App,
+    payment: Payment,
+    work: impl Future<Output = Result<Payment>> + Send + 'static,
+) -> Result<Payment> {
+    match tokio::time::timeout(PATIENCE, app.background.spawn(work)).await {
+        Ok(done) => done.map_err(Error::internal)?,
+        Err(_) => Ok(payment),
     }
-    app.purchases.wait(payment.id, PATIENCE).await
 }
 
 async fn pay_or_ask(
@@ -215,21 +232,15 @@ async fn pay_or_ask(
     {
         Reception::AskAgain(why) => ask(app, ctx, client, wanted, hash, &why).await,
         Reception::New(payment) => {
-            // the payment goes on even if this client hangs up
             let (purchases, id) = (Arc::clone(&app.purchases), payment.id);
-            let work = app
-                .background
-                .spawn(async move { purchases.drive(id, Until::Settled).await });
-            let payment = match tokio::time::timeout(PATIENCE, work).await {
-                Ok(done) => done.map_err(Error::internal)??,
-                Err(_) => payment,
-            };
+            let work = async move { purchases.drive(id, Until::Settled).await };
+            in_background(app, payment, work).await?;
             // somebody who repeated the request may have taken it up
-            let payment = app.purchases.wait(payment.id, ALIVE).await?;
+            let payment = app.purchases.wait(id, ALIVE).await?;
             answer(app, &ctx, &payment).await
         }
         Reception::Before(payment) => {
-            let payment = await_end(app, payment).await?;
+            let payment = await_end(app, &ctx, payment).await?;
             answer(app, &ctx, &payment).await
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     context::OpCtx,
     domain::{
         payments::{
-            self,
+            self, DRIVER_GRACE_MS,
             model::{Payment, PaymentEvent, PaymentState, Purpose, Quote},
             ports::{SettleOutcome, SettleRequest, VerifyOutcome},
         },
@@ -42,7 +42,7 @@ impl Purchases {
                 PaymentState::Credited | PaymentState::Rejected | PaymentState::Expired => {
                     return Ok(payment);
                 }
-                PaymentState::Received => self.verify(&payment, &quote).await?,
+                PaymentState::Received => self.verify(&payment, &quote, until).await?,
                 // only new rentals are held in two steps; more time that was verified is settled by whoever takes it up
                 PaymentState::Verified
                     if until == Until::Verified && quote.purpose == Purpose::Rent =>
@@ -79,7 +79,7 @@ impl Purchases {
         loop {
             let (payment, quote) = self.load(id).await?;
             let moved = match payment.state {
-                PaymentState::Received => self.verify(&payment, &quote).await?,
+                PaymentState::Received => self.verify(&payment, &quote, Until::Settled).await?,
                 PaymentState::Verified => self.settle(&payment, &quote).await?,
                 _ => return Ok(payment),
             };
@@ -130,25 +130,38 @@ impl Purchases {
         })
     }
 
-    async fn verify(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
+    async fn verify(&self, payment: &Payment, quote: &Quote, until: Until) -> Result<Moved> {
         match self
             .facilitator
             .verify(&self.request(payment, quote)?)
             .await
         {
-            VerifyOutcome::Valid { .. } => self.advance(payment, PaymentEvent::Verify, None).await,
+            VerifyOutcome::Valid { .. } if until == Until::Settled => {
+                // one commit for both steps: nothing happens between them, and a client waits
+                let events = &[PaymentEvent::Verify, PaymentEvent::BeginSettle];
+                let begun = self.advance(payment, events, None, DRIVER_GRACE_MS).await?;
+                self.ask_to_settle(begun, quote).await
+            }
+            // a payment that stays verified is nobody's: whoever wants it settled may take it up at once
+            VerifyOutcome::Valid { .. } => {
+                self.advance(payment, &[PaymentEvent::Verify], None, 0)
+                    .await
+            }
             VerifyOutcome::Invalid { reason } => self.refuse(payment, quote, reason).await,
             VerifyOutcome::Unknown { detail } => self.postpone(payment, detail).await,
         }
     }
 
     async fn settle(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
-        let settling = match self
-            .advance(payment, PaymentEvent::BeginSettle, None)
-            .await?
-        {
-            Moved::On(settling) => settling,
-            other => return Ok(other),
+        let events = &[PaymentEvent::BeginSettle];
+        let begun = self.advance(payment, events, None, DRIVER_GRACE_MS).await?;
+        self.ask_to_settle(begun, quote).await
+    }
+
+    /// Asks for the money of a payment of which it is durable that it is being settled.
+    async fn ask_to_settle(&self, begun: Moved, quote: &Quote) -> Result<Moved> {
+        let Moved::On(settling) = begun else {
+            return Ok(begun);
         };
         match self
             .facilitator
@@ -163,17 +176,26 @@ impl Purchases {
         }
     }
 
+    /// Moves a payment by these events, in one commit; whoever moved it is left alone with it for so long.
     async fn advance(
         &self,
         payment: &Payment,
-        event: PaymentEvent,
+        events: &'static [PaymentEvent],
         note: Option<String>,
+        left_alone_ms: i64,
     ) -> Result<Moved> {
         let (ctx, payment) = (self.context(), payment.clone());
         self.db
             .write("payment.advance", move |tx| {
-                let moved = payments::advance(tx, &ctx, &payment, event, note.as_deref())?;
-                Ok(moved.map_or(Moved::BySomebodyElse, Moved::On))
+                let mut at = payment.clone();
+                for event in events {
+                    let note = note.as_deref();
+                    match payments::advance(tx, &ctx, &at, *event, note, left_alone_ms)? {
+                        Some(moved) => at = moved,
+                        None => return Ok(Moved::BySomebodyElse),
+                    }
+                }
+                Ok(Moved::On(at))
             })
             .await
     }
@@ -183,7 +205,7 @@ impl Purchases {
         // the payer sees the note; the detail is for the log
         let note = "no clear answer yet: it is asked for again".to_owned();
         match self
-            .advance(payment, PaymentEvent::Unclear, Some(note))
+            .advance(payment, &[PaymentEvent::Unclear], Some(note), 0)
             .await?
         {
             Moved::On(next) => Ok(Moved::Waits(next)),
@@ -196,7 +218,7 @@ impl Purchases {
         self.db
             .write("payment.refuse", move |tx| {
                 let Some(refused) =
-                    payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason))?
+                    payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason), 0)?
                 else {
                     return Ok(Moved::BySomebodyElse);
                 };
@@ -278,10 +300,10 @@ impl Purchases {
             let expire = move |tx: &mut dyn Tx| expire(tx, &ctx, &payment);
             self.db.write("payment.expire", expire).await
         } else {
-            let until = if payment.state == PaymentState::Verified {
-                Until::Verified
-            } else {
-                Until::Settled
+            // before settlement was asked for it isn't known whether it should be: `authorize` only holds. A repeat asks for it
+            let until = match payment.state {
+                PaymentState::Received | PaymentState::Verified => Until::Verified,
+                _ => Until::Settled,
             };
             let driven = self.drive(id, until).await;
             driven.map(|payment| payment.state.is_final())
@@ -335,7 +357,7 @@ const TAKEN_UP_AT_ONCE: usize = 8;
 /// only an answer ends it.
 fn expire(tx: &mut dyn Tx, ctx: &OpCtx, payment: &Payment) -> Result<bool> {
     if payment.state.next(PaymentEvent::Expire).is_err()
-        || payments::advance(tx, ctx, payment, PaymentEvent::Expire, None)?.is_none()
+        || payments::advance(tx, ctx, payment, PaymentEvent::Expire, None, 0)?.is_none()
     {
         return Ok(false);
     }
