@@ -131,6 +131,7 @@ async fn end(stall: &Stall, id: RentalId) {
     let body = move |tx: &mut dyn Tx| {
         metering::head(tx, node)?;
         metering::coverage(tx, node, &day)?;
+        metering::records_of(tx, node, id, 0, 10)?;
         metering::last_spoken_of(tx, node, id)?;
         metering::keep_alive(tx, "epoch", day.start, day.end)?;
         let row = crate::domain::nodes::get(tx, node)?;

@@ -8,7 +8,6 @@ use std::{
         Once,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use super::node::remove_folder;

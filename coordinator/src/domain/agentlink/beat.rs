@@ -14,7 +14,7 @@ use shared::{
     time::Timestamp,
     wire::{
         heartbeat::{Beat, Reply},
-        observed::Phase,
+        observed::{ObservedRental, Phase},
     },
 };
 
@@ -30,6 +30,7 @@ use crate::{
         rentals::{
             self, Rules,
             desired::desired,
+            model::Rental,
             observe::{Reception, observe},
         },
     },
@@ -275,10 +276,25 @@ fn fold(
             .iter()
             .find(|seen| seen.rental_id == rental.id)
         {
-            ended |= observe(tx, ctx, &means.rules, &rental, seen, reception)?;
+            let seen = with_end_of_evidence(tx, &rental, seen)?;
+            ended |= observe(tx, ctx, &means.rules, &rental, &seen, reception)?;
         }
     }
     Ok(ended)
+}
+
+/// A container that is gone without a trace has no `FinishedAt`: it ran at most until the journal last spoke of it.
+fn with_end_of_evidence(
+    tx: &mut dyn Tx,
+    rental: &Rental,
+    seen: &ObservedRental,
+) -> Result<ObservedRental> {
+    let mut seen = seen.clone();
+    let lost = matches!(seen.phase, Phase::Failed { .. }) && rental.started_at.is_some();
+    if lost && seen.finished_at.is_none() && rental.finished_at.is_none() {
+        seen.finished_at = metering::last_spoken_of(tx, rental.node_id, rental.id)?;
+    }
+    Ok(seen)
 }
 
 fn reply(

@@ -231,6 +231,18 @@ pub fn records_of(
     store::records_of(tx, node, rental, after, limit)
 }
 
+/// When a node's journal last spoke of a rental, by the node's wall clock.
+///
+/// # Errors
+/// The database's.
+pub fn last_spoken_of(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    rental: RentalId,
+) -> Result<Option<Timestamp>> {
+    Ok(store::last_record_of(tx, node, rental)?.map(|signed| signed.record.t_wall))
+}
+
 /// Notes that this run of a coordinator is alive.
 ///
 /// # Errors

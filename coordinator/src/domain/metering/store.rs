@@ -121,6 +121,29 @@ pub(super) fn records_of(
         .collect()
 }
 
+/// A node's last record of a rental.
+pub(super) fn last_record_of(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    rental: RentalId,
+) -> Result<Option<SignedRecord>> {
+    let rows = tx.query(
+        "SELECT seq, body FROM usage_records WHERE rental_id = $1 AND node_id = $2 ORDER BY seq DESC LIMIT 1",
+        params![rental, node],
+    )?;
+    rows.first()
+        .map(|row| {
+            serde_json::from_str(row.text(1)?).map_err(|_| {
+                Error::corrupt(
+                    "usage_records",
+                    &row.int(0).unwrap_or(0).to_string(),
+                    "body",
+                )
+            })
+        })
+        .transpose()
+}
+
 /// Moves the end of the stretch that ends at `part.start`, or begins another.
 pub(super) fn add_coverage(tx: &mut dyn Tx, node: NodeId, part: &Interval) -> Result<()> {
     let moved = tx.execute(
