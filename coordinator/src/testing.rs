@@ -1,4 +1,12 @@
-//! A whole coordinator in a test: real SQLite, the real router, a clock that tests move, cheap password hashes.
+//! A whole coordinator in a test: a real database, the real router, a clock that tests move, cheap password hashes.
+//!
+//! [`node`] is a machine that beats as an agent does, [`payer`] a wallet, [`market`] both with an offer between them,
+//! [`dump`] every row of the database.
+
+pub mod dump;
+pub mod market;
+pub mod node;
+pub mod payer;
 
 use std::sync::Arc;
 
@@ -14,6 +22,7 @@ use tower::ServiceExt as _;
 use crate::{
     app::App,
     config::{Config, SecretText},
+    domain::payments::ports::Facilitator,
     lifecycle::Lifecycle,
     router::router,
     store::{
@@ -100,6 +109,47 @@ impl TestApp {
         Self::on(postgres().await, TempDir::new(), |_| {})
     }
 
+    /// Ends this coordinator and starts another on the same database, folder and clock, with the same settings.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    #[must_use]
+    pub fn restarted(self) -> Self {
+        self.app.shutdown.cancel();
+        let (config, db) = (self.app.config.clone(), self.app.db.clone());
+        let clock = Arc::new(self.clock.clone());
+        let app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it starts again");
+        Self {
+            router: router(&app),
+            app,
+            clock: self.clock,
+            folder: self.folder,
+        }
+    }
+
+    /// The same coordinator, paid through another facilitator.
+    ///
+    /// # Panics
+    /// If something uses it already.
+    #[must_use]
+    pub fn paid_through(mut self, facilitator: Arc<dyn Facilitator>) -> Self {
+        let (config, db) = (self.app.config.clone(), self.app.db.clone());
+        let clock = Arc::new(self.clock.clone());
+        let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
+        let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
+        let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
+        purchases.facilitator = facilitator;
+        self.router = router(&app);
+        self.app = app;
+        self
+    }
+
+    /// Takes in beats, as the task of that name does, until the app's `shutdown` is cancelled.
+    pub fn start_ingest(&self) {
+        let (agents, shutdown) = (Arc::clone(&self.app.agents), self.app.shutdown.clone());
+        tokio::spawn(async move { agents.run_ingest(shutdown).await });
+    }
+
     fn on(db: Db, folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             data_dir: folder.path().join("data"),
@@ -108,6 +158,8 @@ impl TestApp {
         };
         config.auth.argon2_memory_kib = 64;
         config.auth.argon2_passes = 1;
+        // everybody in a test has the same address
+        config.payments.quotes_per_minute_ip = 60_000;
         change(&mut config);
         config.validate().expect("settings are in bounds");
         let clock = ManualClock::starting_at(Timestamp::from_secs(1_800_000_000));
@@ -205,3 +257,25 @@ pub fn request(method: &str, path: &str, token: &str, body: &Value) -> Request<B
     };
     builder.body(body).expect("a request")
 }
+
+/// Runs each case, an `async fn(TestApp)`, once on SQLite and once on PostgreSQL.
+#[cfg(test)]
+macro_rules! on_both_stores {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case($crate::testing::TestApp::new().await).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case($crate::testing::TestApp::on_postgres().await).await;
+            })+
+        }
+    };
+}
+#[cfg(test)]
+pub(crate) use on_both_stores;

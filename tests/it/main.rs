@@ -2,6 +2,13 @@
 
 mod agent_report;
 mod docker_runtime;
+mod faults_agent;
+mod faults_coordinator;
+mod faults_cut_off;
+mod faults_docker;
+mod faults_enrol;
+mod faults_lease;
+mod faults_support;
 mod journey_backup;
 mod journey_capacity;
 mod journey_client;

@@ -111,6 +111,15 @@ impl Market {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The port that it listens on, on loopback.
+    ///
+    /// # Panics
+    /// If it isn't one.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        u16::try_from(self.port).expect("a port")
+    }
+
     /// Its API, as nobody.
     #[must_use]
     pub fn api(&self) -> Api {

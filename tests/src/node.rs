@@ -105,7 +105,14 @@ impl Node {
     /// # Panics
     /// If it runs already or can't be started.
     pub fn launch(&mut self) {
-        let mut command = self.command(&["run"]);
+        self.launch_by(self.command(&["run"]));
+    }
+
+    /// As [`Node::launch`], by a command made of [`Node::command`]: another binary, another network.
+    ///
+    /// # Panics
+    /// If it runs already or can't be started.
+    pub fn launch_by(&mut self, mut command: Command) {
         match &mut self.process {
             Some(process) => process.again(&mut command),
             None => {

@@ -41,3 +41,8 @@ where
         tokio::time::sleep(STEP).await;
     }
 }
+
+/// Lets `time` pass: for moments that are random on purpose, and outages that last so long. Never in place of a condition.
+pub async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}

@@ -172,6 +172,14 @@ impl Journal {
         Ok(store::last_of(&self.db, rental_id)?.map(|signed| signed.record))
     }
 
+    /// The beacon of the newest record: the last one that is known after a restart. `None` in an empty journal.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn last_beacon(&self) -> Result<Option<String>, JournalError> {
+        Ok(store::last(&self.db)?.map(|signed| signed.record.beacon))
+    }
+
     /// Numbers, links, signs and stores `drafts` in one durable commit; returns the number of the last record.
     ///
     /// # Errors

@@ -219,6 +219,15 @@ pub(super) fn last_of(
     body.map(|text| parse(&text)).transpose()
 }
 
+/// The newest record.
+pub(super) fn last(db: &Connection) -> Result<Option<SignedRecord>, JournalError> {
+    let body = db
+        .prepare_cached("SELECT body FROM records ORDER BY seq DESC LIMIT 1")?
+        .query_row([], |row| row.get::<_, String>(0))
+        .optional()?;
+    body.map(|text| parse(&text)).transpose()
+}
+
 /// Records behind `seq`, oldest first, with at most `bytes_max` of JSON, but at least one if there is any.
 pub(super) fn after(
     db: &Connection,

@@ -174,12 +174,13 @@ impl Worker {
         }
     }
 
-    /// Notes why, then stops.
+    /// Notes why, then stops: asks it to end, and kills it after `grace`.
     pub(super) async fn stop(
         self,
         (rental_id, lease_id): (RentalId, LeaseId),
         container_id: String,
         cause: ExitCause,
+        grace: Duration,
     ) -> Result<(), RuntimeError> {
         tracing::info!(rental.id = %rental_id, container.id = container_id, stop.cause = ?cause, "stopping a rental");
         let noted = container_id.clone();
@@ -189,7 +190,6 @@ impl Worker {
                 notes.stopping(rental_id, lease_id, cause);
             })
             .await;
-        let grace = Duration::from_secs(hardening::STOP_GRACE_S.unsigned_abs());
         self.runtime.stop(&container_id, grace).await
     }
 

@@ -28,7 +28,7 @@ use crate::{
     desired::Wish,
     lease::Now,
     rental::LiveRental,
-    runtime::{Container, RuntimeError},
+    runtime::{Container, RuntimeError, hardening},
 };
 
 /// Everything is looked at this often, even if no event came.
@@ -239,7 +239,8 @@ impl Driver {
             Step::Abort(rental_id) => self.works.abort(&Key::Rental(rental_id)),
             Step::Stop(rental_id, container_id, cause) => {
                 if let Some(lease_id) = self.lease_of(rental_id) {
-                    let work = worker.stop((rental_id, lease_id), container_id, cause);
+                    let grace = self.grace(rental_id, lease_id);
+                    let work = worker.stop((rental_id, lease_id), container_id, cause, grace);
                     let never = CancellationToken::new();
                     self.works
                         .spawn(Key::Rental(rental_id), Busy::Ending, never, work);
@@ -280,6 +281,14 @@ impl Driver {
             }
         }
         false
+    }
+
+    /// How long a process may take to end once asked: never beyond its lease, after which nothing is paid.
+    fn grace(&self, rental_id: RentalId, lease_id: LeaseId) -> Duration {
+        let now = Now::read(self.clock.as_ref());
+        let left_ms = self.wish.borrow().leases.left_ms(rental_id, lease_id, now);
+        let left = Duration::from_millis(left_ms.max(0).unsigned_abs());
+        left.min(Duration::from_secs(hardening::STOP_GRACE_S.unsigned_abs()))
     }
 
     /// The lease under which the market wants a rental.

@@ -75,7 +75,7 @@ impl Ticker {
     async fn pass(&mut self, live: &watch::Receiver<Vec<LiveRental>>, due: Due) {
         let rentals = live.borrow().clone();
         let boot_ms = self.shared.clock.boot_ms();
-        let moment = Moment {
+        let mut moment = Moment {
             beacon: self.beacon.borrow().clone(),
             t_wall: self.shared.clock.now(),
             t_boot_ms: boot_ms,
@@ -87,6 +87,14 @@ impl Ticker {
         let done = self
             .shared
             .with_meter(move |meter| {
+                if moment.beacon.is_empty() {
+                    // a record without a beacon is worth nothing, and the chain couldn't be mended after it: after a restart the
+                    // beacon of before holds, and who never had one begins after the first answer
+                    let Some(beacon) = meter.journal().last_beacon()? else {
+                        return Ok(0);
+                    };
+                    moment.beacon = beacon;
+                }
                 sample_pass(meter, &rentals, &moment, due)?;
                 prune_before.map_or(Ok(0), |before| meter.prune(before))
             })

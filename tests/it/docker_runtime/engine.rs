@@ -47,24 +47,24 @@ fn run(command: &mut Command) -> String {
 
 /// An engine's address.
 #[derive(Debug, Clone)]
-pub(super) struct Engine {
+pub(crate) struct Engine {
     socket: PathBuf,
 }
 
 impl Engine {
-    pub(super) fn shared() -> Self {
+    pub(crate) fn shared() -> Self {
         Self {
             socket: PathBuf::from("/var/run/docker.sock"),
         }
     }
 
     /// For `DOCKER_HOST`.
-    pub(super) fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
     /// Runs the Docker client and returns what it printed.
-    pub(super) fn docker(&self, args: &[&str]) -> String {
+    pub(crate) fn docker(&self, args: &[&str]) -> String {
         run(Command::new("docker")
             .arg("--host")
             .arg(self.host())
@@ -73,18 +73,18 @@ impl Engine {
 }
 
 /// An engine of this test's own, on the machine's containerd but in a namespace and folders of its own.
-pub(super) struct PrivateEngine {
+pub(crate) struct PrivateEngine {
     folder: PathBuf,
     namespace: String,
     process: Child,
 }
 
 impl PrivateEngine {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         shared();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let namespace = format!("ramarket-test-{}-{number}", std::process::id());
+        let namespace = format!("ramarket-engine-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(&namespace);
         std::fs::create_dir_all(&folder).expect("a folder");
         let process = spawn(&folder, &namespace);
@@ -101,20 +101,20 @@ impl PrivateEngine {
         engine
     }
 
-    pub(super) fn address(&self) -> Engine {
+    pub(crate) fn address(&self) -> Engine {
         Engine {
             socket: self.folder.join("docker.sock"),
         }
     }
 
     /// SIGKILL, as an out-of-memory killer would.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().expect("killed");
         self.process.wait().expect("gone");
     }
 
     /// Starts it again on what it left.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.process = spawn(&self.folder, &self.namespace);
         self.wait();
     }
@@ -169,6 +169,10 @@ fn spawn(folder: &std::path::Path, namespace: &str) -> Child {
 
 impl Drop for PrivateEngine {
     fn drop(&mut self) {
+        if self.process.try_wait().is_ok_and(|ended| ended.is_some()) {
+            // a test failed while it was away; what it left can only be removed by an engine
+            self.restart();
+        }
         let left = self.address().docker(&["ps", "-aq"]);
         for id in left.split_whitespace() {
             self.address().docker(&["rm", "-f", id]);

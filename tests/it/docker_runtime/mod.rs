@@ -5,7 +5,7 @@
 //! - The engine that others use is never stopped: what kills an engine starts one of its own.
 
 mod ends;
-mod engine;
+pub(crate) mod engine;
 mod latency;
 mod limits;
 mod node;

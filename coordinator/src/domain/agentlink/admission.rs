@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use shared::{
     http_signature::{self, Request, Unverified, VerifyError},
     id::NodeId,
+    journal::Record,
     sign::PublicKey,
     time::Timestamp,
     wire::{
@@ -81,7 +82,7 @@ impl AgentLink {
             body: signed.body,
         };
         unverified.verify(&key, &request).map_err(refused)?;
-        if (unverified.params.created_s - now.as_secs()).abs() > CREATED_SKEW_S_MAX {
+        if unverified.params.created_s.abs_diff(now.as_secs()) > CREATED_SKEW_S_MAX.unsigned_abs() {
             let error = Error::unauthenticated(
                 agent_codes::SIGNATURE_STALE,
                 "the signature was made more than 60 s from our time: correct the clock by `recover`",
@@ -110,7 +111,7 @@ impl AgentLink {
         if let Some(bad) = beat
             .usage
             .iter()
-            .find(|signed| !self.beacons.was_issued(node, &signed.record.beacon))
+            .find(|signed| !self.dates(node, &signed.record))
         {
             let seq = bad.record.seq;
             return Err(Error::conflict(
@@ -122,6 +123,13 @@ impl AgentLink {
         self.presence
             .admit(node, &beat.instance_id, beat.seq, now)
             .map_err(|error| self.recoverable(node, error, now))
+    }
+
+    /// Whether a record proves to be younger than a moment of ours: by its beacon, or, written by an agent that started while
+    /// cut off and has none yet, by the record that it points to.
+    fn dates(&self, node: NodeId, record: &Record) -> bool {
+        (record.beacon.is_empty() && record.seq > 1)
+            || self.beacons.was_issued(node, &record.beacon)
     }
 
     /// The refusal of a beacon that isn't fresh.

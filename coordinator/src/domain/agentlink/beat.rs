@@ -9,12 +9,12 @@ use std::sync::Arc;
 use ring::digest;
 use shared::{
     id::{Ids, NodeId},
-    journal::Ack,
+    journal::{Ack, Hash},
     sign::{PublicKey, SigningKey},
     time::Timestamp,
     wire::{
         heartbeat::{Beat, Reply},
-        observed::{ObservedRental, Phase},
+        observed::Phase,
     },
 };
 
@@ -30,7 +30,6 @@ use crate::{
         rentals::{
             self, Rules,
             desired::desired,
-            model::Rental,
             observe::{Reception, observe},
         },
     },
@@ -122,8 +121,24 @@ impl AgentLink {
                     return Ok(None);
                 }
                 let node = nodes::get(tx, admitted.node)?;
-                let taken =
-                    metering::head(tx, admitted.node)?.map(|head| Taken { head, more: false });
+                if node.availability != Availability::Online {
+                    // a coordinator that doesn't hear this node took it for gone
+                    return Ok(None);
+                }
+                let head = metering::head(tx, admitted.node)?;
+                let claimed = admitted.beat.journal_head;
+                let known = head
+                    .as_ref()
+                    .map_or((0, Hash::GENESIS), |head| (head.seq, head.hash));
+                if known != (claimed.seq, claimed.hash) {
+                    return Ok(None);
+                }
+                let taken = head.map(|head| Taken {
+                    heard_before: Some(head.received_at),
+                    head,
+                    more: false,
+                    heard_at: admitted.received_at,
+                });
                 reply(tx, &admitted, &means, &node, taken.as_ref()).map(|reply| {
                     Some(Outcome {
                         reply,
@@ -203,11 +218,7 @@ fn apply(tx: &mut dyn Tx, admitted: &Admitted, means: &Means) -> Result<Outcome>
     {
         nodes::observe_inventory(tx, &ctx, &node, &beat.inventory, &beat.agent_version)?;
     }
-    if means
-        .before
-        .as_ref()
-        .is_none_or(|old| old.availability != Availability::Online)
-    {
+    if node.availability != Availability::Online {
         nodes::observe_availability(tx, &ctx, node.id, Availability::Online)?;
     }
     let taken = metering::ingest(
@@ -217,7 +228,7 @@ fn apply(tx: &mut dyn Tx, admitted: &Admitted, means: &Means) -> Result<Outcome>
         &evidence(admitted),
         means.gap_ms,
     )?;
-    let ended = fold(tx, &ctx, admitted, means)?;
+    let ended = fold(tx, &ctx, admitted, means, &taken)?;
     // the generation may have moved with what was folded
     let node = nodes::get(tx, admitted.node)?;
     let reply = reply(tx, admitted, means, &node, Some(&taken))?;
@@ -239,11 +250,23 @@ fn evidence(admitted: &Admitted) -> Evidence {
     }
 }
 
-fn fold(tx: &mut dyn Tx, ctx: &OpCtx, admitted: &Admitted, means: &Means) -> Result<bool> {
+/// `heard_at` and not the arrival: the difference to the node's clock is no matter of how long a beat was under way.
+fn fold(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    admitted: &Admitted,
+    means: &Means,
+    taken: &Taken,
+) -> Result<bool> {
     let beat = &admitted.beat;
     let reception = Reception {
-        received_at: admitted.received_at,
-        clock_offset_us: means.clock_offset_us,
+        received_at: taken.heard_at,
+        clock_offset_us: taken
+            .heard_at
+            .as_micros()
+            .saturating_sub(beat.sent_wall.as_micros())
+            .min(means.clock_offset_us),
+        heard_before: taken.heard_before,
     };
     let mut ended = false;
     for rental in rentals::of_node(tx, admitted.node)? {
@@ -252,25 +275,10 @@ fn fold(tx: &mut dyn Tx, ctx: &OpCtx, admitted: &Admitted, means: &Means) -> Res
             .iter()
             .find(|seen| seen.rental_id == rental.id)
         {
-            let seen = with_end_of_evidence(tx, &rental, seen)?;
-            ended |= observe(tx, ctx, &means.rules, &rental, &seen, reception)?;
+            ended |= observe(tx, ctx, &means.rules, &rental, seen, reception)?;
         }
     }
     Ok(ended)
-}
-
-/// A container that is gone without a trace has no `FinishedAt`: it ran at most until the journal last spoke of it.
-fn with_end_of_evidence(
-    tx: &mut dyn Tx,
-    rental: &Rental,
-    seen: &ObservedRental,
-) -> Result<ObservedRental> {
-    let mut seen = seen.clone();
-    let lost = matches!(seen.phase, Phase::Failed { .. }) && rental.started_at.is_some();
-    if lost && seen.finished_at.is_none() && rental.finished_at.is_none() {
-        seen.finished_at = metering::last_spoken_of(tx, rental.id)?;
-    }
-    Ok(seen)
 }
 
 fn reply(

@@ -15,6 +15,8 @@ pub mod beat;
 pub mod ingest;
 pub mod nudger;
 pub mod presence;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

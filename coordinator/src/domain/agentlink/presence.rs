@@ -36,7 +36,8 @@ struct Live {
     key: PublicKey,
     key_at: Timestamp,
     instance: String,
-    earlier_instances: VecDeque<String>,
+    /// With the number of the last beat of each.
+    earlier_instances: VecDeque<(String, i64)>,
     seq: i64,
     last_beat_at: Option<Timestamp>,
     written: Option<Written>,
@@ -119,11 +120,12 @@ impl Presence {
         let mut nodes = self.lock();
         let live = nodes.get_mut(&node).ok_or_else(|| unknown(node))?;
         if live.instance != instance {
-            if live
-                .earlier_instances
-                .iter()
-                .any(|earlier| earlier == instance)
-            {
+            let earlier = live.earlier_instances.iter();
+            let mut last_seq = earlier.filter_map(|(name, seq)| (name == instance).then_some(*seq));
+            if let Some(last_seq) = last_seq.next() {
+                if seq <= last_seq {
+                    return Err(replayed());
+                }
                 return Err(Error::unauthenticated(
                     agent_codes::KEY_IN_USE_TWICE,
                     "another process beats with this key: stop one of them, and enrol the other machine on its own",
@@ -131,17 +133,14 @@ impl Presence {
             }
             if !live.instance.is_empty() {
                 let replaced = std::mem::take(&mut live.instance);
-                live.earlier_instances.push_back(replaced);
+                live.earlier_instances.push_back((replaced, live.seq));
                 while live.earlier_instances.len() > INSTANCES_MAX {
                     live.earlier_instances.pop_front();
                 }
             }
             instance.clone_into(&mut live.instance);
         } else if seq <= live.seq {
-            return Err(Error::unauthenticated(
-                agent_codes::BEAT_REPLAYED,
-                "this beat, or a later one, was accepted before",
-            ));
+            return Err(replayed());
         }
         live.seq = seq;
         live.last_beat_at = Some(now);
@@ -229,6 +228,13 @@ impl Presence {
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Live>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn replayed() -> Error {
+    Error::unauthenticated(
+        agent_codes::BEAT_REPLAYED,
+        "this beat, or a later one, was accepted before",
+    )
 }
 
 fn unknown(node: NodeId) -> Error {

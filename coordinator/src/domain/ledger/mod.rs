@@ -12,6 +12,8 @@
 pub mod check;
 pub mod model;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use model::{Account, Posted, Posting};
 use shared::money::{Amount, Asset};

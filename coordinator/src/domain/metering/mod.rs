@@ -19,7 +19,7 @@ use shared::{
 
 use crate::{
     error::{Error, Result},
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 /// What a beat says about time and use.
@@ -46,6 +46,10 @@ pub struct Taken {
     pub head: Head,
     /// The node has more records than it sent.
     pub more: bool,
+    /// When the beat counts as heard.
+    pub heard_at: Timestamp,
+    /// When the beat before it that counts arrived.
+    pub heard_before: Option<Timestamp>,
 }
 
 /// Takes in a beat's evidence: records that are new continue the chain, and the time since the last beat is covered.
@@ -84,36 +88,40 @@ pub fn ingest(
             ),
         ));
     }
+    let boot_id: String = evidence.boot_id.chars().take(64).collect();
+    let heard_at = before.as_ref().map_or(evidence.received_at, |before| {
+        model::heard_at(before, &boot_id, evidence.boot_ms, evidence.received_at)
+    });
     let head = Head {
         seq,
         hash,
-        boot_id: evidence.boot_id.chars().take(64).collect(),
+        boot_id,
         boot_ms: evidence.boot_ms,
-        received_at: evidence.received_at,
+        received_at: heard_at,
     };
     // while something runs, only a growing journal proves that its meter runs too
     let witnessed = !evidence.claims_running || !fresh.is_empty();
-    match &before {
-        Some(before) if !witnessed => {
-            store::set_head(
-                tx,
-                node,
-                &Head {
-                    seq,
-                    hash,
-                    ..before.clone()
-                },
-            )?;
-        }
+    let next = match &before {
+        Some(before) if !witnessed => Head {
+            seq,
+            hash,
+            ..before.clone()
+        },
         Some(before) => {
             cover(tx, node, before, &head, gap_ms)?;
-            store::set_head(tx, node, &head)?;
+            head.clone()
         }
-        None => store::set_head(tx, node, &head)?,
+        None => head.clone(),
+    };
+    if !store::set_head(tx, node, before.as_ref(), &next)? {
+        let text = format!("another beat of {node} was taken in meanwhile");
+        return Err(StoreError::Busy(text).into());
     }
     Ok(Taken {
         more: claimed.seq > head.seq,
+        heard_before: before.map(|before| before.received_at),
         head,
+        heard_at,
     })
 }
 
@@ -208,25 +216,19 @@ pub fn coverage(tx: &mut dyn Tx, node: NodeId, window: &Interval) -> Result<Vec<
     store::coverage(tx, node, window)
 }
 
-/// The signed records of a rental with when they arrived, after a position.
+/// The signed records of a rental with when they arrived, after a position: those of its own node, for any node may write what
+/// it likes into its journal.
 ///
 /// # Errors
 /// The database's.
 pub fn records_of(
     tx: &mut dyn Tx,
+    node: NodeId,
     rental: RentalId,
     after: i64,
     limit: i64,
 ) -> Result<Vec<(SignedRecord, Timestamp)>> {
-    store::records_of(tx, rental, after, limit)
-}
-
-/// When the journal last spoke of a rental, by the node's wall clock.
-///
-/// # Errors
-/// The database's.
-pub fn last_spoken_of(tx: &mut dyn Tx, rental: RentalId) -> Result<Option<Timestamp>> {
-    Ok(store::last_record_of(tx, rental)?.map(|signed| signed.record.t_wall))
+    store::records_of(tx, node, rental, after, limit)
 }
 
 /// Notes that this run of a coordinator is alive.

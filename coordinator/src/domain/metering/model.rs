@@ -44,13 +44,34 @@ pub struct Head {
 /// By how much a node's boot clock may differ from ours over a gap, milliseconds, plus a thousandth of the gap.
 const CLOCK_SLACK_MS: i64 = 2_000;
 
-/// The parts of the time between two accepted beats that are covered: all of it if the gap is short; of a longer gap its first
-/// `gap_ms` and the time in which we ourselves were down. Nothing if the node restarted or its clock doesn't agree.
+/// When a beat counts as heard that says that its node's boot clock showed `boot_ms`. One that was under way for longer than clocks
+/// may differ (a link that was cut delivers what it held back) counts from when it was sent: never later than it arrived.
+#[must_use]
+pub fn heard_at(before: &Head, boot_id: &str, boot_ms: i64, received_at: Timestamp) -> Timestamp {
+    let ours_ms = received_at.ms_since(before.received_at);
+    let theirs_ms = boot_ms.saturating_sub(before.boot_ms);
+    let late = before.boot_id == boot_id
+        && theirs_ms >= 0
+        && ours_ms.saturating_sub(theirs_ms) > slack_ms(ours_ms);
+    if late {
+        before.received_at.plus_ms(theirs_ms)
+    } else {
+        received_at
+    }
+}
+
+fn slack_ms(ours_ms: i64) -> i64 {
+    CLOCK_SLACK_MS.saturating_add(ours_ms.max(0).checked_div(1_000).unwrap_or(0))
+}
+
+/// The parts of the time between two accepted beats that are covered: all of it if the gap is short; of a longer gap the time in
+/// which we ourselves were down and the first `gap_ms` of the rest, so that our outage never eats up a node's allowance. Nothing if
+/// the node restarted or its clock doesn't agree.
 #[must_use]
 pub fn covered(before: &Head, now: &Head, downtime: &[Interval], gap_ms: i64) -> Vec<Interval> {
     let ours_ms = now.received_at.ms_since(before.received_at);
     let theirs_ms = now.boot_ms.saturating_sub(before.boot_ms);
-    let slack_ms = CLOCK_SLACK_MS.saturating_add(ours_ms.max(0).checked_div(1_000).unwrap_or(0));
+    let slack_ms = slack_ms(ours_ms);
     let same_boot = before.boot_id == now.boot_id;
     if !same_boot || ours_ms < 0 || theirs_ms.saturating_sub(ours_ms).abs() > slack_ms {
         return Vec::new();
@@ -62,12 +83,19 @@ pub fn covered(before: &Head, now: &Head, downtime: &[Interval], gap_ms: i64) ->
     if ours_ms <= gap_ms {
         return vec![whole];
     }
-    let first = Interval {
-        start: whole.start,
-        end: whole.start.plus_ms(gap_ms),
-    };
-    let mut parts = vec![first];
-    parts.extend(downtime.iter().filter_map(|down| down.intersect(&whole)));
+    let down: Vec<Interval> = downtime
+        .iter()
+        .filter_map(|down| down.intersect(&whole))
+        .collect();
+    let mut left_ms = gap_ms;
+    let mut parts = down.clone();
+    for up in uncovered(down, &whole) {
+        let length_ms = up.end.ms_since(up.start);
+        let end = up.end.min(up.start.plus_ms(left_ms));
+        parts.push(Interval { end, ..up });
+        left_ms = left_ms.saturating_sub(length_ms).max(0);
+    }
+    parts.retain(|part| part.start < part.end);
     union(parts)
 }
 
@@ -85,12 +113,17 @@ pub fn union(mut parts: Vec<Interval>) -> Vec<Interval> {
     out
 }
 
-/// The gaps between the times at which a coordinator was alive, within `whole`.
+/// The time within `whole` at which no coordinator was alive.
 #[must_use]
 pub fn downtime(alive: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
+    uncovered(alive, whole)
+}
+
+/// What of `whole` isn't in any of `parts`.
+fn uncovered(parts: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
     let mut from = whole.start;
     let mut gaps = Vec::new();
-    for part in union(alive) {
+    for part in union(parts) {
         if part.start > from {
             gaps.push(Interval {
                 start: from,
@@ -170,7 +203,9 @@ mod tests {
         assert_eq!(cover(1_005, &[]), [span(1_000, 1_005)]);
         assert_eq!(cover(1_090, &[]), [span(1_000, 1_090)]);
         assert_eq!(cover(1_600, &[]), [span(1_000, 1_090)]);
-        assert_eq!(cover(1_600, &[span(900, 1_590)]), [span(1_000, 1_590)]);
+        assert_eq!(cover(1_600, &[span(900, 1_590)]), [span(1_000, 1_600)]);
+        assert_eq!(cover(1_600, &[span(1_010, 1_300)]), [span(1_000, 1_380)]);
+        assert_eq!(cover(1_900, &[span(1_030, 1_600)]), [span(1_000, 1_660)]);
         assert_eq!(
             cover(1_600, &[span(1_200, 1_300)]),
             [span(1_000, 1_090), span(1_200, 1_300)]
@@ -194,6 +229,26 @@ mod tests {
             covered(&head(1_000, 500), &head(1_005, 507), &[], 90_000),
             [span(1_000, 1_005)]
         );
+    }
+
+    #[test]
+    fn a_beat_that_was_held_back_counts_from_when_it_was_sent() {
+        let before = head(1_000, 500);
+        let heard = |boot_s: i64, arrived: i64| heard_at(&before, "b", boot_s * 1_000, at(arrived));
+        assert_eq!(heard(505, 1_005), at(1_005));
+        assert_eq!(
+            heard(505, 1_007),
+            at(1_007),
+            "within what clocks may differ"
+        );
+        assert_eq!(heard(501, 1_020), at(1_001));
+        assert_eq!(
+            heard(509, 1_005),
+            at(1_005),
+            "no beat is heard before it arrives"
+        );
+        assert_eq!(heard(499, 1_020), at(1_020));
+        assert_eq!(heard_at(&before, "c", 501_000, at(1_020)), at(1_020));
     }
 
     #[test]

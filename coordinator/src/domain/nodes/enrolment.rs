@@ -25,14 +25,23 @@ fn sha256(text: &str) -> Vec<u8> {
 
 /// How long an enrolment token is valid.
 pub const TOKEN_TTL_MS: i64 = 15 * 60 * 1_000;
+/// How many unused tokens a provider may have at once.
+const OPEN_TOKENS_MAX: i64 = 100;
+
 /// Keeps a token's hash for the calling provider; the caller shows the token once.
 ///
 /// # Errors
-/// Not signed in, or not a provider.
+/// Not signed in, or not a provider; 409 with too many unused tokens.
 pub fn add_token(tx: &mut dyn Tx, ctx: &OpCtx, token: &str) -> Result<Timestamp> {
     let owner = ctx.user_with(Role::Provider)?.id;
     let expires = ctx.now.plus_ms(TOKEN_TTL_MS);
     store::delete_tokens(tx, ctx.now.plus_ms(-24 * 3_600 * 1_000))?;
+    if store::open_tokens(tx, owner, ctx.now)? >= OPEN_TOKENS_MAX {
+        return Err(Error::conflict(
+            "too_many_tokens",
+            "100 tokens wait to be used: use them, or wait until they expire",
+        ));
+    }
     store::insert_token(tx, &sha256(token), owner, ctx.now, expires)?;
     Ok(expires)
 }

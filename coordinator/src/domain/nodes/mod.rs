@@ -85,17 +85,13 @@ pub struct Change {
 /// 404 for what isn't theirs, 422 above what was measured, 409 below what is rented.
 pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, change: &Change) -> Result<Node> {
     let node = get_own(tx, ctx, id)?;
-    let name = bounded(
-        "/name",
-        change.name.as_deref().unwrap_or(&node.name),
-        NAME_CHARS_MAX,
-    )?;
-    let region = bounded(
-        "/region",
-        change.region.as_deref().unwrap_or(&node.region),
-        REGION_CHARS_MAX,
-    )?;
-    store::set_names(tx, id, &name, &region)?;
+    let parse = |pointer, text: Option<&String>, chars_max| {
+        text.map(|text| bounded(pointer, text, chars_max))
+            .transpose()
+    };
+    let name = parse("/name", change.name.as_ref(), NAME_CHARS_MAX)?;
+    let region = parse("/region", change.region.as_ref(), REGION_CHARS_MAX)?;
+    store::set_names(tx, id, name.as_deref(), region.as_deref())?;
     if let Some(rentable) = change.rentable {
         resize(tx, &node, rentable)?;
     }
@@ -150,13 +146,15 @@ pub fn schedule(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, to: Schedulability) ->
 /// 404 for what isn't theirs, 409 while rentals are on it.
 pub fn retire(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<()> {
     let node = get_own(tx, ctx, id)?;
-    if node.free != node.rentable {
+    if node.lifecycle != Lifecycle::Member {
+        return Ok(());
+    }
+    if !store::retire(tx, id)? {
         return Err(Error::conflict(
             "capacity_in_use",
             "rentals are on this node: drain it first",
         ));
     }
-    store::set_lifecycle(tx, id, Lifecycle::Retired)?;
     announce(tx, ctx, &node, "node.changed")
 }
 
@@ -240,13 +238,19 @@ pub fn observe_inventory(
     announce(tx, ctx, node, "node.changed")
 }
 
-/// Notes that a node did what an honest one doesn't.
+/// How often the same flag of a node is noted and announced at most: a node that goes on and on can't fill the disk.
+pub const FLAG_EVERY_MS: i64 = 60_000;
+
+/// Notes that a node did what an honest one doesn't, at most once a minute for each code.
 ///
 /// # Errors
 /// The database's.
 pub fn flag(tx: &mut dyn Tx, ctx: &OpCtx, node: &Node, code: &str, detail: &str) -> Result<()> {
-    store::flag(tx, node.id, code, detail, ctx.now)?;
-    announce(tx, ctx, node, "node.flagged")
+    let unless_since = ctx.now.plus_ms(-FLAG_EVERY_MS);
+    if store::flag(tx, node.id, code, detail, ctx.now, unless_since)? {
+        announce(tx, ctx, node, "node.flagged")?;
+    }
+    Ok(())
 }
 
 /// What was noted about a node.

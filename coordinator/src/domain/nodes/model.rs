@@ -95,7 +95,7 @@ pub struct Flag {
     pub first_at: Timestamp,
     /// When last.
     pub last_at: Timestamp,
-    /// How often.
+    /// In how many minutes.
     pub times: i64,
 }
 

@@ -9,6 +9,8 @@ pub mod index;
 pub mod model;
 mod query;
 mod store;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use model::{Listing, Offer, OfferState, Terms};

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     context::OpCtx,
     error::{Error, Result},
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 /// What an order is made of.
@@ -225,7 +225,8 @@ pub fn receive(
     if store::claim_quote(tx, quote.id, payment.id)? {
         Ok(Received::New(payment))
     } else {
-        Ok(Received::QuoteTaken)
+        // taken since it was read: undo the payment with it, or it would be driven without an order
+        Err(StoreError::Busy(format!("quote {} was paid meanwhile", quote.id)).into())
     }
 }
 
@@ -252,15 +253,21 @@ pub fn of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Payment>> {
     store::payment_of_rental(tx, id)
 }
 
-/// Payments whose time to be looked at has come.
+/// Payments whose time to be looked at has come, those after `after` (its time and id) in that order.
 ///
 /// # Errors
 /// The database's.
-pub fn due(tx: &mut dyn Tx, ctx: &OpCtx, limit: i64) -> Result<Vec<Payment>> {
-    store::due(tx, ctx.now, limit)
+pub fn due(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    after: (Timestamp, &str),
+    limit: i64,
+) -> Result<Vec<Payment>> {
+    store::due(tx, ctx.now, after, limit)
 }
 
-/// Moves a payment on. `None` if somebody else moved it first: read it again.
+/// Moves a payment on; whoever moved it is left alone with it for `left_alone_ms`. `None` if somebody else moved it first: read it
+/// again.
 ///
 /// # Errors
 /// Internal for an event that can't happen now.
@@ -270,6 +277,7 @@ pub fn advance(
     payment: &Payment,
     event: PaymentEvent,
     note: Option<&str>,
+    left_alone_ms: i64,
 ) -> Result<Option<Payment>> {
     let state = payment.state.next(event)?;
     let asked = event == PaymentEvent::BeginSettle;
@@ -280,7 +288,7 @@ pub fn advance(
     };
     let wait_ms = match event {
         PaymentEvent::Unclear => retry_delay_ms(attempts),
-        _ => DRIVER_GRACE_MS,
+        _ => left_alone_ms,
     };
     let moved = Payment {
         state,

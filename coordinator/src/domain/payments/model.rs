@@ -280,6 +280,15 @@ pub struct Payment {
     pub updated_at: Timestamp,
 }
 
+impl Payment {
+    /// Whether its authorization is over without anybody having been asked to settle it. Once somebody was, only an answer counts.
+    #[must_use]
+    pub fn can_no_longer_be_settled(&self, now: Timestamp) -> bool {
+        matches!(self.state, PaymentState::Received | PaymentState::Verified)
+            && self.valid_before_s <= now.as_secs()
+    }
+}
+
 /// How long to wait before asking again: 1, 2, 4 … 60 seconds.
 #[must_use]
 pub fn retry_delay_ms(attempts: i64) -> i64 {

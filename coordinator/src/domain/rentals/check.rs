@@ -19,7 +19,7 @@ pub fn check(tx: &mut dyn Tx) -> Result<Vec<Finding>> {
     let open = store::ids_where(
         tx,
         &format!(
-            "rentals r {escrow} WHERE r.settled_at IS NULL AND COALESCE(a.balance, 0) <> r.paid - r.charged"
+            "rentals r {escrow} WHERE r.settled_at IS NULL AND COALESCE(a.balance, 0) <> r.paid - r.charged - r.refunded"
         ),
     )?;
     let windows = "LEFT JOIN (

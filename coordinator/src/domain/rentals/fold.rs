@@ -60,12 +60,12 @@ pub fn fold(
         _ => None,
     };
     let news = |old: &Option<String>, new: &Option<String>| {
-        new.as_ref()
-            .filter(|new| old.as_ref() != Some(new))
-            .map(|text| text.chars().take(200).collect())
+        let new = new.as_ref().map(|text| clipped(text, ID_CHARS_MAX));
+        new.filter(|new| old.as_ref() != Some(new))
     };
+    let phase = bounded(&observed.phase);
     Folded {
-        phase: (observed.phase != rental.phase).then(|| observed.phase.clone()),
+        phase: (phase != rental.phase).then_some(phase),
         container_id: news(&rental.container_id, &observed.container_id),
         image_digest: news(&rental.image_digest, &observed.image_digest),
         end: end_of(
@@ -76,6 +76,26 @@ pub fn fold(
         ),
         started_at,
         finished_at,
+    }
+}
+
+/// The longest id or digest that is kept of a node's words.
+const ID_CHARS_MAX: usize = 200;
+/// The longest reason.
+const REASON_CHARS_MAX: usize = 500;
+
+fn clipped(text: &str, chars_max: usize) -> String {
+    text.chars().take(chars_max).collect()
+}
+
+/// A phase whose texts fit into a row and an event, whatever the node sent.
+fn bounded(phase: &Phase) -> Phase {
+    match phase {
+        Phase::Failed { code, reason } => Phase::Failed {
+            code: clipped(code, ID_CHARS_MAX),
+            reason: clipped(reason, REASON_CHARS_MAX),
+        },
+        other => other.clone(),
     }
 }
 
@@ -108,7 +128,7 @@ fn end_of(
             ),
         }),
         Phase::Failed { code, reason } => {
-            let text = format!("{code}: {reason}").chars().take(500).collect();
+            let text = clipped(&format!("{code}: {reason}"), REASON_CHARS_MAX);
             let end = match (started, code.as_str()) {
                 (Some(_), _) => EndReason::NodeLost,
                 (None, "stopped_before_start") => rental.stop_reason.unwrap_or(EndReason::Stopped),

@@ -19,8 +19,14 @@ pub mod model;
 pub mod observe;
 pub mod order;
 pub mod purchase;
+#[cfg(test)]
+mod races_tests;
+#[cfg(test)]
+pub(crate) mod stall;
 pub mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 
 use model::Rental;

@@ -24,6 +24,19 @@ pub struct Reception {
     pub received_at: Timestamp,
     /// Our clock minus the node's, microseconds.
     pub clock_offset_us: i64,
+    /// When the node's beat before this one arrived.
+    pub heard_before: Option<Timestamp>,
+}
+
+/// How long a beat may have been under way: what happened meanwhile shows only in the next one.
+const UNDER_WAY_MS: i64 = 2_000;
+
+impl Reception {
+    /// What is news happened after the beat before, whatever the node's wall clock did since.
+    fn not_before_last_beat(&self, moment: Option<Timestamp>) -> Option<Timestamp> {
+        let earliest = self.heard_before.map(|at| at.plus_ms(-UNDER_WAY_MS));
+        moment.map(|moment| earliest.map_or(moment, |earliest| moment.max(earliest)))
+    }
 }
 
 /// Folds one report into its rental, which must be the reporting node's. True if that ended it.
@@ -44,6 +57,11 @@ pub fn observe(
         reception.clock_offset_us,
         reception.received_at,
     );
+    let folded = Folded {
+        started_at: reception.not_before_last_beat(folded.started_at),
+        finished_at: reception.not_before_last_beat(folded.finished_at),
+        ..folded
+    };
     if folded == Folded::default() {
         return Ok(false);
     }

@@ -198,12 +198,17 @@ pub(super) fn desired_of(tx: &mut dyn Tx, node: NodeId) -> Result<Vec<Rental>> {
     )
 }
 
-/// Active rentals whose lease ends before a moment.
-pub(super) fn leases_ending(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<Vec<Rental>> {
+/// Active rentals whose lease ends before a moment, in the order of (lease end, id), after a place in it.
+pub(super) fn leases_ending(
+    tx: &mut dyn Tx,
+    before: Timestamp,
+    after: (Timestamp, &str),
+    limit: i64,
+) -> Result<Vec<Rental>> {
     many(
         tx,
-        "WHERE state = 'active' AND lease_until < $1 ORDER BY lease_until LIMIT $2",
-        params![before, limit],
+        "WHERE state = 'active' AND lease_until < $1 AND (lease_until, id) > ($2, $3) ORDER BY lease_until, id LIMIT $4",
+        params![before, after.0, after.1, limit],
     )
 }
 
@@ -225,12 +230,18 @@ pub(super) fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
     )
 }
 
-/// Reservations that weren't paid in time.
-pub(super) fn lapsed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<Rental>> {
+/// Reservations that weren't paid in time, in the order of (hold's end, id), after a place in it.
+pub(super) fn lapsed(
+    tx: &mut dyn Tx,
+    now: Timestamp,
+    after: (Timestamp, &str),
+    limit: i64,
+) -> Result<Vec<Rental>> {
     many(
         tx,
-        "WHERE state = 'reserved' AND reserve_until < $1 ORDER BY reserve_until LIMIT $2",
-        params![now, limit],
+        "WHERE state = 'reserved' AND reserve_until < $1 AND (reserve_until, id) > ($2, $3)
+         ORDER BY reserve_until, id LIMIT $4",
+        params![now, after.0, after.1, limit],
     )
 }
 

@@ -10,6 +10,8 @@
 pub mod api;
 pub mod model;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use model::Window;
 use shared::{id::RentalId, money::Amount, time::Timestamp};

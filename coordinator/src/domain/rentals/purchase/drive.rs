@@ -6,19 +6,22 @@
 
 use std::time::Duration;
 
-use shared::id::PaymentId;
+use futures_util::{StreamExt as _, future::join_all, stream};
+use shared::id::{PaymentId, RentalId};
 
 use super::{Purchases, Until};
 use crate::{
+    context::OpCtx,
     domain::{
         payments::{
-            self,
+            self, DRIVER_GRACE_MS,
             model::{Payment, PaymentEvent, PaymentState, Purpose, Quote},
             ports::{SettleOutcome, SettleRequest, VerifyOutcome},
         },
-        rentals::{changes, find, timers},
+        rentals::{changes, find, model::State, timers},
     },
     error::{Error, Result},
+    store::Tx,
 };
 
 enum Moved {
@@ -39,8 +42,13 @@ impl Purchases {
                 PaymentState::Credited | PaymentState::Rejected | PaymentState::Expired => {
                     return Ok(payment);
                 }
-                PaymentState::Received => self.verify(&payment, &quote).await?,
-                PaymentState::Verified if until == Until::Verified => return Ok(payment),
+                PaymentState::Received => self.verify(&payment, &quote, until).await?,
+                // only new rentals are held in two steps; more time that was verified is settled by whoever takes it up
+                PaymentState::Verified
+                    if until == Until::Verified && quote.purpose == Purpose::Rent =>
+                {
+                    return Ok(payment);
+                }
                 PaymentState::Verified | PaymentState::Settling | PaymentState::Pending => {
                     self.settle(&payment, &quote).await?
                 }
@@ -48,7 +56,35 @@ impl Purchases {
             match moved {
                 Moved::On(next) => payment = next,
                 Moved::Waits(next) => return Ok(next),
-                Moved::BySomebodyElse => payment = self.load(id).await?.0,
+                Moved::BySomebodyElse => {
+                    payment = self.load(id).await?.0;
+                    if matches!(
+                        payment.state,
+                        PaymentState::Settling | PaymentState::Pending
+                    ) {
+                        // whoever began to settle goes on: two of them must not ask at once
+                        return Ok(payment);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves on a payment that nobody asked the facilitator to settle yet, since whoever received it may have died. Of several that
+    /// try, one gets to settle; a payment that is being settled is left alone.
+    ///
+    /// # Errors
+    /// The database's; the payment is where it was.
+    pub async fn pick_up(&self, id: PaymentId) -> Result<Payment> {
+        loop {
+            let (payment, quote) = self.load(id).await?;
+            let moved = match payment.state {
+                PaymentState::Received => self.verify(&payment, &quote, Until::Settled).await?,
+                PaymentState::Verified => self.settle(&payment, &quote).await?,
+                _ => return Ok(payment),
+            };
+            if let Moved::Waits(next) = moved {
+                return Ok(next);
             }
         }
     }
@@ -94,25 +130,38 @@ impl Purchases {
         })
     }
 
-    async fn verify(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
+    async fn verify(&self, payment: &Payment, quote: &Quote, until: Until) -> Result<Moved> {
         match self
             .facilitator
             .verify(&self.request(payment, quote)?)
             .await
         {
-            VerifyOutcome::Valid { .. } => self.advance(payment, PaymentEvent::Verify, None).await,
+            VerifyOutcome::Valid { .. } if until == Until::Settled => {
+                // one commit for both steps: nothing happens between them, and a client waits
+                let events = &[PaymentEvent::Verify, PaymentEvent::BeginSettle];
+                let begun = self.advance(payment, events, None, DRIVER_GRACE_MS).await?;
+                self.ask_to_settle(begun, quote).await
+            }
+            // a payment that stays verified is nobody's: whoever wants it settled may take it up at once
+            VerifyOutcome::Valid { .. } => {
+                self.advance(payment, &[PaymentEvent::Verify], None, 0)
+                    .await
+            }
             VerifyOutcome::Invalid { reason } => self.refuse(payment, quote, reason).await,
             VerifyOutcome::Unknown { detail } => self.postpone(payment, detail).await,
         }
     }
 
     async fn settle(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
-        let settling = match self
-            .advance(payment, PaymentEvent::BeginSettle, None)
-            .await?
-        {
-            Moved::On(settling) => settling,
-            other => return Ok(other),
+        let events = &[PaymentEvent::BeginSettle];
+        let begun = self.advance(payment, events, None, DRIVER_GRACE_MS).await?;
+        self.ask_to_settle(begun, quote).await
+    }
+
+    /// Asks for the money of a payment of which it is durable that it is being settled.
+    async fn ask_to_settle(&self, begun: Moved, quote: &Quote) -> Result<Moved> {
+        let Moved::On(settling) = begun else {
+            return Ok(begun);
         };
         match self
             .facilitator
@@ -127,25 +176,36 @@ impl Purchases {
         }
     }
 
+    /// Moves a payment by these events, in one commit; whoever moved it is left alone with it for so long.
     async fn advance(
         &self,
         payment: &Payment,
-        event: PaymentEvent,
+        events: &'static [PaymentEvent],
         note: Option<String>,
+        left_alone_ms: i64,
     ) -> Result<Moved> {
         let (ctx, payment) = (self.context(), payment.clone());
         self.db
             .write("payment.advance", move |tx| {
-                let moved = payments::advance(tx, &ctx, &payment, event, note.as_deref())?;
-                Ok(moved.map_or(Moved::BySomebodyElse, Moved::On))
+                let mut at = payment.clone();
+                for event in events {
+                    let note = note.as_deref();
+                    match payments::advance(tx, &ctx, &at, *event, note, left_alone_ms)? {
+                        Some(moved) => at = moved,
+                        None => return Ok(Moved::BySomebodyElse),
+                    }
+                }
+                Ok(Moved::On(at))
             })
             .await
     }
 
     async fn postpone(&self, payment: &Payment, detail: String) -> Result<Moved> {
         tracing::warn!(payment.id = %payment.id, detail, "payment outcome unclear");
+        // the payer sees the note; the detail is for the log
+        let note = "no clear answer yet: it is asked for again".to_owned();
         match self
-            .advance(payment, PaymentEvent::Unclear, Some(detail))
+            .advance(payment, &[PaymentEvent::Unclear], Some(note), 0)
             .await?
         {
             Moved::On(next) => Ok(Moved::Waits(next)),
@@ -158,7 +218,7 @@ impl Purchases {
         self.db
             .write("payment.refuse", move |tx| {
                 let Some(refused) =
-                    payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason))?
+                    payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason), 0)?
                 else {
                     return Ok(Moved::BySomebodyElse);
                 };
@@ -209,53 +269,101 @@ impl Purchases {
     /// # Errors
     /// The database's, while finding them; a payment that fails is logged and tried again later.
     pub async fn reconcile(&self) -> Result<usize> {
-        let ctx = self.context();
-        let due = self
-            .db
-            .read("payment.due", move |tx| payments::due(tx, &ctx, 100))
-            .await?;
-        let mut ended = 0;
-        for payment in due {
-            let until = if payment.state == PaymentState::Verified {
-                Until::Verified
-            } else {
-                Until::Settled
+        let (mut ended, mut after) = (0, timers::beginning());
+        loop {
+            let (ctx, from) = (self.context(), after.clone());
+            let due = self
+                .db
+                .read("payment.due", move |tx| {
+                    payments::due(tx, &ctx, (from.0, &from.1), timers::BATCH)
+                })
+                .await?;
+            let Some(last) = due.last() else {
+                return Ok(ended);
             };
-            match self.drive(payment.id, until).await {
-                Ok(payment) if payment.state.is_final() => ended += 1,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::error!(payment.id = %payment.id, %error, "payment could not be taken up");
-                }
-            }
+            after = (last.next_try_at, last.id.to_string());
+            // one facilitator call that hangs doesn't keep the others waiting
+            let finals = stream::iter(due)
+                .map(|payment| self.take_up(payment))
+                .buffer_unordered(TAKEN_UP_AT_ONCE)
+                .filter(|ended| std::future::ready(*ended))
+                .count();
+            ended += finals.await;
         }
-        Ok(ended)
+    }
+
+    /// True if the payment reached its end.
+    async fn take_up(&self, payment: Payment) -> bool {
+        let id = payment.id;
+        let outcome = if payment.can_no_longer_be_settled(self.clock.now()) {
+            let ctx = self.context();
+            let expire = move |tx: &mut dyn Tx| expire(tx, &ctx, &payment);
+            self.db.write("payment.expire", expire).await
+        } else {
+            // before settlement was asked for it isn't known whether it should be: `authorize` only holds. A repeat asks for it
+            let until = match payment.state {
+                PaymentState::Received | PaymentState::Verified => Until::Verified,
+                _ => Until::Settled,
+            };
+            let driven = self.drive(id, until).await;
+            driven.map(|payment| payment.state.is_final())
+        };
+        outcome.unwrap_or_else(|error| {
+            tracing::error!(payment.id = %id, %error, "payment could not be taken up");
+            false
+        })
     }
 
     /// Lets reservations lapse that nobody settles; returns how many.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's, while finding them; one that fails is logged and tried again later.
     pub async fn lapse(&self) -> Result<usize> {
-        let ctx = self.context();
-        self.db
-            .write("rental.lapse", move |tx| {
-                let mut lapsed = 0;
-                for rental in timers::lapsed(tx, &ctx)? {
-                    let Some(payment) = payments::of_rental(tx, rental.id)? else {
-                        continue;
-                    };
-                    let Ok(PaymentState::Expired) = payment.state.next(PaymentEvent::Expire) else {
-                        continue;
-                    };
-                    if payments::advance(tx, &ctx, &payment, PaymentEvent::Expire, None)?.is_some()
-                    {
-                        changes::lapse(tx, &ctx, &rental, "it wasn't paid in time")?;
-                        lapsed += 1;
-                    }
-                }
-                Ok(lapsed)
-            })
-            .await
+        let (mut lapsed, mut after) = (0, timers::beginning());
+        loop {
+            let (ctx, from) = (self.context(), after.clone());
+            let page = self
+                .db
+                .read("rental.lapsed", move |tx| timers::lapsed(tx, &ctx, &from))
+                .await?;
+            let Some(last) = page.last() else {
+                return Ok(lapsed);
+            };
+            after = (last.reserve_until, last.id.to_string());
+            let work = page.iter().map(|rental| self.lapse_one(rental.id));
+            let done = join_all(work).await;
+            lapsed += done.into_iter().filter(|lapsed| *lapsed).count();
+        }
     }
+
+    async fn lapse_one(&self, id: RentalId) -> bool {
+        let ctx = self.context();
+        let lapse = move |tx: &mut dyn Tx| match payments::of_rental(tx, id)? {
+            Some(payment) => expire(tx, &ctx, &payment),
+            None => Ok(false),
+        };
+        let outcome = self.db.write("rental.lapse", lapse).await;
+        outcome.unwrap_or_else(|error| {
+            tracing::error!(rental.id = %id, %error, "reservation could not lapse");
+            false
+        })
+    }
+}
+
+/// How many payments are taken up at once.
+const TAKEN_UP_AT_ONCE: usize = 8;
+
+/// Ends a payment that nobody was asked to settle, and with it the hold on the room. False if it is too late for that: then
+/// only an answer ends it.
+fn expire(tx: &mut dyn Tx, ctx: &OpCtx, payment: &Payment) -> Result<bool> {
+    if payment.state.next(PaymentEvent::Expire).is_err()
+        || payments::advance(tx, ctx, payment, PaymentEvent::Expire, None, 0)?.is_none()
+    {
+        return Ok(false);
+    }
+    let rental = find(tx, payment.rental_id)?;
+    if rental.state == State::Reserved {
+        changes::lapse(tx, ctx, &rental, "it wasn't paid in time")?;
+    }
+    Ok(true)
 }

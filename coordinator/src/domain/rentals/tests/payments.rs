@@ -1,0 +1,394 @@
+//! Paying for a rental: one credit and one rental or none, whatever the facilitator does and wherever the process dies.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use shared::{
+    id::PaymentId,
+    x402::header::{PAYMENT_RESPONSE, decode, encode},
+};
+
+use super::facilitator::{Double, Turn};
+use crate::{
+    domain::{
+        payments::model::PaymentState,
+        rentals::model::{EndReason, State},
+    },
+    params,
+    testing::{
+        Answer, TestApp,
+        market::{Market, RAM_BYTES, rental_of},
+        on_both_stores,
+        payer::{Payer, paid},
+    },
+};
+
+on_both_stores!(
+    a_payment_survives_a_crash_at_each_step,
+    an_unclear_outcome_is_asked_again_and_credited_once,
+    a_quote_is_used_once_however_many_pay_it,
+    money_for_a_rental_that_ended_meanwhile_goes_back,
+    the_last_room_goes_to_one_of_many_payers,
+    one_payment_sent_many_times_is_one_rental,
+);
+
+const RENT: &str = "/api/v1/rentals";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn with_double(test: TestApp, plan: &[Turn]) -> (Market, Arc<Double>) {
+    let double = Double::new(&test.app.purchases.facilitator, plan);
+    let test = test.paid_through(Arc::clone(&double) as Arc<_>);
+    (Market::open(test).await, double)
+}
+
+async fn count(market: &Market, sql: &'static str) -> i64 {
+    let db = &market.test.app.db;
+    let counted = db.read("test.count", move |tx| {
+        let rows = tx.query(sql, params![])?;
+        Ok(rows[0].int(0)?)
+    });
+    counted.await.expect("rows are counted")
+}
+
+/// One payment in the books, one rental, and all adds up.
+async fn exactly_one(market: &Market) {
+    let credits = "SELECT COUNT(*) FROM transfers WHERE code = 'payment'";
+    assert_eq!(count(market, credits).await, 1);
+    let lives = "SELECT COUNT(*) FROM rentals WHERE state <> 'ended'";
+    assert_eq!(count(market, lives).await, 1);
+    let charged = "SELECT COUNT(*) FROM sandbox_settlements";
+    assert_eq!(count(market, charged).await, 1);
+    market.check_books().await;
+}
+
+async fn a_payment_survives_a_crash_at_each_step(test: TestApp) {
+    let (mut market, mut double) = with_double(test, &[]).await;
+    let steps = [
+        ("received", Turn::HangInVerify, ""),
+        (
+            "verified",
+            Turn::HangInVerify,
+            "UPDATE payments SET state = 'verified' WHERE state = 'received'",
+        ),
+        ("settling", Turn::HangInSettle, ""),
+        ("settled", Turn::HangAfterSettle, ""),
+    ];
+    let mut expected = 0;
+    for (step, turn, sql) in steps {
+        double.plan(turn);
+        let order = market.order(600);
+        let asked = market.test.post(RENT, "", &order).await;
+        let signed = market.payer.sign(&asked, &market.test);
+        let request = || paid(RENT, "", &order, &signed.header_v2);
+        tokio::select! {
+            answer = market.test.send(request()) => panic!("{step}: {answer:?}"),
+            () = double.begun.notified() => {}
+        }
+        if !sql.is_empty() {
+            let db = &market.test.app.db;
+            let moved = db.write("test.move", move |tx| Ok(tx.execute(sql, params![])?));
+            assert_eq!(moved.await.ok(), Some(1), "{step}");
+        }
+        // the process dies; another one takes up what it left
+        let test = market.test.restarted();
+        double = Double::new(&test.app.purchases.facilitator, &[]);
+        market.test = test.paid_through(Arc::clone(&double) as Arc<_>);
+        market.test.start_ingest();
+        market.node.beat(&market.test).await;
+        market.test.clock.advance_ms(80_000);
+        market.node.beat(&market.test).await;
+        let ended = market.test.app.purchases.reconcile().await;
+        ended.expect("payments are taken up");
+        let answer = market.test.send(request()).await;
+        let id = rental_of(&answer);
+        let again = market.test.send(request()).await;
+        assert_eq!(rental_of(&again), id, "{step}");
+        expected += 1;
+        let credits = "SELECT COUNT(*) FROM transfers WHERE code = 'payment'";
+        assert_eq!(count(&market, credits).await, expected, "{step}");
+        let moved = "SELECT COUNT(*) FROM sandbox_settlements";
+        assert_eq!(count(&market, moved).await, expected, "{step}");
+        let lives = "SELECT COUNT(*) FROM rentals";
+        assert_eq!(count(&market, lives).await, expected, "{step}");
+        market.check_books().await;
+    }
+}
+
+async fn an_unclear_outcome_is_asked_again_and_credited_once(test: TestApp) {
+    let plan = [Turn::UnclearAfterSettle, Turn::Unclear];
+    let (mut market, double) = with_double(test, &plan).await;
+    let order = market.order(600);
+    let asked = market.test.post(RENT, "", &order).await;
+    let signed = market.payer.sign(&asked, &market.test);
+    let request = || paid(RENT, "", &order, &signed.header_v2);
+    let answer = market.test.send(request()).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    assert!(answer.headers.contains_key("retry-after"));
+    let payment: PaymentId =
+        serde_json::from_value(answer.json()["payment_id"].clone()).expect("an id");
+    let path = format!("/api/v1/payments/{payment}");
+    let shown = market.test.get(&path, "").await;
+    assert_eq!(shown.json()["state"], "pending", "{shown:?}");
+    for expected in [PaymentState::Pending, PaymentState::Credited] {
+        market.test.clock.advance_ms(61_000);
+        let purchases = &market.test.app.purchases;
+        purchases.reconcile().await.expect("it is taken up");
+        let now = purchases.wait(payment, Duration::ZERO).await;
+        assert_eq!(now.expect("a payment").state, expected);
+    }
+    let id = rental_of(&market.test.send(request()).await);
+    assert_eq!(answer.json()["rental_id"], json!(id));
+    assert_eq!(double.settles.load(std::sync::atomic::Ordering::SeqCst), 3);
+    exactly_one(&market).await;
+}
+
+async fn a_quote_is_used_once_however_many_pay_it(test: TestApp) {
+    let market = Market::open(test).await;
+    let order = market.order(600);
+    let asked = market.test.post(RENT, "", &order).await;
+    let paying = (10..20).map(|number| {
+        let signed = Payer::numbered(number).sign(&asked, &market.test);
+        market.test.send(paid(RENT, "", &order, &signed.header_v2))
+    });
+    let answers: Vec<Answer> = futures_util::future::join_all(paying).await;
+    let of = |status: u16| answers.iter().filter(|a| a.status == status).count();
+    assert_eq!((of(201), of(402)), (1, 9), "{answers:?}");
+    exactly_one(&market).await;
+}
+
+async fn the_last_room_goes_to_one_of_many_payers(test: TestApp) {
+    let market = Market::open(test).await;
+    let path = format!("/api/v1/nodes/{}", market.node.id);
+    let room = json!({"rentable": {"ram_bytes": RAM_BYTES, "cpu_millis": 1_000}});
+    let shrink = crate::testing::request("PATCH", &path, &market.provider, &room);
+    let answer = market.test.send(shrink).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let order = market.order(600);
+    let mut requests = Vec::new();
+    for number in 10..35 {
+        let asked = market.test.post(RENT, "", &order).await;
+        let signed = Payer::numbered(number).sign(&asked, &market.test);
+        requests.push(paid(RENT, "", &order, &signed.header_v2));
+    }
+    let sent = requests
+        .into_iter()
+        .map(|request| market.test.send(request));
+    let answers: Vec<Answer> = futures_util::future::join_all(sent).await;
+    let gone = answers
+        .iter()
+        .filter(|answer| answer.status == 409 && answer.json()["code"] == "capacity_gone");
+    assert_eq!(gone.count(), 24, "{answers:?}");
+    assert_eq!(answers.iter().filter(|a| a.status == 201).count(), 1);
+    exactly_one(&market).await;
+}
+
+async fn one_payment_sent_many_times_is_one_rental(test: TestApp) {
+    let mut market = Market::open(test).await;
+    let order = market.order(600);
+    let asked = market.test.post(RENT, "", &order).await;
+    let signed = market.payer.sign(&asked, &market.test);
+    let sent = (0..20).map(|_| market.test.send(paid(RENT, "", &order, &signed.header_v2)));
+    let answers: Vec<Answer> = futures_util::future::join_all(sent).await;
+    let first = rental_of(&answers[0]);
+    for answer in &answers {
+        assert_eq!(rental_of(answer), first);
+    }
+    exactly_one(&market).await;
+}
+
+async fn money_for_a_rental_that_ended_meanwhile_goes_back(test: TestApp) {
+    let (mut market, double) = with_double(test, &[]).await;
+    let order = market.order(600);
+    let bought = market.payer.buy(&market.test, RENT, "", &order).await;
+    let id = rental_of(&bought);
+    let token = bought.json()["rental_token"].as_str().map(str::to_owned);
+    let token = token.expect("a token");
+    market.node.beat(&market.test).await;
+    market.node.start(id);
+    market.node.beat(&market.test).await;
+    market.pass(60_000).await;
+    double.plan(Turn::Wait);
+    let path = format!("{RENT}/{id}/extend");
+    let more = json!({"duration_seconds": 600});
+    let asked = market.test.post(&path, &token, &more).await;
+    let signed = market.payer.sign(&asked, &market.test);
+    let extending = market
+        .test
+        .send(paid(&path, &token, &more, &signed.header_v2));
+    let ending = async {
+        double.begun.notified().await;
+        let stop = format!("{RENT}/{id}/stop");
+        let answer = market.test.post(&stop, &token, &Value::Null).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        market.node.beat(&market.test).await;
+        market.node.beat(&market.test).await;
+        let app = &market.test.app;
+        let ctx = app.task_context("test");
+        let settled = app.db.write("test.settle", move |tx| {
+            crate::domain::settlement::settle(tx, &ctx, id)
+        });
+        let settled = settled.await.expect("it is settled");
+        assert_eq!(settled.end_reason, Some(EndReason::Stopped));
+        assert!(settled.settled_at.is_some());
+        double.go.notify_one();
+        settled.refunded
+    };
+    let (answer, refunded) = tokio::join!(extending, ending);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    market.check_books().await;
+    market.settle().await;
+    market.check_books().await;
+    let rental = market.rental(id).await;
+    assert_eq!(rental.state, State::Ended);
+    assert!(rental.settled_at.is_some());
+    assert!(rental.refunded > refunded, "{rental:?}");
+    assert_eq!(rental.paid.minus(rental.charged), Ok(rental.refunded));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_payment_frees_the_room_and_says_why() {
+    let (mut market, _double) = with_double(TestApp::new().await, &[Turn::Refuse]).await;
+    let order = market.order(600);
+    let answer = market.payer.buy(&market.test, RENT, "", &order).await;
+    assert_eq!(answer.status, 402, "{answer:?}");
+    assert_eq!(answer.json()["code"], "payment_rejected");
+    let receipt: Value = decode(answer.headers[PAYMENT_RESPONSE].as_bytes()).expect("a receipt");
+    assert_eq!(receipt["errorReason"], "insufficient_funds");
+    market.check_books().await;
+    let lives = "SELECT COUNT(*) FROM rentals WHERE state <> 'ended'";
+    assert_eq!(count(&market, lives).await, 0);
+    rental_of(&market.payer.buy(&market.test, RENT, "", &order).await);
+    exactly_one(&market).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_facilitator_gets_202_and_the_same_rental_later() {
+    let (mut market, double) = with_double(TestApp::new().await, &[Turn::Wait]).await;
+    let order = market.order(600);
+    let asked = market.test.post(RENT, "", &order).await;
+    let signed = market.payer.sign(&asked, &market.test);
+    let request = || paid(RENT, "", &order, &signed.header_v2);
+    let answer = market.test.send(request()).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    double.go.notify_one();
+    let payment = serde_json::from_value(answer.json()["payment_id"].clone()).expect("an id");
+    let paid = market.test.app.purchases.wait(payment, PATIENCE).await;
+    assert_eq!(paid.expect("a payment").state, PaymentState::Credited);
+    let id = rental_of(&market.test.send(request()).await);
+    assert_eq!(answer.json()["rental_id"], json!(id));
+    exactly_one(&market).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_the_terms_is_asked_for_again() {
+    let mut market = Market::open(TestApp::new().await).await;
+    let order = market.order(600);
+    let asked = market.test.post(RENT, "", &order).await;
+    let body = asked.json();
+    assert_eq!(body["x402Version"], 1, "{body}");
+    assert!(body["quote_id"].is_string() && body["accepts"].is_array());
+    let v2: Value = decode(asked.headers["payment-required"].as_bytes()).expect("terms");
+    assert_eq!(v2["x402Version"], 2);
+    assert_eq!(
+        v2["accepts"][0]["amount"],
+        body["accepts"][0]["maxAmountRequired"]
+    );
+    let signed = market.payer.sign(&asked, &market.test);
+    let whole: Value = decode(signed.header_v2.as_bytes()).expect("a payment");
+    let cases = [
+        ("/payload/authorization/value", json!("1"), "no open quote"),
+        (
+            "/payload/authorization/to",
+            json!("0x00000000000000000000000000000000000000aa"),
+            "recipient_mismatch",
+        ),
+        (
+            "/payload/authorization/validBefore",
+            json!("1800000001"),
+            "valid_before",
+        ),
+        (
+            "/payload/authorization/validAfter",
+            json!("1900000000"),
+            "valid_after",
+        ),
+        (
+            "/payload/authorization/from",
+            json!(Payer::numbered(9).address()),
+            "signature",
+        ),
+    ];
+    for (pointer, value, why) in cases {
+        let mut other = whole.clone();
+        *other.pointer_mut(pointer).expect("it is there") = value;
+        let answer = market
+            .test
+            .send(paid(RENT, "", &order, &encode(&other)))
+            .await;
+        assert_eq!(answer.status, 402, "{pointer}: {answer:?}");
+        let error = answer.json()["error"].as_str().unwrap_or("").to_owned();
+        assert!(error.contains(why), "{pointer}: {error}");
+    }
+    // a quote that is too old is asked for again too
+    market.test.clock.advance_ms(301_000);
+    market.node.beat(&market.test).await;
+    let late = market
+        .test
+        .send(paid(RENT, "", &order, &signed.header_v2))
+        .await;
+    assert_eq!(late.status, 402, "{late:?}");
+    assert_ne!(late.json()["quote_id"], body["quote_id"]);
+    assert_eq!(count(&market, "SELECT COUNT(*) FROM payments").await, 0);
+    market.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nonce_pays_one_thing_only() {
+    let market = Market::open(TestApp::new().await).await;
+    let (short, long) = (market.order(600), market.order(1_200));
+    let payer = Payer::numbered(7);
+    let asked = market.test.post(RENT, "", &short).await;
+    let signed = payer.sign_under([9; 32], &asked, &market.test);
+    let answer = market.test.send(paid(RENT, "", &short, &signed.header_v2));
+    rental_of(&answer.await);
+    let asked = market.test.post(RENT, "", &long).await;
+    let signed = payer.sign_under([9; 32], &asked, &market.test);
+    let answer = market
+        .test
+        .send(paid(RENT, "", &long, &signed.header_v2))
+        .await;
+    assert_eq!(answer.status, 409, "{answer:?}");
+    assert_eq!(answer.json()["code"], "payment_conflict");
+    exactly_one(&market).await;
+}
+
+/// `authorize` only holds: even if its process dies, nobody is charged before `complete`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_only_authorized_is_never_charged() {
+    let plan = [Turn::HangInVerify];
+    let (mut market, double) = with_double(TestApp::new().await, &plan).await;
+    let mut order = market.order(600);
+    let quote = json!({
+        "offer_id": order["offer_id"], "resources": order["resources"], "duration_seconds": 600,
+    });
+    let quote = market.test.post("/api/v1/payments/quote", "", &quote).await;
+    order["quote_id"] = quote.json()["id"].clone();
+    let path = "/api/v1/payments/authorize";
+    let asked = market.test.post(path, "", &order).await;
+    let signed = market.payer.sign(&asked, &market.test);
+    tokio::select! {
+        answer = market.test.send(paid(path, "", &order, &signed.header_v2)) => panic!("{answer:?}"),
+        () = double.begun.notified() => {}
+    }
+    market.test = market.test.restarted();
+    market.test.clock.advance_ms(80_000);
+    let purchases = &market.test.app.purchases;
+    purchases.reconcile().await.expect("it is taken up");
+    let settled = "SELECT COUNT(*) FROM sandbox_settlements";
+    assert_eq!(count(&market, settled).await, 0);
+    market.test.clock.advance_ms(80_000);
+    let lapsed = market.test.app.purchases.lapse().await;
+    assert_eq!(lapsed.ok(), Some(1));
+    assert_eq!(count(&market, settled).await, 0);
+    market.check_books().await;
+}
