@@ -109,7 +109,6 @@ impl Api {
     ///
     /// # Panics
     /// If the method isn't one.
-    #[must_use]
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let request = self.http.request(method, self.url(path));

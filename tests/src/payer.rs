@@ -132,7 +132,6 @@ pub async fn send(api: &Api, path: &str, body: &Value, payment: &SignedPayment) 
 }
 
 /// A request with a payment, unsent.
-#[must_use]
 pub fn paid(
     api: &Api,
     path: &str,

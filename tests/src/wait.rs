@@ -42,6 +42,18 @@ where
     }
 }
 
+/// For what can't await, such as a `drop`: whether `condition` came to hold within [`PATIENCE`].
+pub fn came_to_hold(mut condition: impl FnMut() -> bool) -> bool {
+    let steps = PATIENCE.as_millis() / STEP.as_millis();
+    for _ in 0..steps {
+        if condition() {
+            return true;
+        }
+        std::thread::sleep(STEP);
+    }
+    condition()
+}
+
 /// Lets `time` pass: for moments that are random on purpose, and outages that last so long. Never in place of a condition.
 pub async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
