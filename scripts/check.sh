@@ -21,7 +21,8 @@ dependencies() {
     "$tools/bin/cargo-deny" --locked --log-level error check licenses bans sources
 }
 
-docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps; }
+# the reader of this code sees private items too
+docs() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::bare_urls" cargo doc --quiet --locked --workspace --no-deps --document-private-items; }
 
 # tidy and the systemd units
 house_rules() {

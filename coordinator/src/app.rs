@@ -1,6 +1,6 @@
 //! The assembled coordinator: the only place that names adapters.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use anyhow::Context as _;
 use shared::{
@@ -17,7 +17,7 @@ use crate::{
     context::{Actor, OpCtx},
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
-        auth::AuthState,
+        auth::{AuthState, attempts::Attempts},
         events::Events,
         nodes::model::Patience,
         offers::index::MarketIndex,
@@ -55,6 +55,8 @@ pub struct App {
     pub market: MarketIndex,
     /// Paying by x402.
     pub purchases: Arc<Purchases>,
+    /// Quotes by address of the client.
+    pub quotes_by_ip: Attempts<IpAddr>,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
     /// Work that outlives its request: payments whose client hung up.
@@ -83,6 +85,7 @@ impl App {
             events: Events::new(config.http.event_streams_max),
             tasks: Tasks::default(),
             market: MarketIndex::default(),
+            quotes_by_ip: Attempts::new(config.payments.quotes_per_minute_ip),
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             purchases,

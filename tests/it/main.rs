@@ -2,6 +2,17 @@
 
 mod agent_report;
 mod docker_runtime;
+mod journey_backup;
+mod journey_capacity;
+mod journey_client;
+mod journey_ends;
+mod journey_enrol;
+mod journey_events;
+mod journey_four_steps;
+mod journey_not_supported;
+mod journey_oom;
+mod journey_races;
+mod journey_rent_and_pay;
 mod systemd_units;
 mod tidy;
 mod x402_stock_client;

@@ -1,3 +1,26 @@
-//! What the system tests share.
+//! What the system tests share: the real programs as processes ([`market`], [`node`], both on a [`stage`]), those who
+//! use them ([`people`], [`payer`], [`stock_client`]), and how to look at what came of it ([`containers`], [`books`]).
+//!
+//! # Invariants
+//! - Everything that is started ends when its value is dropped, and says its last words when the test failed.
+//! - Only [`wait`] sleeps, and only until a condition holds.
+//! - Whatever goes wrong here panics: a test can't go on without it.
 
+pub mod api;
+pub mod books;
+pub mod client;
+pub mod containers;
+pub mod events;
+pub mod market;
+pub mod node;
+pub mod payer;
+pub mod people;
+mod program;
+pub mod stage;
 pub mod stock_client;
+pub mod wait;
+
+/// Bytes of a mebibyte.
+pub const MIB: i64 = 1 << 20;
+/// Bytes of a gibibyte.
+pub const GIB: i64 = 1 << 30;

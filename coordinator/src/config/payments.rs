@@ -33,6 +33,8 @@ pub struct PaymentsConfig {
     pub timeout_s: u32,
     /// Play money that an address or account gets in the sandbox.
     pub sandbox_grant: Amount,
+    /// Quotes, answers with 402 included, that a client's address may ask for in a minute: each is a row.
+    pub quotes_per_minute_ip: u32,
 }
 
 impl Default for PaymentsConfig {
@@ -46,6 +48,7 @@ impl Default for PaymentsConfig {
             asset_version: "2".to_owned(),
             timeout_s: 60,
             sandbox_grant: Amount::from_atomic(100_000_000).unwrap_or_default(),
+            quotes_per_minute_ip: 120,
         }
     }
 }
@@ -64,7 +67,13 @@ impl PaymentsConfig {
                 "write it as CAIP-2, such as eip155:84532",
             ));
         }
-        within("payments.timeout_s", self.timeout_s, 10, 600)
+        within("payments.timeout_s", self.timeout_s, 10, 600)?;
+        within(
+            "payments.quotes_per_minute_ip",
+            self.quotes_per_minute_ip,
+            1,
+            60_000,
+        )
     }
 }
 

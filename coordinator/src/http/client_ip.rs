@@ -17,6 +17,17 @@ use crate::app::App;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientIp(pub IpAddr);
 
+impl ClientIp {
+    /// What to count by: the address, or for IPv6 its /64, since a client has all addresses of that.
+    #[must_use]
+    pub fn group(self) -> IpAddr {
+        match self.0 {
+            IpAddr::V4(_) => self.0,
+            IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        }
+    }
+}
+
 impl FromRequestParts<Arc<App>> for ClientIp {
     type Rejection = Infallible;
 
@@ -64,6 +75,14 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_one_client_count_as_one() {
+        let group = |text: &str| ClientIp(text.parse().expect("address")).group();
+        assert_eq!(group("2001:db8::1"), group("2001:db8::ffff:1:2"));
+        assert_ne!(group("2001:db8::1"), group("2001:db8:0:1::1"));
+        assert_ne!(group("10.0.0.1"), group("10.0.0.2"));
+    }
 
     #[test]
     fn only_trusted_proxies_are_believed() {

@@ -5,8 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::Task;
-use crate::{app::App, domain::rentals::timers, error::Result};
+use super::{Task, each::each_rental};
+use crate::{
+    app::App,
+    context::OpCtx,
+    domain::rentals::timers::{self, Done},
+    error::Result,
+    store::Tx,
+};
 
 /// The task's name.
 pub const NAME: &str = "expiry";
@@ -24,23 +30,27 @@ impl Task for Expiry {
 
     async fn activate(&mut self) -> Result<Value> {
         let app = &self.0;
-        let (mut stopped, mut lost, mut after) = (0, 0, Some(String::new()));
+        let (mut done, mut failed, mut after) = (Done::default(), 0, Some(String::new()));
         while let Some(cursor) = after {
             let ctx = app.task_context(NAME);
             let can_report =
                 ctx.now.ms_since(app.agents.presence.started_at()) > NODES_REPORT_WITHIN_MS;
-            let end = move |tx: &mut dyn crate::store::Tx| {
-                timers::end_overdue(tx, &ctx, &cursor, can_report)
+            let look = move |tx: &mut dyn Tx| timers::overdue(tx, &ctx, &cursor, can_report);
+            let (due, next) = app.db.read("rental.overdue", look).await?;
+            let end = move |tx: &mut dyn Tx, ctx: &OpCtx, id| {
+                timers::end_if_overdue(tx, ctx, id, can_report)
             };
-            let (done, next) = app.db.write("rental.overdue", end).await?;
-            stopped += done.stopped;
-            lost += done.lost;
+            let (ended, bad) = each_rental(app, NAME, due, end).await;
+            ended.into_iter().for_each(|one| done += one);
+            failed += bad;
             after = next;
         }
         let lapsed = app.purchases.lapse().await?;
-        if lost > 0 {
+        if done.lost > 0 {
             app.tasks.poke(super::settlement::NAME);
         }
-        Ok(json!({ "stopped": stopped, "lost": lost, "lapsed": lapsed }))
+        Ok(
+            json!({ "stopped": done.stopped, "lost": done.lost, "lapsed": lapsed, "failed": failed }),
+        )
     }
 }

@@ -8,6 +8,7 @@
 //!   safe to run twice.
 
 mod driver;
+mod each;
 pub mod event_relay;
 pub mod expiry;
 pub mod leases;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use shared::{id::RentalId, time::Timestamp};
 
-use super::Task;
+use super::{Task, each::each_rental};
 use crate::{
     app::App,
     domain::{rentals, settlement},
@@ -35,20 +35,8 @@ impl Settlement {
     }
 
     async fn settle(&self, ids: Vec<RentalId>) -> (usize, usize) {
-        let work = ids.into_iter().map(|id| {
-            let ctx = self.app.task_context(NAME);
-            let one = move |tx: &mut dyn crate::store::Tx| settlement::settle(tx, &ctx, id);
-            async move {
-                let done = self.app.db.write("settlement.task", one).await;
-                if let Err(error) = &done {
-                    tracing::error!(rental.id = %id, %error, "rental could not be settled");
-                }
-                done.is_ok()
-            }
-        });
-        let done = futures_util::future::join_all(work).await;
-        let good = done.iter().filter(|good| **good).count();
-        (good, done.len() - good)
+        let (good, failed) = each_rental(&self.app, NAME, ids, settlement::settle).await;
+        (good.len(), failed)
     }
 
     async fn running_windows(&self) -> Result<(usize, usize)> {

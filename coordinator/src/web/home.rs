@@ -1,6 +1,8 @@
 //! The first page: what this is, the market's numbers now, how to begin on either side.
 
 use super::html::escape;
+use shared::money::Amount;
+
 use crate::app::MarketNumbers;
 
 /// A step and the command that does it; `{url}` is where this coordinator is reached.
@@ -54,7 +56,7 @@ const HEAD: &str = r##"<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>RAMarket: memory by the hour</title>
-<meta name="description" content="Rent RAM, processors and graphics cards by the hour, paid per second.">
+<meta name="description" content="Rent RAM and processors by the hour, paid by the millisecond.">
 <link rel="stylesheet" href="/static/site.css">
 </head>
 <body>
@@ -70,7 +72,7 @@ const HEAD: &str = r##"<head>
 </header>
 <main id="main">
 <h1>Rent memory from people who have some to spare.</h1>
-<p class="lead">RAM, processors and graphics cards by the hour. You pay for the milliseconds that your container ran,
+<p class="lead">RAM and processors by the hour. You pay for the milliseconds that your container ran,
 measured and signed on the machine it ran on.</p>
 "##;
 
@@ -79,10 +81,17 @@ const FOOT: &str = r#"
 <a href="/api/docs/">its viewer</a>.</p></footer>
 </body>"#;
 
+/// An amount without the zeros at its end, but with at least two decimals.
+fn short(amount: Amount) -> String {
+    let text = amount.to_string();
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    format!("{whole}.{:0<2}", part.trim_end_matches('0'))
+}
+
 fn figures(numbers: &MarketNumbers) -> String {
     let price = numbers.lowest_ram_gib_hour.map_or_else(
         || "–".to_owned(),
-        |amount| format!("{amount} <small>USDC</small>"),
+        |amount| format!("{} <small>USDC</small>", short(amount)),
     );
     let rows = [
         ("GiB online", gib(numbers.online_ram_bytes)),

@@ -310,14 +310,15 @@ fn a_log_that_was_cut_anywhere_still_holds_a_verified_chain() {
     assert!(heads.len() >= 6, "{heads:?}");
 }
 
-/// Not a test: the process that the next one kills. Reads where its files are from standard input.
+/// How the child below is told its journal and key.
+const ORDER: &str = "append-to=";
+
+/// The process that the next test kills: started with an order on its command line, it appends until it dies. Otherwise nothing.
 #[test]
-#[ignore = "run by killed_at_any_moment_nothing_acknowledged_is_lost"]
 fn child_that_appends_until_it_is_killed() {
-    let mut lines = std::io::stdin().lines().map_while(Result::ok);
-    let (Some(path), Some(key)) = (lines.next(), lines.next()) else {
-        return; // started by hand
-    };
+    let order = std::env::args().find_map(|arg| arg.strip_prefix(ORDER).map(str::to_owned));
+    let Some(order) = order else { return };
+    let (path, key) = order.split_once('=').expect("a path and a key");
     let key = SigningKey::from_pkcs8(&hex::decode(key).expect("hex")).expect("key");
     let owner = Owner {
         node_id: Ids::counting().mint(),
@@ -344,14 +345,17 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost() {
     let mut expected = 0;
     for round in 1..=6 {
         let mut child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "--ignored", "--nocapture"])
+            .args(["--exact", "--nocapture"])
             .arg("journal::tests::child_that_appends_until_it_is_killed")
-            .stdin(Stdio::piped())
+            // one more name that no test has
+            .arg(format!(
+                "{ORDER}{}={}",
+                node.path().display(),
+                hex::encode(&pkcs8)
+            ))
             .stdout(Stdio::piped())
             .spawn()
             .expect("started");
-        let mut stdin = child.stdin.take().expect("stdin");
-        writeln!(stdin, "{}\n{}", node.path().display(), hex::encode(&pkcs8)).expect("told");
         let mut said = BufReader::new(child.stdout.take().expect("stdout")).lines();
         // let a few commits pass, then kill in the middle of whatever it does
         for _ in 0..round * 7 {

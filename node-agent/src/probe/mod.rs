@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - Every figure comes from the kernel, NVML or Docker; what is absent is absent with a reason in words.
-//! - The [`Inventory`](shared::resources::Inventory) is measured every [`REFRESH`]; [`Prober::load`] is cheap enough for each beat.
+//! - The [`Inventory`] is measured every [`REFRESH`]; [`Prober::load`] is cheap enough for each beat.
 //! - Docker is asked with a time-out: a hanging engine delays no beat.
 //! - Texts and lists are bounded: odd hardware can't make a beat too large.
 

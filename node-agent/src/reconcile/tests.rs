@@ -117,9 +117,10 @@ impl Node {
     }
 
     async fn until_engine(&self, what: &str, holds: impl Fn(&FakeRuntime) -> bool) {
+        let mut look = tokio::time::interval(Duration::from_millis(2));
         let wait = async {
             while !holds(&self.engine) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                look.tick().await;
             }
         };
         let waited = tokio::time::timeout(PATIENCE, wait).await;

@@ -10,6 +10,7 @@
 //! - Changes of the connection are logged, not each failure.
 
 mod backoff;
+mod contact;
 mod meter;
 mod reply;
 mod sender;
@@ -28,13 +29,13 @@ use async_trait::async_trait;
 use shared::{
     clock::Clock,
     resources::Inventory,
-    time::Timestamp,
     wire::desired::{DesiredState, Lease},
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
+    contact::Contact,
     meter::{Due, Meter, sample_pass},
     server_clock::ServerClock,
 };
@@ -99,27 +100,6 @@ pub struct Parts {
     pub journal_keep_ms: i64,
     /// Where to write how it goes; nowhere if `None`.
     pub status_file: Option<PathBuf>,
-}
-
-/// How the connection is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Contact {
-    /// No beat was tried yet.
-    Starting,
-    /// The last beat was answered.
-    Connected {
-        /// Since when.
-        since: Timestamp,
-    },
-    /// The last beat failed.
-    Lost {
-        /// Since when.
-        since: Timestamp,
-        /// A stable code.
-        code: String,
-        /// In words.
-        reason: String,
-    },
 }
 
 /// The running beat, as the rest of the agent sees it.

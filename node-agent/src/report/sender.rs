@@ -13,7 +13,6 @@ use shared::{
     wire::{
         BACKLOG_BYTES_MAX, HEARTBEAT_BYTES_MAX,
         heartbeat::{Beat, JournalHead, Recover, Reply},
-        problem::agent_codes,
     },
 };
 use tokio::{
@@ -22,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Contact, ServerClock, Shared, backoff, lock, reply};
+use super::{Contact, ServerClock, Shared, backoff, contact, lock, reply};
 use crate::{
     http::{self, RequestError},
     identity::Identity,
@@ -123,7 +122,11 @@ impl Sender {
             Ok(more) => {
                 self.failures = 0;
                 self.recoveries = 0;
-                self.tell_connected();
+                contact::connected(
+                    &self.setup.contact,
+                    &self.setup.identity,
+                    self.shared.clock.now(),
+                );
                 if more { Next::Now } else { Next::Sampled }
             }
             Err(error) => self.failed(&error),
@@ -318,7 +321,7 @@ impl Sender {
         }
         self.recoveries = 0;
         self.failures = self.failures.saturating_add(1);
-        self.tell_lost(error);
+        contact::lost(&self.setup.contact, error, self.shared.clock.now());
         let now = self.shared.clock.boot_ms();
         let left = self.lease_end_boot_ms.map(|end| end - now);
         let random = random_u32(now);
@@ -328,43 +331,6 @@ impl Sender {
     fn server_now_s(&self) -> i64 {
         let clock = *self.setup.server_clock.borrow();
         clock.now(self.shared.clock.as_ref()).as_secs()
-    }
-
-    fn tell_connected(&self) {
-        self.setup.contact.send_if_modified(|contact| {
-            if matches!(contact, Contact::Connected { .. }) {
-                return false;
-            }
-            tracing::info!(
-                node.id = %self.setup.identity.node_id,
-                url = self.setup.identity.url.as_str(),
-                "connected"
-            );
-            *contact = Contact::Connected {
-                since: self.shared.clock.now(),
-            };
-            true
-        });
-    }
-
-    fn tell_lost(&self, error: &RequestError) {
-        let lost_by = |contact: &Contact| match contact {
-            Contact::Lost { code, .. } => code == error.code(),
-            _ => false,
-        };
-        self.setup.contact.send_if_modified(|contact| {
-            if lost_by(contact) {
-                return false;
-            }
-            let reason = format!("{error}{}", advice(error.code()));
-            tracing::warn!(code = error.code(), reason, "no contact; rentals go on");
-            *contact = Contact::Lost {
-                since: self.shared.clock.now(),
-                code: error.code().to_owned(),
-                reason,
-            };
-            true
-        });
     }
 
     async fn write_status(&self) {
@@ -396,20 +362,4 @@ fn random_u32(fallback: i64) -> u32 {
         .ok()
         .and_then(|hex| u32::from_str_radix(&hex, 16).ok())
         .unwrap_or_else(|| u32::try_from(fallback & 0xffff).unwrap_or_default())
-}
-
-/// What to do about refusals that don't pass by themselves.
-fn advice(code: &str) -> &'static str {
-    match code {
-        agent_codes::JOURNAL_GAP | agent_codes::JOURNAL_FORKED => {
-            "; this machine's journal doesn't continue what the coordinator has: restore the newest journal, or enrol anew with `ramarket-agent enroll --force …`"
-        }
-        agent_codes::KEY_IN_USE_TWICE => {
-            "; stop the other process that uses this node's key, or enrol anew if you don't know it"
-        }
-        agent_codes::NODE_UNKNOWN | agent_codes::NODE_REVOKED => {
-            "; if this machine is to come back, enrol it anew with `ramarket-agent enroll --force …`"
-        }
-        _ => "",
-    }
 }

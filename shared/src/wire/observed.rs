@@ -56,7 +56,8 @@ pub enum Phase {
     },
     /// It could not be started; `reason` says why in words for its owner.
     Failed {
-        /// A stable code: `image_pull_failed`, `image_not_found`, `create_failed`, `start_failed`, `container_lost`.
+        /// A stable code: `image_pull_failed`, `image_not_found`, `image_not_supported`, `not_supported`, `create_failed`,
+        /// `start_failed`, `engine_refused`, `stopped_before_start`, `container_lost`.
         code: String,
         /// What happened and what to do.
         reason: String,

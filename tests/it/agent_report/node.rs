@@ -15,7 +15,7 @@ use node_agent::{
     endpoint::BaseUrl,
     enroll::{Order, enroll},
     identity::Identity,
-    journal::{Counters, Draft, Journal, Moment, Owner},
+    journal::{Counters, Draft, Journal, Moment, Owner, verify_file},
     link,
     measure::Sampler,
     probe::{Prober, gpu::GpuProbe},
@@ -106,7 +106,6 @@ pub(super) struct Agent {
     pub(super) reporter: Reporter,
     pub(super) clock: Arc<SkewedClock>,
     rentals: Arc<FakeRentals>,
-    status: PathBuf,
     shutdown: CancellationToken,
     tracker: TaskTracker,
 }
@@ -188,6 +187,13 @@ impl Node {
         Journal::open(&self.dir().journal(), owner).expect("opened")
     }
 
+    /// The newest record on disk; the agent may be running.
+    pub(super) fn journal_seq(&self) -> i64 {
+        let key = Identity::load(&self.dir()).expect("enrolled").key.public();
+        let found = verify_file(&self.dir().journal(), &key).expect("one chain");
+        found.head.seq
+    }
+
     /// As if the agent had been cut off for long; returns the number of the last record.
     pub(super) fn write_backlog(&self, records: i64) -> i64 {
         let identity = Identity::load(&self.dir()).expect("enrolled");
@@ -244,7 +250,6 @@ impl Node {
             reporter: report::start(parts, &shutdown, &tracker).expect("started"),
             clock,
             rentals,
-            status: self.dir().status(),
             shutdown,
             tracker,
         }
@@ -285,22 +290,14 @@ impl Agent {
         }
     }
 
-    /// The newest record, as the agent tells the person in front of the machine.
-    pub(super) fn journal_seq(&self) -> i64 {
-        let text = std::fs::read(&self.status).expect("a status");
-        let status: node_agent::status::Status = serde_json::from_slice(&text).expect("json");
-        status.journal_seq
-    }
-
-    pub(super) async fn until_journal(&self, seq: i64) {
-        let reached = async {
-            while self.journal_seq() < seq {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, reached)
-            .await
-            .expect("sampling goes on");
+    /// Waits until that many sampling passes came to their end.
+    pub(super) async fn until_passes(&self, passes: usize) {
+        let mut last = self.reporter.last_pass_boot_ms.clone();
+        last.mark_unchanged();
+        for _ in 0..passes {
+            let pass = tokio::time::timeout(PATIENCE, last.changed()).await;
+            pass.expect("sampling goes on").expect("the agent runs");
+        }
     }
 }
 

@@ -129,9 +129,10 @@ impl Node {
 
     /// Waits until this node has this many containers.
     pub(super) async fn until_containers(&self, count: usize) {
+        let mut look = tokio::time::interval(Duration::from_millis(50));
         let wait = async {
             while self.containers().len() != count {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                look.tick().await;
             }
         };
         let waited = tokio::time::timeout(PATIENCE, wait).await;

@@ -53,8 +53,9 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .expect("a registry");
+        let mut look = tokio::time::interval(Duration::from_millis(20));
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            look.tick().await;
         }
         Self {
             folder,
@@ -93,11 +94,12 @@ async fn slow_line(target: u16) -> u16 {
                     async move { tokio::io::copy(&mut from_client, &mut to_server).await },
                 );
                 let mut buffer = vec![0; BYTES_PER_PACE];
+                let mut pace = tokio::time::interval(PACE);
                 while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
                     if to_client.write_all(&buffer[..count]).await.is_err() {
                         return;
                     }
-                    tokio::time::sleep(PACE).await;
+                    pace.tick().await;
                 }
             });
         }

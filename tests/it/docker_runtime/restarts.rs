@@ -93,7 +93,9 @@ fn an_agent_killed_at_any_moment_of_a_launch_starts_each_rental_once() {
         machine.block_on(async {
             let agent = node.start().await;
             agent.wish(generation, &[&old, &new], LEASE_MS).await;
-            tokio::time::sleep(BETWEEN_KILLS * kill).await;
+            // the moment of the kill: this much later, whatever the agent has done by then
+            let moment = tokio::time::Instant::now() + BETWEEN_KILLS * kill;
+            tokio::time::interval_at(moment, BETWEEN_KILLS).tick().await;
         });
         // as `kill -9` would: every task is gone in the middle of what it did
         machine.shutdown_background();

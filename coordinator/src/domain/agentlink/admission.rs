@@ -30,7 +30,7 @@ pub struct Refusal {
     /// Why.
     pub error: Error,
     /// Our time and a fresh beacon, if that may help.
-    pub recover: Option<Recover>,
+    pub recover: Option<Box<Recover>>,
 }
 
 impl From<Error> for Refusal {
@@ -82,7 +82,7 @@ impl AgentLink {
             body: signed.body,
         };
         unverified.verify(&key, &request).map_err(refused)?;
-        if (unverified.params.created_s - now.as_secs()).abs() > CREATED_SKEW_S_MAX {
+        if unverified.params.created_s.abs_diff(now.as_secs()) > CREATED_SKEW_S_MAX.unsigned_abs() {
             let error = Error::unauthenticated(
                 agent_codes::SIGNATURE_STALE,
                 "the signature was made more than 60 s from our time: correct the clock by `recover`",
@@ -149,7 +149,7 @@ impl AgentLink {
         };
         Refusal {
             error,
-            recover: Some(recover),
+            recover: Some(Box::new(recover)),
         }
     }
 

@@ -51,7 +51,7 @@ impl IntoResponse for Refusal {
         };
         let status = status_of(self.error.kind());
         let mut problem = problem(&self.error, status);
-        problem.recover = Some(recover);
+        problem.recover = Some(*recover);
         respond(status, &problem)
     }
 }

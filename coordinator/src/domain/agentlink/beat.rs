@@ -14,7 +14,7 @@ use shared::{
     time::Timestamp,
     wire::{
         heartbeat::{Beat, Reply},
-        observed::Phase,
+        observed::{ObservedRental, Phase},
     },
 };
 
@@ -30,6 +30,7 @@ use crate::{
         rentals::{
             self, Rules,
             desired::desired,
+            model::Rental,
             observe::{Reception, observe},
         },
     },
@@ -68,6 +69,7 @@ struct Means {
     beat_interval_ms: i64,
     before: Option<Written>,
     now_written: Written,
+    clock_offset_us: i64,
 }
 
 impl AgentLink {
@@ -89,6 +91,11 @@ impl AgentLink {
             beat_interval_ms: self.rhythm.beat_interval_ms,
             before: self.presence.written(admitted.node),
             now_written: written.clone(),
+            clock_offset_us: self.presence.clock_offset_us(
+                admitted.node,
+                &admitted.beat,
+                admitted.received_at,
+            ),
         };
         let quiet = means.before.as_ref() == Some(&written)
             && admitted.beat.usage.is_empty()
@@ -115,6 +122,10 @@ impl AgentLink {
                     return Ok(None);
                 }
                 let node = nodes::get(tx, admitted.node)?;
+                if node.availability != Availability::Online {
+                    // a coordinator that doesn't hear this node took it for gone
+                    return Ok(None);
+                }
                 let head = metering::head(tx, admitted.node)?;
                 let claimed = admitted.beat.journal_head;
                 let known = head
@@ -207,11 +218,7 @@ fn apply(tx: &mut dyn Tx, admitted: &Admitted, means: &Means) -> Result<Outcome>
     {
         nodes::observe_inventory(tx, &ctx, &node, &beat.inventory, &beat.agent_version)?;
     }
-    if means
-        .before
-        .as_ref()
-        .is_none_or(|old| old.availability != Availability::Online)
-    {
+    if node.availability != Availability::Online {
         nodes::observe_availability(tx, &ctx, node.id, Availability::Online)?;
     }
     let taken = metering::ingest(
@@ -253,10 +260,7 @@ fn fold(
     let beat = &admitted.beat;
     let reception = Reception {
         received_at: admitted.received_at,
-        clock_offset_us: admitted
-            .received_at
-            .as_micros()
-            .saturating_sub(beat.sent_wall.as_micros()),
+        clock_offset_us: means.clock_offset_us,
         heard_before,
     };
     let mut ended = false;
@@ -266,10 +270,25 @@ fn fold(
             .iter()
             .find(|seen| seen.rental_id == rental.id)
         {
-            ended |= observe(tx, ctx, &means.rules, &rental, seen, reception)?;
+            let seen = with_end_of_evidence(tx, &rental, seen)?;
+            ended |= observe(tx, ctx, &means.rules, &rental, &seen, reception)?;
         }
     }
     Ok(ended)
+}
+
+/// A container that is gone without a trace has no `FinishedAt`: it ran at most until the journal last spoke of it.
+fn with_end_of_evidence(
+    tx: &mut dyn Tx,
+    rental: &Rental,
+    seen: &ObservedRental,
+) -> Result<ObservedRental> {
+    let mut seen = seen.clone();
+    let lost = matches!(seen.phase, Phase::Failed { .. }) && rental.started_at.is_some();
+    if lost && seen.finished_at.is_none() && rental.finished_at.is_none() {
+        seen.finished_at = metering::last_spoken_of(tx, rental.node_id, rental.id)?;
+    }
+    Ok(seen)
 }
 
 fn reply(

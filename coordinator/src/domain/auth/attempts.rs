@@ -1,4 +1,4 @@
-//! Attempts to guess passwords: so many per account and per address, counted in memory.
+//! Attempts of what costs us something (guessing a password, asking for a quote): so many per key and minute, counted in memory.
 //!
 //! # Invariants
 //! - Memory is bounded: an entry lives for the minute that it limits, and at most [`ENTRIES_MAX`] are kept.

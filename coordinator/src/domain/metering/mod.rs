@@ -19,7 +19,7 @@ use shared::{
 
 use crate::{
     error::{Error, Result},
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 /// What a beat says about time and use.
@@ -95,23 +95,21 @@ pub fn ingest(
     };
     // while something runs, only a growing journal proves that its meter runs too
     let witnessed = !evidence.claims_running || !fresh.is_empty();
-    match &before {
-        Some(before) if !witnessed => {
-            store::set_head(
-                tx,
-                node,
-                &Head {
-                    seq,
-                    hash,
-                    ..before.clone()
-                },
-            )?;
-        }
+    let next = match &before {
+        Some(before) if !witnessed => Head {
+            seq,
+            hash,
+            ..before.clone()
+        },
         Some(before) => {
             cover(tx, node, before, &head, gap_ms)?;
-            store::set_head(tx, node, &head)?;
+            head.clone()
         }
-        None => store::set_head(tx, node, &head)?,
+        None => head.clone(),
+    };
+    if !store::set_head(tx, node, before.as_ref(), &next)? {
+        let text = format!("another beat of {node} was taken in meanwhile");
+        return Err(StoreError::Busy(text).into());
     }
     Ok(Taken {
         more: claimed.seq > head.seq,
@@ -177,10 +175,10 @@ fn cover(tx: &mut dyn Tx, node: NodeId, before: &Head, now: &Head, gap_ms: i64) 
     let down = if now.received_at.ms_since(before.received_at) > gap_ms {
         let mut alive = store::alive(tx, &whole)?;
         // this very coordinator is alive now, whenever it noted that last
-        if let Some(last) = alive.iter_mut().max_by_key(|part| part.end) {
-            if now.received_at.ms_since(last.end) <= ALIVE_SLACK_MS {
-                last.end = now.received_at;
-            }
+        if let Some(last) = alive.iter_mut().max_by_key(|part| part.end)
+            && now.received_at.ms_since(last.end) <= ALIVE_SLACK_MS
+        {
+            last.end = now.received_at;
         }
         model::downtime(alive, &whole)
     } else {
@@ -211,17 +209,31 @@ pub fn coverage(tx: &mut dyn Tx, node: NodeId, window: &Interval) -> Result<Vec<
     store::coverage(tx, node, window)
 }
 
-/// The signed records of a rental with when they arrived, after a position.
+/// The signed records of a rental with when they arrived, after a position: those of its own node, for any node may write what
+/// it likes into its journal.
 ///
 /// # Errors
 /// The database's.
 pub fn records_of(
     tx: &mut dyn Tx,
+    node: NodeId,
     rental: RentalId,
     after: i64,
     limit: i64,
 ) -> Result<Vec<(SignedRecord, Timestamp)>> {
-    store::records_of(tx, rental, after, limit)
+    store::records_of(tx, node, rental, after, limit)
+}
+
+/// When a node's journal last spoke of a rental, by the node's wall clock.
+///
+/// # Errors
+/// The database's.
+pub fn last_spoken_of(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    rental: RentalId,
+) -> Result<Option<Timestamp>> {
+    Ok(store::last_record_of(tx, node, rental)?.map(|signed| signed.record.t_wall))
 }
 
 /// Notes that this run of a coordinator is alive.

@@ -32,20 +32,36 @@ pub(super) fn head(tx: &mut dyn Tx, node: NodeId) -> Result<Option<Head>> {
         .transpose()
 }
 
-pub(super) fn set_head(tx: &mut dyn Tx, node: NodeId, head: &Head) -> Result<()> {
-    tx.execute(
-        "INSERT INTO node_chains (node_id, seq, hash, boot_id, boot_ms, received_at) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (node_id) DO UPDATE SET seq = $2, hash = $3, boot_id = $4, boot_ms = $5, received_at = $6",
-        params![
-            node,
-            head.seq,
-            head.hash.as_bytes().as_slice(),
-            head.boot_id.as_str(),
-            head.boot_ms,
-            head.received_at
-        ],
-    )?;
-    Ok(())
+/// Moves the head on from `before`; false if another beat of the node moved it since it was read.
+pub(super) fn set_head(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    before: Option<&Head>,
+    head: &Head,
+) -> Result<bool> {
+    let (hash, boot) = (head.hash.as_bytes().as_slice(), head.boot_id.as_str());
+    let changed = match before {
+        None => tx.execute(
+            "INSERT INTO node_chains (node_id, seq, hash, boot_id, boot_ms, received_at) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (node_id) DO NOTHING",
+            params![node, head.seq, hash, boot, head.boot_ms, head.received_at],
+        )?,
+        Some(old) => tx.execute(
+            "UPDATE node_chains SET seq = $2, hash = $3, boot_id = $4, boot_ms = $5, received_at = $6
+             WHERE node_id = $1 AND seq = $7 AND received_at = $8",
+            params![
+                node,
+                head.seq,
+                hash,
+                boot,
+                head.boot_ms,
+                head.received_at,
+                old.seq,
+                old.received_at
+            ],
+        )?,
+    };
+    Ok(changed == 1)
 }
 
 pub(super) fn insert_record(
@@ -79,16 +95,17 @@ pub(super) fn record_hash(tx: &mut dyn Tx, node: NodeId, seq: i64) -> Result<Opt
         .transpose()
 }
 
-/// Records of a rental with when they arrived, after a position.
+/// A node's records of a rental with when they arrived, after a position.
 pub(super) fn records_of(
     tx: &mut dyn Tx,
+    node: NodeId,
     rental: RentalId,
     after: i64,
     limit: i64,
 ) -> Result<Vec<(SignedRecord, Timestamp)>> {
     let rows = tx.query(
-        "SELECT seq, body, received_at FROM usage_records WHERE rental_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-        params![rental, after, limit],
+        "SELECT seq, body, received_at FROM usage_records WHERE rental_id = $1 AND seq > $2 AND node_id = $3 ORDER BY seq LIMIT $4",
+        params![rental, after, node, limit],
     )?;
     rows.iter()
         .map(|row| {
@@ -102,6 +119,29 @@ pub(super) fn records_of(
             Ok((signed, Timestamp::from_micros(row.int(2)?)))
         })
         .collect()
+}
+
+/// A node's last record of a rental.
+pub(super) fn last_record_of(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    rental: RentalId,
+) -> Result<Option<SignedRecord>> {
+    let rows = tx.query(
+        "SELECT seq, body FROM usage_records WHERE rental_id = $1 AND node_id = $2 ORDER BY seq DESC LIMIT 1",
+        params![rental, node],
+    )?;
+    rows.first()
+        .map(|row| {
+            serde_json::from_str(row.text(1)?).map_err(|_| {
+                Error::corrupt(
+                    "usage_records",
+                    &row.int(0).unwrap_or(0).to_string(),
+                    "body",
+                )
+            })
+        })
+        .transpose()
 }
 
 /// Moves the end of the stretch that ends at `part.start`, or begins another.
@@ -130,7 +170,7 @@ fn interval(row: &Row) -> Result<Interval> {
 /// Stretches of a node's coverage that meet a window.
 pub(super) fn coverage(tx: &mut dyn Tx, node: NodeId, window: &Interval) -> Result<Vec<Interval>> {
     let rows = tx.query(
-        "SELECT start_at, end_at FROM node_coverage WHERE node_id = $1 AND end_at > $2 AND start_at < $3 ORDER BY start_at",
+        "SELECT start_at, end_at FROM node_coverage WHERE node_id = $1 AND end_at > $2 AND start_at < $3 ORDER BY end_at",
         params![node, window.start, window.end],
     )?;
     rows.iter().map(interval).collect()

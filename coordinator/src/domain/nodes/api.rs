@@ -226,12 +226,12 @@ async fn get(
         .await?;
     let flags = flags
         .into_iter()
-        .map(|(code, detail, first_at, last_at, times)| FlagView {
-            code,
-            detail,
-            first_at,
-            last_at,
-            times,
+        .map(|flag| FlagView {
+            code: flag.code,
+            detail: flag.detail,
+            first_at: flag.first_at,
+            last_at: flag.last_at,
+            times: flag.times,
         })
         .collect();
     Ok(Json(NodeDetail {

@@ -6,146 +6,24 @@
 //! - A change of what a node must run bumps its generation in the same transaction.
 
 pub mod api;
+mod enrolment;
 pub mod model;
 mod store;
 
-use model::{Availability, Capacity, Lifecycle, Node, Schedulability};
-use shared::{
-    id::{NodeId, UserId},
-    resources::Inventory,
-    sign::PublicKey,
-    time::Timestamp,
-    wire::enroll,
-};
+pub use enrolment::{TOKEN_TTL_MS, add_token, check_inventory, enroll};
+
+use model::{Availability, Capacity, Flag, Lifecycle, Node, Schedulability};
+use shared::{id::NodeId, resources::Inventory, sign::PublicKey};
 
 use super::events::{self, Event};
 use crate::{
-    context::{OpCtx, Role},
+    context::OpCtx,
     error::{Error, Result},
     store::Tx,
 };
 
-fn sha256(text: &str) -> Vec<u8> {
-    ring::digest::digest(&ring::digest::SHA256, text.as_bytes())
-        .as_ref()
-        .to_vec()
-}
-
-/// How long an enrolment token is valid.
-pub const TOKEN_TTL_MS: i64 = 15 * 60 * 1_000;
 const NAME_CHARS_MAX: usize = 100;
 const REGION_CHARS_MAX: usize = 40;
-
-/// Keeps a token's hash for the calling provider; the caller shows the token once.
-///
-/// # Errors
-/// Not signed in, or not a provider.
-pub fn add_token(tx: &mut dyn Tx, ctx: &OpCtx, token: &str) -> Result<Timestamp> {
-    let owner = ctx.user_with(Role::Provider)?.id;
-    let expires = ctx.now.plus_ms(TOKEN_TTL_MS);
-    store::delete_tokens(tx, ctx.now.plus_ms(-24 * 3_600 * 1_000))?;
-    store::insert_token(tx, &sha256(token), owner, ctx.now, expires)?;
-    Ok(expires)
-}
-
-/// Makes a node of a token, a key and what was measured.
-///
-/// # Errors
-/// 401 for an unknown, used or expired token, or one whose proof doesn't hold; 409 for a key that is another node's.
-pub fn enroll(tx: &mut dyn Tx, ctx: &OpCtx, request: &enroll::EnrollRequest) -> Result<Node> {
-    request
-        .public_key
-        .verify(enroll::DOMAIN, request.token.as_bytes(), &request.proof)
-        .map_err(|_| {
-            Error::unauthenticated(
-                "enroll_proof_invalid",
-                "the proof isn't a signature by this key",
-            )
-        })?;
-    if request.protocol_version != shared::PROTOCOL_VERSION {
-        return Err(Error::invalid(
-            "/protocol_version",
-            "this coordinator speaks version 1: install a matching agent",
-        ));
-    }
-    let name = bounded("/name", &request.name, NAME_CHARS_MAX)?;
-    check_inventory(&request.inventory)?;
-    let hash = sha256(&request.token);
-    let refused = || {
-        Error::unauthenticated(
-            "enroll_token_invalid",
-            "unknown, used or expired token: ask for a new one",
-        )
-    };
-    let (owner, expires, used_by) = store::token(tx, &hash)?.ok_or_else(refused)?;
-    if let Some(node) = store::by_key(tx, &request.public_key)? {
-        return if used_by == Some(node.id) {
-            Ok(node)
-        } else {
-            Err(Error::conflict(
-                "key_already_enrolled",
-                "this key is another node's: make a new one",
-            ))
-        };
-    }
-    if used_by.is_some() || expires < ctx.now {
-        return Err(refused());
-    }
-    let node = new_node(ctx, owner, name, request);
-    store::insert(tx, &node)?;
-    if !store::use_token(tx, &hash, node.id)? {
-        return Err(refused());
-    }
-    announce(tx, ctx, &node, "node.enrolled")?;
-    Ok(node)
-}
-
-fn new_node(ctx: &OpCtx, owner: UserId, name: String, request: &enroll::EnrollRequest) -> Node {
-    let rentable = model::rentable_max(&request.inventory);
-    Node {
-        id: ctx.mint(),
-        owner,
-        name,
-        public_key: request.public_key,
-        lifecycle: Lifecycle::Member,
-        schedulability: Schedulability::Active,
-        availability: Availability::Warming,
-        availability_at: ctx.now,
-        region: String::new(),
-        inventory: request.inventory.clone(),
-        agent_version: request.agent_version.chars().take(NAME_CHARS_MAX).collect(),
-        rentable,
-        free: rentable,
-        generation: 1,
-        created_at: ctx.now,
-    }
-}
-
-/// Bounds on what a node says about itself.
-///
-/// # Errors
-/// 422 for a value that no machine has.
-pub fn check_inventory(inventory: &Inventory) -> Result<()> {
-    const PIB: i64 = 1 << 50;
-    let texts = [
-        &inventory.hostname,
-        &inventory.kernel,
-        &inventory.os,
-        &inventory.cpu_model,
-    ];
-    let texts_ok = texts.iter().all(|text| text.len() <= 300);
-    let counts_ok = inventory.disks.len() <= 256 && inventory.gpus.len() <= 64;
-    let sizes_ok = (0..=PIB).contains(&inventory.ram_total_bytes)
-        && (0..=4_096).contains(&inventory.cpu_count);
-    if texts_ok && counts_ok && sizes_ok {
-        Ok(())
-    } else {
-        Err(Error::invalid(
-            "/inventory",
-            "out of bounds: no machine has this",
-        ))
-    }
-}
 
 fn bounded(pointer: &str, text: &str, chars_max: usize) -> Result<String> {
     let text = text.trim();
@@ -207,17 +85,13 @@ pub struct Change {
 /// 404 for what isn't theirs, 422 above what was measured, 409 below what is rented.
 pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, change: &Change) -> Result<Node> {
     let node = get_own(tx, ctx, id)?;
-    let name = bounded(
-        "/name",
-        change.name.as_deref().unwrap_or(&node.name),
-        NAME_CHARS_MAX,
-    )?;
-    let region = bounded(
-        "/region",
-        change.region.as_deref().unwrap_or(&node.region),
-        REGION_CHARS_MAX,
-    )?;
-    store::set_names(tx, id, &name, &region)?;
+    let parse = |pointer, text: Option<&String>, chars_max| {
+        text.map(|text| bounded(pointer, text, chars_max))
+            .transpose()
+    };
+    let name = parse("/name", change.name.as_ref(), NAME_CHARS_MAX)?;
+    let region = parse("/region", change.region.as_ref(), REGION_CHARS_MAX)?;
+    store::set_names(tx, id, name.as_deref(), region.as_deref())?;
     if let Some(rentable) = change.rentable {
         resize(tx, &node, rentable)?;
     }
@@ -272,13 +146,15 @@ pub fn schedule(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, to: Schedulability) ->
 /// 404 for what isn't theirs, 409 while rentals are on it.
 pub fn retire(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<()> {
     let node = get_own(tx, ctx, id)?;
-    if node.free != node.rentable {
+    if node.lifecycle != Lifecycle::Member {
+        return Ok(());
+    }
+    if !store::retire(tx, id)? {
         return Err(Error::conflict(
             "capacity_in_use",
             "rentals are on this node: drain it first",
         ));
     }
-    store::set_lifecycle(tx, id, Lifecycle::Retired)?;
     announce(tx, ctx, &node, "node.changed")
 }
 
@@ -362,23 +238,26 @@ pub fn observe_inventory(
     announce(tx, ctx, node, "node.changed")
 }
 
-/// Notes that a node did what an honest one doesn't.
+/// How often the same flag of a node is noted and announced at most: a node that goes on and on can't fill the disk.
+pub const FLAG_EVERY_MS: i64 = 60_000;
+
+/// Notes that a node did what an honest one doesn't, at most once a minute for each code.
 ///
 /// # Errors
 /// The database's.
 pub fn flag(tx: &mut dyn Tx, ctx: &OpCtx, node: &Node, code: &str, detail: &str) -> Result<()> {
-    store::flag(tx, node.id, code, detail, ctx.now)?;
-    announce(tx, ctx, node, "node.flagged")
+    let unless_since = ctx.now.plus_ms(-FLAG_EVERY_MS);
+    if store::flag(tx, node.id, code, detail, ctx.now, unless_since)? {
+        announce(tx, ctx, node, "node.flagged")?;
+    }
+    Ok(())
 }
 
-/// What was noted about a node: (code, detail, first, last, times).
+/// What was noted about a node.
 ///
 /// # Errors
 /// The database's.
-pub fn flags(
-    tx: &mut dyn Tx,
-    id: NodeId,
-) -> Result<Vec<(String, String, Timestamp, Timestamp, i64)>> {
+pub fn flags(tx: &mut dyn Tx, id: NodeId) -> Result<Vec<Flag>> {
     store::flags(tx, id)
 }
 
@@ -388,18 +267,6 @@ pub fn flags(
 /// The database's.
 pub fn members(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<(NodeId, Availability)>> {
     store::members(tx, after, limit)
-}
-
-/// The invariant of capacity: free = rentable − Σ live rentals.
-///
-/// # Errors
-/// The database's.
-pub fn check_capacity(tx: &mut dyn Tx) -> Result<Vec<String>> {
-    let broken = store::capacity_mismatches(tx)?;
-    Ok(broken
-        .iter()
-        .map(|(id, free, expected)| format!("{id}: free {free}, expected {expected}"))
-        .collect())
 }
 
 /// The node that holds a key, for its requests.

@@ -84,6 +84,21 @@ pub struct Capacity {
     pub cpu_millis: i64,
 }
 
+/// What was noted about a node that did what an honest one doesn't.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flag {
+    /// What.
+    pub code: String,
+    /// The last time's words.
+    pub detail: String,
+    /// When first.
+    pub first_at: Timestamp,
+    /// When last.
+    pub last_at: Timestamp,
+    /// In how many minutes.
+    pub times: i64,
+}
+
 /// A node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {

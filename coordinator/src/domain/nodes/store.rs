@@ -6,7 +6,7 @@ use shared::{
     time::Timestamp,
 };
 
-use super::model::{Availability, Capacity, Lifecycle, Node, Schedulability};
+use super::model::{Availability, Capacity, Flag, Lifecycle, Node, Schedulability};
 use crate::{
     error::{Error, Result},
     params,
@@ -134,17 +134,24 @@ pub(super) fn set_schedulability(tx: &mut dyn Tx, id: NodeId, to: Schedulability
     Ok(())
 }
 
-pub(super) fn set_lifecycle(tx: &mut dyn Tx, id: NodeId, to: Lifecycle) -> Result<()> {
-    tx.execute(
-        "UPDATE nodes SET lifecycle = $1 WHERE id = $2",
-        params![to.name(), id],
-    )?;
-    Ok(())
+/// Retires a member on which nothing is rented; false otherwise. The guard is the decision.
+pub(super) fn retire(tx: &mut dyn Tx, id: NodeId) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE nodes SET lifecycle = 'retired' WHERE id = $1 AND lifecycle = 'member'
+             AND free_ram_bytes = rentable_ram_bytes AND free_cpu_millis = rentable_cpu_millis",
+        params![id],
+    )? == 1)
 }
 
-pub(super) fn set_names(tx: &mut dyn Tx, id: NodeId, name: &str, region: &str) -> Result<()> {
+/// Changes what is given; the rest stays, whoever changes it at the same time.
+pub(super) fn set_names(
+    tx: &mut dyn Tx,
+    id: NodeId,
+    name: Option<&str>,
+    region: Option<&str>,
+) -> Result<()> {
     tx.execute(
-        "UPDATE nodes SET name = $1, region = $2 WHERE id = $3",
+        "UPDATE nodes SET name = COALESCE($1, name), region = COALESCE($2, region) WHERE id = $3",
         params![name, region, id],
     )?;
     Ok(())
@@ -192,7 +199,7 @@ pub(super) fn take(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<bool> 
     Ok(tx.execute(
         "UPDATE nodes SET free_ram_bytes = free_ram_bytes - $1, free_cpu_millis = free_cpu_millis - $2
          WHERE id = $3 AND free_ram_bytes >= $1 AND free_cpu_millis >= $2
-           AND lifecycle = 'member' AND schedulability = 'active'",
+           AND lifecycle = 'member' AND schedulability = 'active' AND availability = 'online'",
         params![part.ram_bytes, part.cpu_millis, id],
     )? == 1)
 }
@@ -261,7 +268,18 @@ pub(super) fn use_token(tx: &mut dyn Tx, hash: &[u8], node: NodeId) -> Result<bo
     )? == 1)
 }
 
-/// Deletes tokens that expired before `before`, at most `limit`.
+/// How many tokens of a provider wait to be used.
+pub(super) fn open_tokens(tx: &mut dyn Tx, owner: UserId, now: Timestamp) -> Result<i64> {
+    let rows = tx.query(
+        "SELECT COUNT(*) FROM enrollment_tokens WHERE owner = $1 AND expires_at > $2 AND node_id IS NULL",
+        params![owner, now],
+    )?;
+    rows.first()
+        .ok_or_else(|| Error::corrupt("enrollment_tokens", "", "count"))
+        .and_then(|row| Ok(row.int(0)?))
+}
+
+/// Deletes tokens that expired before `before`.
 pub(super) fn delete_tokens(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
     Ok(tx.execute(
         "DELETE FROM enrollment_tokens WHERE expires_at < $1",
@@ -269,39 +287,38 @@ pub(super) fn delete_tokens(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
     )?)
 }
 
+/// Notes a flag; false if the same was noted after `unless_since`.
 pub(super) fn flag(
     tx: &mut dyn Tx,
     id: NodeId,
     code: &str,
     detail: &str,
     now: Timestamp,
-) -> Result<()> {
-    tx.execute(
+    unless_since: Timestamp,
+) -> Result<bool> {
+    Ok(tx.execute(
         "INSERT INTO node_flags (node_id, code, detail, first_at, last_at, times) VALUES ($1, $2, $3, $4, $4, 1)
-         ON CONFLICT (node_id, code) DO UPDATE SET detail = $3, last_at = $4, times = node_flags.times + 1",
-        params![id, code, detail, now],
-    )?;
-    Ok(())
+         ON CONFLICT (node_id, code) DO UPDATE SET detail = $3, last_at = $4, times = node_flags.times + 1
+             WHERE node_flags.last_at <= $5",
+        params![id, code, detail, now, unless_since],
+    )? == 1)
 }
 
-/// Flags of a node: (code, detail, first, last, times).
-pub(super) fn flags(
-    tx: &mut dyn Tx,
-    id: NodeId,
-) -> Result<Vec<(String, String, Timestamp, Timestamp, i64)>> {
+/// Flags of a node.
+pub(super) fn flags(tx: &mut dyn Tx, id: NodeId) -> Result<Vec<Flag>> {
     let rows = tx.query(
         "SELECT code, detail, first_at, last_at, times FROM node_flags WHERE node_id = $1 ORDER BY code",
         params![id],
     )?;
     rows.iter()
         .map(|row| {
-            Ok((
-                row.text(0)?.to_owned(),
-                row.text(1)?.to_owned(),
-                Timestamp::from_micros(row.int(2)?),
-                Timestamp::from_micros(row.int(3)?),
-                row.int(4)?,
-            ))
+            Ok(Flag {
+                code: row.text(0)?.to_owned(),
+                detail: row.text(1)?.to_owned(),
+                first_at: Timestamp::from_micros(row.int(2)?),
+                last_at: Timestamp::from_micros(row.int(3)?),
+                times: row.int(4)?,
+            })
         })
         .collect()
 }
@@ -325,22 +342,5 @@ pub(super) fn members(
                 Availability::from_name(row.text(1)?).ok_or_else(|| bad("availability"))?,
             ))
         })
-        .collect()
-}
-
-/// Nodes whose counters don't fit: free ≠ rentable − Σ live rentals, per node (id, free RAM, expected RAM).
-pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i64)>> {
-    let rows = tx.query(
-        "SELECT n.id, n.free_ram_bytes, CAST(n.rentable_ram_bytes - COALESCE(r.ram, 0) AS BIGINT)
-         FROM nodes n LEFT JOIN (
-             SELECT node_id, SUM(ram_bytes) AS ram, SUM(cpu_millis) AS cpu FROM rentals WHERE state <> 'ended' GROUP BY node_id
-         ) r ON r.node_id = n.id
-         WHERE n.free_ram_bytes <> n.rentable_ram_bytes - COALESCE(r.ram, 0)
-            OR n.free_cpu_millis <> n.rentable_cpu_millis - COALESCE(r.cpu, 0)
-         ORDER BY n.id LIMIT 100",
-        params![],
-    )?;
-    rows.iter()
-        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?)))
         .collect()
 }

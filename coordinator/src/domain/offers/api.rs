@@ -6,16 +6,17 @@ use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use shared::{
     id::{NodeId, OfferId},
-    money::{Amount, Asset, Money, UnitPrices},
-    time::Timestamp,
+    money::{Amount, Asset, Money},
 };
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Change,
     index::{After, sort_key},
-    model::{Filter, Listing, Offer, OfferState, Sort, Terms},
+    model::{OfferState, Terms},
+    query::{SearchParams, descending, filter},
+    view::{OfferView, Prices, view},
 };
 use crate::{
     app::App,
@@ -33,35 +34,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(summary))
 }
 
-const GIB: f64 = 1_073_741_824.0;
 const DAY_S: i64 = 86_400;
-
-/// Unit prices per hour, decimal strings.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Prices {
-    #[schema(value_type = String, example = "0.002")]
-    ram_gib_hour: Amount,
-    #[schema(value_type = String, example = "0.01")]
-    cpu_hour: Amount,
-    #[serde(default)]
-    #[schema(value_type = String, example = "0")]
-    gpu_hour: Amount,
-    #[serde(default)]
-    #[schema(value_type = String, example = "0")]
-    disk_gib_hour: Amount,
-}
-
-impl From<Prices> for UnitPrices {
-    fn from(prices: Prices) -> Self {
-        Self {
-            ram_gib_hour: prices.ram_gib_hour,
-            cpu_hour: prices.cpu_hour,
-            gpu_hour: prices.gpu_hour,
-            disk_gib_hour: prices.disk_gib_hour,
-        }
-    }
-}
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -78,161 +51,6 @@ struct CreateRequest {
     /// The node's region unless set.
     #[serde(default)]
     region: String,
-}
-
-/// An offer with its node's facts.
-#[derive(Serialize, ToSchema)]
-pub struct OfferView {
-    /// Which.
-    #[schema(value_type = String)]
-    id: OfferId,
-    /// Of which node.
-    #[schema(value_type = String)]
-    node_id: NodeId,
-    /// `active` or `paused`.
-    #[schema(value_type = String)]
-    state: OfferState,
-    /// Whether it can be rented now.
-    available: bool,
-    /// Whether its node answers.
-    online: bool,
-    prices: Prices,
-    /// Of the prices.
-    #[schema(value_type = String, example = "USDC")]
-    currency: Asset,
-    /// The largest slice that can be rented now.
-    ram_free_bytes: i64,
-    /// Thousandths of a processor that can be rented now.
-    cpu_free_millis: i64,
-    /// The largest slice that one rental may take.
-    max_ram_bytes: i64,
-    /// Thousandths of a processor.
-    max_cpu_millis: i64,
-    min_duration_seconds: i64,
-    max_duration_seconds: i64,
-    region: String,
-    cpu_model: String,
-    gpu_models: Vec<String>,
-    /// Grows with each change.
-    version: i64,
-    #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
-    #[schema(value_type = String, format = DateTime)]
-    updated_at: Timestamp,
-}
-
-fn view(listing: &Listing) -> OfferView {
-    let Offer {
-        id,
-        node_id,
-        state,
-        terms,
-        version,
-        created_at,
-        updated_at,
-        ..
-    } = &listing.offer;
-    let prices = &terms.prices;
-    OfferView {
-        id: *id,
-        node_id: *node_id,
-        state: *state,
-        available: listing.available,
-        online: listing.online,
-        prices: Prices {
-            ram_gib_hour: prices.ram_gib_hour,
-            cpu_hour: prices.cpu_hour,
-            gpu_hour: prices.gpu_hour,
-            disk_gib_hour: prices.disk_gib_hour,
-        },
-        currency: terms.asset,
-        ram_free_bytes: listing.ram_free_bytes,
-        cpu_free_millis: listing.cpu_free_millis,
-        max_ram_bytes: terms.max_ram_bytes,
-        max_cpu_millis: terms.max_cpu_millis,
-        min_duration_seconds: terms.min_duration_ms / 1_000,
-        max_duration_seconds: terms.max_duration_ms / 1_000,
-        region: listing.region.clone(),
-        cpu_model: listing.cpu_model.clone(),
-        gpu_models: listing.gpu_models.clone(),
-        version: *version,
-        created_at: *created_at,
-        updated_at: *updated_at,
-    }
-}
-
-/// What to look for; nothing set finds everything that can be rented now.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-struct SearchParams {
-    /// GiB, decimals allowed.
-    ram_gib_min: Option<f64>,
-    ram_gib_max: Option<f64>,
-    /// Processors, decimals allowed.
-    cpu_min: Option<f64>,
-    gpu_count_min: Option<i64>,
-    gpu_model: Option<String>,
-    region: Option<String>,
-    /// A GiB of RAM for at most this an hour.
-    #[param(value_type = Option<String>)]
-    price_max: Option<Amount>,
-    /// A rental of this length is allowed.
-    duration_seconds: Option<i64>,
-    currency: Option<String>,
-    /// `price`, `ram` or `created`.
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    sort: Sort,
-    /// `asc` or `desc`.
-    order: Option<String>,
-    /// Your own offers instead, paused ones included.
-    #[serde(default)]
-    mine: bool,
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
-fn quantity(name: &str, value: Option<f64>, unit: f64) -> Result<Option<i64>> {
-    let Some(value) = value else { return Ok(None) };
-    let amount = (value * unit).round();
-    if !(0.0..=1e18).contains(&amount) {
-        return Err(Error::bad_request(
-            "query",
-            format!("{name} is out of bounds"),
-        ));
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "bounded above; a search filter, not money"
-    )]
-    Ok(Some(amount as i64))
-}
-
-fn filter(params: &SearchParams) -> Result<Filter> {
-    if let Some(currency) = &params.currency {
-        Asset::from_code(currency)
-            .ok_or_else(|| Error::bad_request("query", "currency: USDC is the only one"))?;
-    }
-    Ok(Filter {
-        ram_bytes_min: quantity("ram_gib_min", params.ram_gib_min, GIB)?,
-        ram_bytes_max: quantity("ram_gib_max", params.ram_gib_max, GIB)?,
-        cpu_millis_min: quantity("cpu_min", params.cpu_min, 1_000.0)?,
-        gpu_count_min: params.gpu_count_min,
-        gpu_model: params.gpu_model.clone(),
-        region: params.region.clone(),
-        price_max: params.price_max,
-        duration_ms: params
-            .duration_seconds
-            .map(|seconds| seconds.saturating_mul(1_000)),
-    })
-}
-
-fn descending(order: Option<&str>) -> Result<bool> {
-    match order {
-        None | Some("asc") => Ok(false),
-        Some("desc") => Ok(true),
-        Some(_) => Err(Error::bad_request("query", "order is asc or desc")),
-    }
 }
 
 #[utoipa::path(
@@ -427,9 +245,6 @@ struct SummaryView {
 )]
 async fn summary(State(app): State<Arc<App>>) -> Result<Json<SummaryView>> {
     let numbers = app.market.numbers();
-    let all = app
-        .market
-        .search(&Filter::default(), Sort::Price, false, None, usize::MAX);
     let lowest = numbers
         .lowest_ram_gib_hour
         .map(Amount::from_atomic)
@@ -444,10 +259,6 @@ async fn summary(State(app): State<Arc<App>>) -> Result<Json<SummaryView>> {
             amount,
             currency: Asset::Usdc,
         }),
-        regions: all
-            .iter()
-            .map(|hit| hit.region.clone())
-            .filter(|region| !region.is_empty())
-            .collect(),
+        regions: app.market.regions(),
     }))
 }

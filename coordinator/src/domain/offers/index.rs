@@ -2,14 +2,15 @@
 //!
 //! # Invariants
 //! - A cache, never truth: placing a rental asks the database's guard.
-//! - Readers take a snapshot and never wait for a writer's work.
+//! - A change costs its node's own listings, whatever the size of the market; a reader waits for no more than that.
+//! - `by_node` names exactly the offers in `by_id`.
 //! - Search costs one pass over the listings: this file is what a faster index replaces.
 
 use std::{
     cmp::Ordering,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
 };
@@ -18,13 +19,34 @@ use shared::id::{NodeId, OfferId};
 
 use super::model::{Filter, Listing, Sort};
 
-type Listings = BTreeMap<OfferId, Arc<Listing>>;
+/// Regions that a summary names at most.
+const REGIONS_MAX: usize = 100;
+
+#[derive(Debug, Default)]
+struct Listings {
+    by_id: BTreeMap<OfferId, Arc<Listing>>,
+    by_node: BTreeMap<NodeId, Vec<OfferId>>,
+}
+
+impl Listings {
+    fn add(&mut self, listing: Listing) {
+        let (id, node) = (listing.offer.id, listing.offer.node_id);
+        if self.by_id.insert(id, Arc::new(listing)).is_none() {
+            self.by_node.entry(node).or_default().push(id);
+        }
+    }
+
+    fn remove_node(&mut self, node: NodeId) {
+        for id in self.by_node.remove(&node).unwrap_or_default() {
+            self.by_id.remove(&id);
+        }
+    }
+}
 
 /// The index.
 #[derive(Debug, Default)]
 pub struct MarketIndex {
-    snapshot: RwLock<Arc<Listings>>,
-    writer: Mutex<()>,
+    listings: RwLock<Listings>,
     running_rentals: AtomicI64,
 }
 
@@ -59,25 +81,20 @@ pub struct Numbers {
 impl MarketIndex {
     /// Replaces everything.
     pub fn replace(&self, listings: Vec<Listing>) {
-        let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = listings
-            .into_iter()
-            .map(|listing| (listing.offer.id, Arc::new(listing)))
-            .collect();
-        self.publish(all);
+        let mut all = Listings::default();
+        for listing in listings {
+            all.add(listing);
+        }
+        *self.write() = all;
     }
 
     /// Replaces the listings of one node.
     pub fn replace_node(&self, node: NodeId, listings: Vec<Listing>) {
-        let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Listings::clone(&self.read());
-        all.retain(|_, listing| listing.offer.node_id != node);
-        all.extend(
-            listings
-                .into_iter()
-                .map(|listing| (listing.offer.id, Arc::new(listing))),
-        );
-        self.publish(all);
+        let mut all = self.write();
+        all.remove_node(node);
+        for listing in listings {
+            all.add(listing);
+        }
     }
 
     /// Notes how many rentals run.
@@ -97,6 +114,7 @@ impl MarketIndex {
     ) -> Vec<Arc<Listing>> {
         let all = self.read();
         let mut hits: Vec<&Arc<Listing>> = all
+            .by_id
             .values()
             .filter(|listing| filter.wants(listing))
             .collect();
@@ -129,7 +147,7 @@ impl MarketIndex {
             ..Numbers::default()
         };
         let mut nodes: BTreeMap<NodeId, &Listing> = BTreeMap::new();
-        for listing in all.values().filter(|listing| listing.available) {
+        for listing in all.by_id.values().filter(|listing| listing.available) {
             numbers.offers = numbers.offers.saturating_add(1);
             let price = listing.offer.terms.prices.ram_gib_hour.atomic();
             numbers.lowest_ram_gib_hour = Some(
@@ -152,15 +170,31 @@ impl MarketIndex {
         numbers
     }
 
-    fn read(&self) -> Arc<Listings> {
-        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    /// Where there is something to rent now, at most 100 of them.
+    #[must_use]
+    pub fn regions(&self) -> BTreeSet<String> {
+        let all = self.read();
+        let mut regions = BTreeSet::new();
+        for listing in all.by_id.values().filter(|listing| listing.available) {
+            if regions.len() >= REGIONS_MAX {
+                break;
+            }
+            if !listing.region.is_empty() && !regions.contains(&listing.region) {
+                regions.insert(listing.region.clone());
+            }
+        }
+        regions
     }
 
-    fn publish(&self, all: Listings) {
-        *self
-            .snapshot
+    // a panic while holding the lock leaves at worst one node's listings out, until its next change
+    fn read(&self) -> RwLockReadGuard<'_, Listings> {
+        self.listings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Listings> {
+        self.listings
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,9 +7,11 @@
 pub mod api;
 pub mod index;
 pub mod model;
+mod query;
 mod store;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use model::{Listing, Offer, OfferState, Terms};
 use shared::id::{NodeId, OfferId};

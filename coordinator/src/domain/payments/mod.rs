@@ -225,8 +225,8 @@ pub fn receive(
     if store::claim_quote(tx, quote.id, payment.id)? {
         Ok(Received::New(payment))
     } else {
-        // another payment took it since it was read, and was refused: the row above must not stay
-        Err(StoreError::Busy(format!("quote {} was taken meanwhile", quote.id)).into())
+        // taken since it was read: undo the payment with it, or it would be driven without an order
+        Err(StoreError::Busy(format!("quote {} was paid meanwhile", quote.id)).into())
     }
 }
 
@@ -253,12 +253,17 @@ pub fn of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Payment>> {
     store::payment_of_rental(tx, id)
 }
 
-/// Payments whose time to be looked at has come.
+/// Payments whose time to be looked at has come, those after `after` (its time and id) in that order.
 ///
 /// # Errors
 /// The database's.
-pub fn due(tx: &mut dyn Tx, ctx: &OpCtx, limit: i64) -> Result<Vec<Payment>> {
-    store::due(tx, ctx.now, limit)
+pub fn due(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    after: (Timestamp, &str),
+    limit: i64,
+) -> Result<Vec<Payment>> {
+    store::due(tx, ctx.now, after, limit)
 }
 
 /// Moves a payment on; whoever moved it is left alone with it for `left_alone_ms`. `None` if somebody else moved it first: read it

@@ -107,6 +107,11 @@ impl Quote {
         };
         let minutes = self.duration_ms / 60_000;
         let mebibytes = self.resources.ram_bytes >> 20;
+        let play = if self.network.testnet {
+            " (test network: play money)"
+        } else {
+            ""
+        };
         Terms {
             network: self.network,
             asset: self.network.usdc,
@@ -115,7 +120,7 @@ impl Quote {
             max_timeout_s: MAX_TIMEOUT_S,
             resource: Resource {
                 url: format!("{public_url}{path}"),
-                description: format!("{mebibytes} MiB of RAM for {minutes} min"),
+                description: format!("{mebibytes} MiB of RAM for {minutes} min{play}"),
                 mime_type: "application/json".to_owned(),
             },
         }
@@ -273,6 +278,15 @@ pub struct Payment {
     pub created_at: Timestamp,
     /// When it changed last.
     pub updated_at: Timestamp,
+}
+
+impl Payment {
+    /// Whether its authorization is over without anybody having been asked to settle it. Once somebody was, only an answer counts.
+    #[must_use]
+    pub fn can_no_longer_be_settled(&self, now: Timestamp) -> bool {
+        matches!(self.state, PaymentState::Received | PaymentState::Verified)
+            && self.valid_before_s <= now.as_secs()
+    }
 }
 
 /// How long to wait before asking again: 1, 2, 4 … 60 seconds.

@@ -238,13 +238,18 @@ pub(super) fn advance(tx: &mut dyn Tx, payment: &Payment, from: PaymentState) ->
 }
 
 /// Payments that wait for something, due now.
-pub(super) fn due(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<Payment>> {
+pub(super) fn due(
+    tx: &mut dyn Tx,
+    now: Timestamp,
+    after: (Timestamp, &str),
+    limit: i64,
+) -> Result<Vec<Payment>> {
     let rows = tx.query(
         &format!(
             "SELECT {PAYMENT} FROM payments WHERE state IN ('received', 'verified', 'settling', 'pending') AND next_try_at <= $1
-             ORDER BY next_try_at LIMIT $2"
+             AND (next_try_at, id) > ($2, $3) ORDER BY next_try_at, id LIMIT $4"
         ),
-        params![now, limit],
+        params![now, after.0, after.1, limit],
     )?;
     rows.iter().map(parse_payment).collect()
 }

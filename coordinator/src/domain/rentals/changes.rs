@@ -60,7 +60,7 @@ pub fn extend(
         ..rental
     };
     let lease =
-        super::model::extended_lease(&longer, ctx.now, rules.horizon_ms, rules.lease_step_ms);
+        super::deadlines::extended_lease(&longer, ctx.now, rules.horizon_ms, rules.lease_step_ms);
     let longer = Rental {
         lease_until: lease.unwrap_or(longer.lease_until),
         ..longer

@@ -12,11 +12,18 @@
 pub mod api;
 pub mod changes;
 pub mod check;
+pub mod deadlines;
 pub mod desired;
+pub mod fold;
 pub mod model;
 pub mod observe;
 pub mod order;
 pub mod purchase;
+#[cfg(test)]
+mod races_tests;
+#[cfg(test)]
+pub(crate) mod stall;
+pub mod state;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,9 @@ use shared::{
 };
 
 use super::{
-    Rules, announce, changes,
-    model::{self, Folded, Rental},
+    Rules, announce, changes, deadlines,
+    fold::{self, Folded},
+    model::Rental,
     save,
 };
 use crate::{context::OpCtx, error::Result, store::Tx};
@@ -50,7 +51,7 @@ pub fn observe(
     observed: &ObservedRental,
     reception: Reception,
 ) -> Result<bool> {
-    let folded = model::fold(
+    let folded = fold::fold(
         rental,
         observed,
         reception.clock_offset_us,
@@ -68,7 +69,8 @@ pub fn observe(
     let mut seen = merge(rental, &folded);
     if folded.started_at.is_some() {
         // from now on the paid time counts: the lease may reach to its end
-        let lease = model::extended_lease(&seen, ctx.now, rules.horizon_ms, rules.lease_step_ms);
+        let lease =
+            deadlines::extended_lease(&seen, ctx.now, rules.horizon_ms, rules.lease_step_ms);
         seen.lease_until = lease.unwrap_or(seen.lease_until);
     }
     if let Some((reason, detail)) = &folded.end {

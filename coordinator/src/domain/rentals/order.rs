@@ -205,11 +205,7 @@ pub fn buy(
 ) -> Result<Rental> {
     let consumer = ctx.user_with(Role::Consumer)?.id;
     if let Some(id) = idempotency::find(tx, key)? {
-        return find(
-            tx,
-            id.parse()
-                .map_err(|_| Error::corrupt("idempotency_keys", &id, "resource_id"))?,
-        );
+        return bought(tx, &id);
     }
     let priced = price(
         tx,
@@ -239,6 +235,18 @@ pub fn buy(
     };
     ledger::post(tx, ctx, &posting)?;
     changes::activate(tx, ctx, rules, rental.id, priced.amount)
+}
+
+/// The rental that an idempotency key remembers.
+///
+/// # Errors
+/// Internal if the key remembers something else.
+pub fn bought(tx: &mut dyn Tx, id: &str) -> Result<Rental> {
+    let rental = id.parse();
+    find(
+        tx,
+        rental.map_err(|_| Error::corrupt("idempotency_keys", id, "resource_id"))?,
+    )
 }
 
 /// Extends the caller's rental from their balance.

@@ -198,12 +198,17 @@ pub(super) fn desired_of(tx: &mut dyn Tx, node: NodeId) -> Result<Vec<Rental>> {
     )
 }
 
-/// Active rentals whose lease ends before a moment.
-pub(super) fn leases_ending(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<Vec<Rental>> {
+/// Active rentals whose lease ends before a moment, in the order of (lease end, id), after a place in it.
+pub(super) fn leases_ending(
+    tx: &mut dyn Tx,
+    before: Timestamp,
+    after: (Timestamp, &str),
+    limit: i64,
+) -> Result<Vec<Rental>> {
     many(
         tx,
-        "WHERE state = 'active' AND lease_until < $1 ORDER BY lease_until LIMIT $2",
-        params![before, limit],
+        "WHERE state = 'active' AND lease_until < $1 AND (lease_until, id) > ($2, $3) ORDER BY lease_until, id LIMIT $4",
+        params![before, after.0, after.1, limit],
     )
 }
 
@@ -225,12 +230,18 @@ pub(super) fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
     )
 }
 
-/// Reservations that weren't paid in time.
-pub(super) fn lapsed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<Rental>> {
+/// Reservations that weren't paid in time, in the order of (hold's end, id), after a place in it.
+pub(super) fn lapsed(
+    tx: &mut dyn Tx,
+    now: Timestamp,
+    after: (Timestamp, &str),
+    limit: i64,
+) -> Result<Vec<Rental>> {
     many(
         tx,
-        "WHERE state = 'reserved' AND reserve_until < $1 ORDER BY reserve_until LIMIT $2",
-        params![now, limit],
+        "WHERE state = 'reserved' AND reserve_until < $1 AND (reserve_until, id) > ($2, $3)
+         ORDER BY reserve_until, id LIMIT $4",
+        params![now, after.0, after.1, limit],
     )
 }
 
@@ -281,4 +292,21 @@ pub(super) fn ids_where(tx: &mut dyn Tx, from_and_where: &str) -> Result<Vec<Str
         params![],
     )?;
     rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+}
+
+/// Nodes whose counters don't fit: free ≠ rentable − Σ live rentals, per node (id, free RAM, expected RAM).
+pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i64)>> {
+    let rows = tx.query(
+        "SELECT n.id, n.free_ram_bytes, CAST(n.rentable_ram_bytes - COALESCE(r.ram, 0) AS BIGINT)
+         FROM nodes n LEFT JOIN (
+             SELECT node_id, SUM(ram_bytes) AS ram, SUM(cpu_millis) AS cpu FROM rentals WHERE state <> 'ended' GROUP BY node_id
+         ) r ON r.node_id = n.id
+         WHERE n.free_ram_bytes <> n.rentable_ram_bytes - COALESCE(r.ram, 0)
+            OR n.free_cpu_millis <> n.rentable_cpu_millis - COALESCE(r.cpu, 0)
+         ORDER BY n.id LIMIT 100",
+        params![],
+    )?;
+    rows.iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?)))
+        .collect()
 }

@@ -3,11 +3,13 @@
 //! # Invariants
 //! - Each step looks at the state of things and may run twice; one rental's failure doesn't stop the others' turn.
 
-use shared::id::NodeId;
+use shared::{id::RentalId, time::Timestamp};
 
 use super::{
-    Rules, announce, changes, find,
-    model::{self, Overdue, Rental, State},
+    Rules, announce, changes,
+    deadlines::{self, Overdue},
+    find,
+    model::{Rental, State},
     order, save, store,
 };
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// Rentals that one pass looks at.
-pub const BATCH: i64 = 500;
+pub const BATCH: i64 = 200;
 /// By how much a rental with `auto_extend` is extended at a time.
 const AUTO_EXTEND_MS: i64 = 10 * 60 * 1_000;
 
@@ -40,39 +42,62 @@ pub struct Done {
     pub lapsed: usize,
 }
 
-/// Moves the leases of rentals on whose nodes answer, after extending from balances what asks for it.
+impl std::ops::AddAssign for Done {
+    fn add_assign(&mut self, other: Self) {
+        self.leases += other.leases;
+        self.extended += other.extended;
+        self.stopped += other.stopped;
+        self.lost += other.lost;
+        self.lapsed += other.lapsed;
+    }
+}
+
+/// The first place in the order of what is due: (moment, id).
+#[must_use]
+pub fn beginning() -> (Timestamp, String) {
+    (Timestamp::from_micros(i64::MIN), String::new())
+}
+
+/// Active rentals whose leases may be due to be moved, after a place in the order of their ends; the caller pages, so that
+/// rentals of silent nodes don't keep the others waiting.
 ///
 /// # Errors
 /// The database's.
-pub fn move_leases(
+pub fn leases_ending(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
     rules: &Rules,
-    answers: &dyn Fn(NodeId) -> bool,
-) -> Result<Done> {
+    after: &(Timestamp, String),
+) -> Result<Vec<Rental>> {
+    let reach_ms = rules
+        .horizon_ms
+        .saturating_sub(rules.lease_step_ms)
+        .max(rules.horizon_ms / 2);
+    let soon = ctx.now.plus_ms(reach_ms.saturating_add(1));
+    store::leases_ending(tx, soon, (after.0, &after.1), BATCH)
+}
+
+/// Moves one rental's lease, after extending it from the balance if it asks for that. Safe to repeat.
+///
+/// # Errors
+/// The database's; 503 if the rental was written meanwhile.
+pub fn move_lease(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, id: RentalId) -> Result<Done> {
     let mut done = Done::default();
-    let soon = ctx.now.plus_ms(rules.horizon_ms);
-    for rental in store::leases_ending(tx, soon, BATCH)? {
-        if !answers(rental.node_id) {
-            continue;
-        }
-        let mut rental = rental;
-        if wants_extension(&rental, ctx, rules) && extend_from_balance(tx, ctx, rules, &rental)? {
-            done.extended += 1;
-            rental = find(tx, rental.id)?;
-        }
-        if let Some(until) =
-            model::extended_lease(&rental, ctx.now, rules.horizon_ms, rules.lease_step_ms)
-        {
-            save(
-                tx,
-                &Rental {
-                    lease_until: until,
-                    ..rental
-                },
-            )?;
-            done.leases += 1;
-        }
+    let mut rental = find(tx, id)?;
+    if wants_extension(&rental, ctx, rules) && extend_from_balance(tx, ctx, rules, &rental)? {
+        done.extended = 1;
+        rental = find(tx, id)?;
+    }
+    let until = deadlines::extended_lease(&rental, ctx.now, rules.horizon_ms, rules.lease_step_ms);
+    if let Some(lease_until) = until {
+        save(
+            tx,
+            &Rental {
+                lease_until,
+                ..rental
+            },
+        )?;
+        done.leases = 1;
     }
     Ok(done)
 }
@@ -117,51 +142,62 @@ fn extend_from_balance(
     Ok(true)
 }
 
-/// Stops what is over, gives up what is lost, releases what wasn't paid.
+/// Rentals that time ends, after an id, and the id to go on after.
 ///
 /// # Errors
 /// The database's.
-pub fn end_overdue(
+pub fn overdue(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
     after: &str,
     nodes_can_report: bool,
-) -> Result<(Done, Option<String>)> {
-    let mut done = Done::default();
+) -> Result<(Vec<RentalId>, Option<String>)> {
     let live = store::live(tx, after, BATCH)?;
     let more = i64::try_from(live.len()).is_ok_and(|count| count == BATCH);
-    let cursor = live
+    let next = live
         .last()
         .filter(|_| more)
         .map(|rental| rental.id.to_string());
-    for rental in &live {
-        match model::overdue(rental, ctx.now, nodes_can_report) {
-            None | Some(Overdue::Lapse) => {}
-            Some(Overdue::Stop(reason)) => {
-                changes::stop(tx, ctx, rental, reason)?;
-                done.stopped += 1;
-            }
-            Some(Overdue::Finish(reason)) => {
-                changes::finish(
-                    tx,
-                    ctx,
-                    rental,
-                    reason,
-                    "its node didn't answer for longer than its lease",
-                )?;
-                done.lost += 1;
-            }
-        }
-    }
-    Ok((done, cursor))
+    let due = live
+        .iter()
+        .filter(|rental| deadlines::overdue(rental, ctx.now, nodes_can_report).is_some())
+        .map(|rental| rental.id);
+    Ok((due.collect(), next))
 }
 
-/// Reservations that weren't paid in time; the caller ends their payments with them.
+/// Stops one rental if it is over, gives it up if its node is lost. Safe to repeat.
+///
+/// # Errors
+/// The database's; 503 if the rental was written meanwhile.
+pub fn end_if_overdue(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: RentalId,
+    nodes_can_report: bool,
+) -> Result<Done> {
+    let mut done = Done::default();
+    let rental = find(tx, id)?;
+    match deadlines::overdue(&rental, ctx.now, nodes_can_report) {
+        None | Some(Overdue::Lapse) => {}
+        Some(Overdue::Stop(reason)) => {
+            changes::stop(tx, ctx, &rental, reason)?;
+            done.stopped = 1;
+        }
+        Some(Overdue::Finish(reason)) => {
+            let why = "its node didn't answer for longer than its lease";
+            changes::finish(tx, ctx, &rental, reason, why)?;
+            done.lost = 1;
+        }
+    }
+    Ok(done)
+}
+
+/// Reservations that weren't paid in time, after a place in the order of their ends; the caller ends their payments with them.
 ///
 /// # Errors
 /// The database's.
-pub fn lapsed(tx: &mut dyn Tx, ctx: &OpCtx) -> Result<Vec<Rental>> {
-    store::lapsed(tx, ctx.now, BATCH)
+pub fn lapsed(tx: &mut dyn Tx, ctx: &OpCtx, after: &(Timestamp, String)) -> Result<Vec<Rental>> {
+    store::lapsed(tx, ctx.now, (after.0, &after.1), BATCH)
 }
 
 /// Says that a rental's money is split for good.

@@ -176,8 +176,8 @@ async fn receipts(
     let rows = app
         .db
         .read("settlement.receipts", move |tx| {
-            rentals::get(tx, &ctx, id)?;
-            metering::records_of(tx, id, after, fetch)
+            let rental = rentals::get(tx, &ctx, id)?;
+            metering::records_of(tx, rental.node_id, id, after, fetch)
         })
         .await?;
     let page = Page::of(rows, &paging, |(signed, _)| signed.record.seq)?;

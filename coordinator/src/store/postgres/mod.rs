@@ -272,11 +272,21 @@ fn transaction(
             let verdict = match failure {
                 Some(conflict @ StoreError::Busy(_)) => Verdict::Conflict(conflict),
                 Some(StoreError::Unique(_)) => Verdict::Duplicate(error),
-                _ => Verdict::Done(Err(error)),
+                Some(_) => Verdict::Done(Err(error)),
+                None => match overtaken(&error) {
+                    Some(conflict) => Verdict::Conflict(conflict),
+                    None => Verdict::Done(Err(error)),
+                },
             };
             (verdict, lost)
         }
     }
+}
+
+/// What a body says that found its guarded row written meanwhile: on a fresh snapshot it may go through.
+fn overtaken(error: &Error) -> Option<StoreError> {
+    let source = std::error::Error::source(error)?.downcast_ref::<StoreError>()?;
+    matches!(source, StoreError::Busy(_)).then(|| source.clone())
 }
 
 fn give_up(error: StoreError) -> Verdict {

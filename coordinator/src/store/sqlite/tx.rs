@@ -18,6 +18,8 @@ impl<'c> SqliteTx<'c> {
     }
 
     fn bound(&self, sql: &str, params: &[Value]) -> Result<CachedStatement<'c>, StoreError> {
+        #[cfg(test)]
+        crate::store::testing::statements::note(sql);
         let mut statement = self
             .connection
             .prepare_cached(sql)

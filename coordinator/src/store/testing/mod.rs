@@ -1,6 +1,8 @@
 //! Databases for tests: real ones, fresh for each test.
 
 mod postgres;
+#[cfg(test)]
+pub(crate) mod statements;
 
 use std::{
     path::{Path, PathBuf},

@@ -50,9 +50,9 @@ async fn a_cut_off_node_runs_on_and_loses_what_is_beyond_90_seconds(test: TestAp
     let billed = end(&mut market, id).await;
     assert_eq!(billed, 14 * MINUTE_MS - (10 * MINUTE_MS - ALLOWED_MS));
     let sent = market.node.journal.len();
-    let db = &market.test.app.db;
+    let (db, node) = (&market.test.app.db, market.node.id);
     let kept = db.read("test.records", move |tx| {
-        crate::domain::metering::records_of(tx, id, 0, 10_000)
+        crate::domain::metering::records_of(tx, node, id, 0, 10_000)
     });
     let kept = kept.await.expect("records are read");
     assert_eq!(kept.len(), sent, "each record once");

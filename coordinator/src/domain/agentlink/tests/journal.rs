@@ -24,9 +24,9 @@ on_both_stores!(
 );
 
 async fn records(market: &Market, id: RentalId) -> Vec<SignedRecord> {
-    let db = &market.test.app.db;
+    let (db, node) = (&market.test.app.db, market.node.id);
     let read = db.read("test.records", move |tx| {
-        metering::records_of(tx, id, 0, 100_000)
+        metering::records_of(tx, node, id, 0, 100_000)
     });
     let records = read.await.expect("records are read");
     records.into_iter().map(|(signed, _)| signed).collect()

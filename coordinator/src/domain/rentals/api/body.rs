@@ -238,7 +238,11 @@ pub(super) fn place(
 }
 
 /// The hash by which a paid repeat finds what was asked: method, path and body.
-pub(super) fn request_sha256(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
+pub(in crate::domain::rentals) fn request_sha256(
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in [method.as_bytes(), path.as_bytes(), body] {
         context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

@@ -1,11 +1,17 @@
-//! `/rentals/*` and `/payments/*`: [`body`] (what is asked), [`rent`] (ordering and paying), [`payments`] (the same in four steps),
+//! `/rentals/*` and `/payments/*`: [`body`] (what is ordered), [`rent`] (ordering and paying), [`ask`] (the terms),
+//! [`answer`] (what a payment came to), [`payments`] (the same in four steps),
 //! [`read`] (looking and stopping), [`view`] (what is answered).
 
+mod answer;
+mod ask;
 mod body;
 mod payments;
 mod read;
 mod rent;
 pub mod view;
+
+#[cfg(test)]
+pub(super) use body::request_sha256;
 
 use std::sync::Arc;
 

@@ -17,6 +17,7 @@ use shared::{
 use utoipa::ToSchema;
 
 use super::{
+    answer, ask,
     body::{self, QuoteBody, RentBody, request_sha256},
     rent,
     view::{QuoteView, usdc},
@@ -39,7 +40,7 @@ use crate::{
         },
     },
     error::{Error, Result},
-    http::{Json, Path, Problems, RawBody, extract::parse_json},
+    http::{ClientIp, Json, Path, Problems, RawBody, extract::parse_json},
 };
 
 #[utoipa::path(
@@ -50,6 +51,7 @@ use crate::{
 pub(super) async fn quote(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
+    client: ClientIp,
     RawBody(raw): RawBody,
 ) -> Result<(StatusCode, Json<QuoteView>)> {
     let request: QuoteBody = parse_json(&raw)?;
@@ -64,6 +66,7 @@ pub(super) async fn quote(
     )?;
     let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
     let hash = request_sha256("POST", "/api/v1/payments/quote", &raw);
+    ask::count_quote(&app, client)?;
     let quote = app
         .db
         .write("payment.quote", move |tx| {
@@ -143,6 +146,7 @@ fn payment_view(payment: Payment) -> PaymentView {
 pub(super) async fn authorize(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
+    client: ClientIp,
     headers: HeaderMap,
     RawBody(raw): RawBody,
 ) -> Result<Response> {
@@ -158,9 +162,9 @@ pub(super) async fn authorize(
     let hash = request_sha256("POST", "/api/v1/payments/authorize", &raw);
     let presented = match x402_http::presented(&headers) {
         Ok(Some(presented)) => presented,
-        Ok(None) => return rent::ask(&app, ctx, wanted, hash, "payment required").await,
+        Ok(None) => return ask::ask(&app, ctx, client, wanted, hash, "payment required").await,
         Err(unreadable) => {
-            return rent::ask(&app, ctx, wanted, hash, &unreadable.to_string()).await;
+            return ask::ask(&app, ctx, client, wanted, hash, &unreadable.to_string()).await;
         }
     };
     let payment = match app
@@ -168,12 +172,14 @@ pub(super) async fn authorize(
         .receive(&ctx, presented, wanted.clone(), hash)
         .await?
     {
-        Reception::AskAgain(why) => return rent::ask(&app, ctx, wanted, hash, &why).await,
+        Reception::AskAgain(why) => return ask::ask(&app, ctx, client, wanted, hash, &why).await,
         Reception::New(payment) | Reception::Before(payment) => payment,
     };
     let payment = app.purchases.drive(payment.id, Until::Verified).await?;
     match payment.state {
-        PaymentState::Rejected | PaymentState::Expired => rent::answer(&app, &ctx, &payment).await,
+        PaymentState::Rejected | PaymentState::Expired => {
+            answer::answer(&app, &ctx, &payment).await
+        }
         PaymentState::Received => {
             Ok((StatusCode::ACCEPTED, Json(payment_view(payment))).into_response())
         }
@@ -207,7 +213,7 @@ pub(super) async fn complete(
         .background
         .spawn(async move { purchases.drive(id, Until::Settled).await });
     let payment = work.await.map_err(Error::internal)??;
-    rent::answer(&app, &ctx, &payment).await
+    answer::answer(&app, &ctx, &payment).await
 }
 
 /// A payment is known to whoever holds its id (it is random and shown only to the payer), unless an account made it.
@@ -216,7 +222,7 @@ async fn visible(app: &App, ctx: OpCtx, id: PaymentId) -> Result<Payment> {
         .read("payment.get", move |tx| {
             let payment = payments::get(tx, id)?;
             let rental = rentals::find(tx, payment.rental_id)?;
-            if rent::may_see(&ctx, &rental) {
+            if answer::may_see(&ctx, &rental) {
                 Ok(payment)
             } else {
                 Err(Error::not_found("payment"))

@@ -4,42 +4,37 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::json;
-use shared::{id::RentalId, money::Rate, time::Timestamp, x402::network};
+use shared::{id::RentalId, money::Rate};
 use utoipa::ToSchema;
 
 use super::{
+    answer::{answer, created},
+    ask::ask,
     body::{self, PayWith, RentBody, request_sha256},
-    view::{RentalView, view},
+    view::RentalView,
 };
 use crate::{
     app::App,
-    context::{Actor, OpCtx},
+    context::OpCtx,
     domain::{
-        offers,
         payments::{
-            self, Order,
-            idempotency::IdempotencyKey,
-            model::{Payment, PaymentState, Purpose, Quote},
+            self,
+            idempotency::{self, IdempotencyKey},
+            model::{Payment, PaymentState},
             x402_http,
         },
         rentals::{
-            self,
             model::Rental,
             order,
             purchase::{Reception, Until, Wanted},
         },
     },
     error::{Error, Result},
-    http::{
-        Json, Path, Problems, RawBody,
-        error::{problem, respond},
-        extract::parse_json,
-    },
+    http::{ClientIp, Path, Problems, RawBody, extract::parse_json},
 };
 
 /// How long a paying client is kept waiting before it gets 202.
@@ -62,6 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) async fn create(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
+    client: ClientIp,
     headers: HeaderMap,
     RawBody(raw): RawBody,
 ) -> Result<Response> {
@@ -70,9 +66,12 @@ pub(super) async fn create(
     if let Some(response) = answer_repeat(&app, &ctx, &headers).await? {
         return Ok(response);
     }
-    let order = request.order(&app)?;
     if request.pay_with == PayWith::Balance {
         let key = idempotency_key(&ctx, &headers, "rent", &raw)?;
+        if let Some(rental) = bought_before(&app, &key).await? {
+            return Ok(created(&app, &rental, ctx.now, HeaderMap::new())?.into_response());
+        }
+        let order = request.order(&app)?;
         let rules = app.purchases.rules;
         let now = ctx.now;
         let rental = app
@@ -86,10 +85,10 @@ pub(super) async fn create(
     }
     let hash = request_sha256("POST", "/api/v1/rentals", &raw);
     let wanted = Wanted::Rent {
-        order,
+        order: request.order(&app)?,
         quote_id: request.quote_id,
     };
-    pay_or_ask(&app, ctx, &headers, wanted, hash).await
+    pay_or_ask(&app, ctx, client, &headers, wanted, hash).await
 }
 
 /// More time for a rental.
@@ -112,6 +111,7 @@ pub(super) struct ExtendBody {
 pub(super) async fn extend(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
+    client: ClientIp,
     Path(id): Path<RentalId>,
     headers: HeaderMap,
     RawBody(raw): RawBody,
@@ -119,7 +119,8 @@ pub(super) async fn extend(
     let request: ExtendBody = parse_json(&raw)?;
     let duration_ms = body::duration_ms(request.duration_seconds)?;
     if request.pay_with == PayWith::Balance {
-        let key = idempotency_key(&ctx, &headers, "extend", &raw)?;
+        // the rental is no part of the body, so it belongs to the key's scope
+        let key = idempotency_key(&ctx, &headers, &format!("extend:{id}"), &raw)?;
         let rules = app.purchases.rules;
         let now = ctx.now;
         let buy = move |tx: &mut dyn crate::store::Tx| {
@@ -133,6 +134,7 @@ pub(super) async fn extend(
     pay_or_ask(
         &app,
         ctx,
+        client,
         &headers,
         Wanted::Extend {
             rental_id: id,
@@ -192,21 +194,24 @@ async fn settle(app: &App, payment: Payment) -> Result<Payment> {
 async fn pay_or_ask(
     app: &Arc<App>,
     ctx: OpCtx,
+    client: ClientIp,
     headers: &HeaderMap,
     wanted: Wanted,
     hash: [u8; 32],
 ) -> Result<Response> {
     let presented = match x402_http::presented(headers) {
         Ok(Some(presented)) => presented,
-        Ok(None) => return ask(app, ctx, wanted, hash, "payment required").await,
-        Err(unreadable) => return ask(app, ctx, wanted, hash, &unreadable.to_string()).await,
+        Ok(None) => return ask(app, ctx, client, wanted, hash, "payment required").await,
+        Err(unreadable) => {
+            return ask(app, ctx, client, wanted, hash, &unreadable.to_string()).await;
+        }
     };
     match app
         .purchases
         .receive(&ctx, presented, wanted.clone(), hash)
         .await?
     {
-        Reception::AskAgain(why) => ask(app, ctx, wanted, hash, &why).await,
+        Reception::AskAgain(why) => ask(app, ctx, client, wanted, hash, &why).await,
         Reception::New(payment) => {
             let payment = settle(app, payment).await?;
             answer(app, &ctx, &payment).await
@@ -218,167 +223,15 @@ async fn pay_or_ask(
     }
 }
 
-/// 402 with the terms of a fresh quote.
-pub(super) async fn ask(
-    app: &App,
-    ctx: OpCtx,
-    wanted: Wanted,
-    hash: [u8; 32],
-    why: &str,
-) -> Result<Response> {
-    let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
-    let quote = app
-        .db
-        .write("payment.quote", move |tx| {
-            quote_for(tx, &ctx, &rules, &payee, &wanted, hash)
+/// The rental that this key bought before: a repeat is answered before anything is placed.
+async fn bought_before(app: &App, key: &IdempotencyKey) -> Result<Option<Rental>> {
+    let key = key.clone();
+    app.db
+        .read("rental.bought", move |tx| {
+            let id = idempotency::find(tx, &key)?;
+            id.map(|id| order::bought(tx, &id)).transpose()
         })
-        .await?;
-    let mut parts = x402_http::payment_required(&quote.terms(&app.purchases.public_url), why);
-    if let Some(body) = parts.body.as_object_mut() {
-        body.insert("quote_id".to_owned(), json!(quote.id));
-        body.insert("quote_expires_at".to_owned(), json!(quote.expires_at));
-    }
-    Ok((
-        StatusCode::PAYMENT_REQUIRED,
-        parts.headers,
-        Json(parts.body),
-    )
-        .into_response())
-}
-
-fn quote_for(
-    tx: &mut dyn crate::store::Tx,
-    ctx: &OpCtx,
-    rules: &rentals::Rules,
-    payee: &payments::model::Payee,
-    wanted: &Wanted,
-    request_sha256: [u8; 32],
-) -> Result<Quote> {
-    match wanted {
-        Wanted::Rent { order, quote_id } => {
-            if let Some(id) = quote_id {
-                let quote = payments::open_quote(tx, ctx, *id)?;
-                rentals::purchase::matches_order(&quote, order)?;
-                return Ok(quote);
-            }
-            let priced = order::price(
-                tx,
-                rules,
-                order.offer_id,
-                &order.resources,
-                order.duration_ms,
-            )?;
-            order::check_spend(order, priced.amount)?;
-            let purchase = Order {
-                purpose: Purpose::Rent,
-                request_sha256,
-                rental_id: None,
-                resources: order.resources,
-                duration_ms: order.duration_ms,
-                rate: priced.rate,
-                fee_bps: rules.fee_bps,
-            };
-            payments::quote(tx, ctx, payee, &priced.offer, &purchase, rules.quote_ttl_ms)
-        }
-        Wanted::Extend {
-            rental_id,
-            duration_ms,
-        } => {
-            let rental = order::extendable(tx, ctx, rules, *rental_id, *duration_ms)?;
-            let offer = offers::get_any(tx, rental.offer_id)?;
-            let purchase = Order {
-                purpose: Purpose::Extend,
-                request_sha256,
-                rental_id: Some(rental.id),
-                resources: rental.resources,
-                duration_ms: *duration_ms,
-                rate: rental.rate,
-                fee_bps: rental.fee_bps,
-            };
-            payments::quote(tx, ctx, payee, &offer, &purchase, rules.quote_ttl_ms)
-        }
-    }
-}
-
-/// What a payment came to.
-pub(super) async fn answer(app: &App, ctx: &OpCtx, payment: &Payment) -> Result<Response> {
-    let network = network::by_caip2(&payment.network)
-        .ok_or_else(|| Error::corrupt("payments", &payment.id.to_string(), "network"))?;
-    let payer = payment
-        .payer
-        .parse()
-        .map_err(|_| Error::corrupt("payments", &payment.id.to_string(), "payer"))?;
-    match payment.state {
-        PaymentState::Credited => {
-            let id = payment.rental_id;
-            let rental = app
-                .db
-                .read("rental.paid", move |tx| rentals::find(tx, id))
-                .await?;
-            app.agents.nudger.nudge(rental.node_id);
-            let transaction = payment.tx_hash.as_deref().unwrap_or_default();
-            let receipt = x402_http::settled(network, transaction, &payer);
-            Ok(created(app, &rental, ctx.now, receipt)?.into_response())
-        }
-        PaymentState::Rejected => {
-            let reason = payment.last_error.as_deref().unwrap_or("refused");
-            let error = Error::conflict(
-                "payment_rejected",
-                format!("the payment was refused: {reason}"),
-            );
-            let mut response = respond(
-                StatusCode::PAYMENT_REQUIRED,
-                &problem(&error, StatusCode::PAYMENT_REQUIRED),
-            );
-            response
-                .headers_mut()
-                .extend(x402_http::refused(network, reason, &payer));
-            Ok(response)
-        }
-        PaymentState::Expired => Err(Error::conflict(
-            "payment_expired",
-            "this payment was never settled: order again and sign anew",
-        )),
-        PaymentState::Received
-        | PaymentState::Verified
-        | PaymentState::Settling
-        | PaymentState::Pending => {
-            let body = json!({
-                "payment_id": payment.id,
-                "rental_id": payment.rental_id,
-                "state": payment.state.name(),
-                "detail": "the payment is being settled: look at GET /payments/{id}, or repeat this request as it is",
-            });
-            let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-            Ok(response)
-        }
-    }
-}
-
-/// 201 with the rental; its token goes to whoever paid without an account, or as the account that rents it.
-pub(super) fn created(
-    app: &App,
-    rental: &Rental,
-    now: Timestamp,
-    headers: HeaderMap,
-) -> Result<(StatusCode, HeaderMap, Json<RentalView>)> {
-    let mut body = view(rental, now)?;
-    body.rental_token = Some(app.rental_tokens.mint(rental.id).expose().clone());
-    Ok((StatusCode::CREATED, headers, Json(body)))
-}
-
-/// Whoever repeats a signed payment knows it; an account's payment belongs to the account.
-pub(super) fn may_see(ctx: &OpCtx, rental: &Rental) -> bool {
-    match (&ctx.actor, rental.consumer) {
-        (Actor::User(user), Some(consumer)) => user.id == consumer || ctx.is_admin(),
-        (Actor::RentalToken(id), _) => *id == rental.id,
-        (Actor::System, _) => true,
-        (_, None) => true,
-        _ => false,
-    }
+        .await
 }
 
 /// An hour's price of a rate, rounded down.

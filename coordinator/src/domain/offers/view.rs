@@ -1,0 +1,119 @@
+//! An offer as clients see it.
+
+use serde::{Deserialize, Serialize};
+use shared::{
+    id::{NodeId, OfferId},
+    money::{Amount, Asset, UnitPrices},
+    time::Timestamp,
+};
+use utoipa::ToSchema;
+
+use super::model::{Listing, Offer, OfferState};
+
+/// Unit prices per hour, decimal strings.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prices {
+    #[schema(value_type = String, example = "0.002")]
+    ram_gib_hour: Amount,
+    #[schema(value_type = String, example = "0.01")]
+    cpu_hour: Amount,
+    #[serde(default)]
+    #[schema(value_type = String, example = "0")]
+    gpu_hour: Amount,
+    #[serde(default)]
+    #[schema(value_type = String, example = "0")]
+    disk_gib_hour: Amount,
+}
+
+impl From<Prices> for UnitPrices {
+    fn from(prices: Prices) -> Self {
+        Self {
+            ram_gib_hour: prices.ram_gib_hour,
+            cpu_hour: prices.cpu_hour,
+            gpu_hour: prices.gpu_hour,
+            disk_gib_hour: prices.disk_gib_hour,
+        }
+    }
+}
+
+/// An offer with its node's facts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OfferView {
+    /// Which.
+    #[schema(value_type = String)]
+    id: OfferId,
+    /// Of which node.
+    #[schema(value_type = String)]
+    node_id: NodeId,
+    /// `active` or `paused`.
+    #[schema(value_type = String)]
+    state: OfferState,
+    /// Whether it can be rented now.
+    available: bool,
+    /// Whether its node answers.
+    online: bool,
+    prices: Prices,
+    /// Of the prices.
+    #[schema(value_type = String, example = "USDC")]
+    currency: Asset,
+    /// The largest slice that can be rented now.
+    ram_free_bytes: i64,
+    /// Thousandths of a processor that can be rented now.
+    cpu_free_millis: i64,
+    /// The largest slice that one rental may take.
+    max_ram_bytes: i64,
+    /// Thousandths of a processor.
+    max_cpu_millis: i64,
+    min_duration_seconds: i64,
+    max_duration_seconds: i64,
+    region: String,
+    cpu_model: String,
+    gpu_models: Vec<String>,
+    /// Grows with each change.
+    version: i64,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+}
+
+pub(super) fn view(listing: &Listing) -> OfferView {
+    let Offer {
+        id,
+        node_id,
+        state,
+        terms,
+        version,
+        created_at,
+        updated_at,
+        ..
+    } = &listing.offer;
+    let prices = &terms.prices;
+    OfferView {
+        id: *id,
+        node_id: *node_id,
+        state: *state,
+        available: listing.available,
+        online: listing.online,
+        prices: Prices {
+            ram_gib_hour: prices.ram_gib_hour,
+            cpu_hour: prices.cpu_hour,
+            gpu_hour: prices.gpu_hour,
+            disk_gib_hour: prices.disk_gib_hour,
+        },
+        currency: terms.asset,
+        ram_free_bytes: listing.ram_free_bytes,
+        cpu_free_millis: listing.cpu_free_millis,
+        max_ram_bytes: terms.max_ram_bytes,
+        max_cpu_millis: terms.max_cpu_millis,
+        min_duration_seconds: terms.min_duration_ms / 1_000,
+        max_duration_seconds: terms.max_duration_ms / 1_000,
+        region: listing.region.clone(),
+        cpu_model: listing.cpu_model.clone(),
+        gpu_models: listing.gpu_models.clone(),
+        version: *version,
+        created_at: *created_at,
+        updated_at: *updated_at,
+    }
+}

@@ -1,0 +1,124 @@
+//! The answer to an order without payment: 402 with the terms of a quote that is kept.
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use crate::{
+    app::App,
+    context::OpCtx,
+    domain::{
+        offers,
+        payments::{
+            self, Order,
+            model::{Purpose, Quote},
+            x402_http,
+        },
+        rentals::{self, order, purchase::Wanted},
+    },
+    error::Result,
+    http::{ClientIp, Json},
+};
+
+/// Counts a quote of a client's: anybody may ask, and each one is a row.
+///
+/// # Errors
+/// 429.
+pub(super) fn count_quote(app: &App, client: ClientIp) -> Result<()> {
+    app.quotes_by_ip.count(client.group(), app.clock.boot_ms())
+}
+
+/// 402 with the terms of a fresh quote.
+pub(super) async fn ask(
+    app: &App,
+    ctx: OpCtx,
+    client: ClientIp,
+    wanted: Wanted,
+    hash: [u8; 32],
+    why: &str,
+) -> Result<Response> {
+    let has_quote = matches!(
+        &wanted,
+        Wanted::Rent {
+            quote_id: Some(_),
+            ..
+        }
+    );
+    if !has_quote {
+        count_quote(app, client)?;
+    }
+    let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
+    let quote = app
+        .db
+        .write("payment.quote", move |tx| {
+            quote_for(tx, &ctx, &rules, &payee, &wanted, hash)
+        })
+        .await?;
+    let mut parts = x402_http::payment_required(&quote.terms(&app.purchases.public_url), why);
+    if let Some(body) = parts.body.as_object_mut() {
+        body.insert("quote_id".to_owned(), json!(quote.id));
+        body.insert("quote_expires_at".to_owned(), json!(quote.expires_at));
+    }
+    Ok((
+        StatusCode::PAYMENT_REQUIRED,
+        parts.headers,
+        Json(parts.body),
+    )
+        .into_response())
+}
+
+fn quote_for(
+    tx: &mut dyn crate::store::Tx,
+    ctx: &OpCtx,
+    rules: &rentals::Rules,
+    payee: &payments::model::Payee,
+    wanted: &Wanted,
+    request_sha256: [u8; 32],
+) -> Result<Quote> {
+    match wanted {
+        Wanted::Rent { order, quote_id } => {
+            if let Some(id) = quote_id {
+                let quote = payments::open_quote(tx, ctx, *id)?;
+                rentals::purchase::matches_order(&quote, order)?;
+                return Ok(quote);
+            }
+            let priced = order::price(
+                tx,
+                rules,
+                order.offer_id,
+                &order.resources,
+                order.duration_ms,
+            )?;
+            order::check_spend(order, priced.amount)?;
+            let purchase = Order {
+                purpose: Purpose::Rent,
+                request_sha256,
+                rental_id: None,
+                resources: order.resources,
+                duration_ms: order.duration_ms,
+                rate: priced.rate,
+                fee_bps: rules.fee_bps,
+            };
+            payments::quote(tx, ctx, payee, &priced.offer, &purchase, rules.quote_ttl_ms)
+        }
+        Wanted::Extend {
+            rental_id,
+            duration_ms,
+        } => {
+            let rental = order::extendable(tx, ctx, rules, *rental_id, *duration_ms)?;
+            let offer = offers::get_any(tx, rental.offer_id)?;
+            let purchase = Order {
+                purpose: Purpose::Extend,
+                request_sha256,
+                rental_id: Some(rental.id),
+                resources: rental.resources,
+                duration_ms: *duration_ms,
+                rate: rental.rate,
+                fee_bps: rental.fee_bps,
+            };
+            payments::quote(tx, ctx, payee, &offer, &purchase, rules.quote_ttl_ms)
+        }
+    }
+}

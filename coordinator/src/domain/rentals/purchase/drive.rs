@@ -1,0 +1,334 @@
+//! A received payment on its way to its end, and the room of those that never get there.
+//!
+//! # Invariants
+//! - Nothing is asked of the facilitator inside a transaction; its answer is written under the state it was asked in.
+//! - Any step may be repeated, by this process or another: the state's guard lets one of them win.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, future::join_all, stream};
+use shared::id::{PaymentId, RentalId};
+
+use super::{Purchases, Until};
+use crate::{
+    context::OpCtx,
+    domain::{
+        payments::{
+            self,
+            model::{Payment, PaymentEvent, PaymentState, Purpose, Quote},
+            ports::{SettleOutcome, SettleRequest, VerifyOutcome},
+        },
+        rentals::{changes, find, model::State, timers},
+    },
+    error::{Error, Result},
+    store::Tx,
+};
+
+enum Moved {
+    On(Payment),
+    Waits(Payment),
+    BySomebodyElse,
+}
+
+impl Purchases {
+    /// Moves a payment as far as it goes now; returns where it is. Unclear answers leave it to the next try.
+    ///
+    /// # Errors
+    /// The database's; the payment is where it was.
+    pub async fn drive(&self, id: PaymentId, until: Until) -> Result<Payment> {
+        let (mut payment, quote) = self.load(id).await?;
+        loop {
+            let moved = match payment.state {
+                PaymentState::Credited | PaymentState::Rejected | PaymentState::Expired => {
+                    return Ok(payment);
+                }
+                PaymentState::Received => self.verify(&payment, &quote, until).await?,
+                // only new rentals are held in two steps; more time that was verified is settled by whoever takes it up
+                PaymentState::Verified
+                    if until == Until::Verified && quote.purpose == Purpose::Rent =>
+                {
+                    return Ok(payment);
+                }
+                PaymentState::Verified | PaymentState::Settling | PaymentState::Pending => {
+                    self.settle(&payment, &quote).await?
+                }
+            };
+            match moved {
+                Moved::On(next) => payment = next,
+                Moved::Waits(next) => return Ok(next),
+                Moved::BySomebodyElse => payment = self.load(id).await?.0,
+            }
+        }
+    }
+
+    /// Waits until a payment is final or `patience` is over; returns where it is.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn wait(&self, id: PaymentId, patience: Duration) -> Result<Payment> {
+        let deadline = tokio::time::Instant::now() + patience;
+        let mut commits = self.db.committed();
+        loop {
+            let payment = self.load(id).await?.0;
+            if payment.state.is_final() || tokio::time::Instant::now() >= deadline {
+                return Ok(payment);
+            }
+            // another coordinator's commits aren't announced here: look again after a moment all the same
+            let look_again = deadline.min(tokio::time::Instant::now() + Duration::from_millis(250));
+            tokio::select! {
+                _ = commits.changed() => {}
+                () = tokio::time::sleep_until(look_again) => {}
+            }
+        }
+    }
+
+    async fn load(&self, id: PaymentId) -> Result<(Payment, Quote)> {
+        self.db
+            .read("payment.load", move |tx| {
+                let payment = payments::get(tx, id)?;
+                let quote = payments::quote_of(tx, &payment)?;
+                Ok((payment, quote))
+            })
+            .await
+    }
+
+    fn request(&self, payment: &Payment, quote: &Quote) -> Result<SettleRequest> {
+        Ok(SettleRequest {
+            payment_id: payment.id,
+            terms: quote.terms(&self.public_url),
+            payload: serde_json::from_str(&payment.payload)
+                .map_err(|_| Error::corrupt("payments", &payment.id.to_string(), "payload"))?,
+            version: payment.x402_version,
+        })
+    }
+
+    async fn verify(&self, payment: &Payment, quote: &Quote, until: Until) -> Result<Moved> {
+        // a payment that stays verified is nobody's: whoever wants it settled may take it up at once
+        let left_alone_ms = match until {
+            Until::Verified => 0,
+            Until::Settled => payments::DRIVER_GRACE_MS,
+        };
+        match self
+            .facilitator
+            .verify(&self.request(payment, quote)?)
+            .await
+        {
+            VerifyOutcome::Valid { .. } => {
+                self.advance(payment, PaymentEvent::Verify, None, left_alone_ms)
+                    .await
+            }
+            VerifyOutcome::Invalid { reason } => self.refuse(payment, quote, reason).await,
+            VerifyOutcome::Unknown { detail } => self.postpone(payment, detail).await,
+        }
+    }
+
+    async fn settle(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
+        let settling = match self
+            .advance(
+                payment,
+                PaymentEvent::BeginSettle,
+                None,
+                payments::DRIVER_GRACE_MS,
+            )
+            .await?
+        {
+            Moved::On(settling) => settling,
+            other => return Ok(other),
+        };
+        match self
+            .facilitator
+            .settle(&self.request(&settling, quote)?)
+            .await
+        {
+            SettleOutcome::Settled { transaction, .. } => {
+                self.credit(&settling, quote, transaction).await
+            }
+            SettleOutcome::Refused { reason } => self.refuse(&settling, quote, reason).await,
+            SettleOutcome::Unknown { detail } => self.postpone(&settling, detail).await,
+        }
+    }
+
+    async fn advance(
+        &self,
+        payment: &Payment,
+        event: PaymentEvent,
+        note: Option<String>,
+        left_alone_ms: i64,
+    ) -> Result<Moved> {
+        let (ctx, payment) = (self.context(), payment.clone());
+        self.db
+            .write("payment.advance", move |tx| {
+                let moved =
+                    payments::advance(tx, &ctx, &payment, event, note.as_deref(), left_alone_ms)?;
+                Ok(moved.map_or(Moved::BySomebodyElse, Moved::On))
+            })
+            .await
+    }
+
+    async fn postpone(&self, payment: &Payment, detail: String) -> Result<Moved> {
+        tracing::warn!(payment.id = %payment.id, detail, "payment outcome unclear");
+        // the payer sees the note; the detail is for the log
+        let note = "no clear answer yet: it is asked for again".to_owned();
+        match self
+            .advance(payment, PaymentEvent::Unclear, Some(note), 0)
+            .await?
+        {
+            Moved::On(next) => Ok(Moved::Waits(next)),
+            other => Ok(other),
+        }
+    }
+
+    async fn refuse(&self, payment: &Payment, quote: &Quote, reason: String) -> Result<Moved> {
+        let (ctx, payment, purpose) = (self.context(), payment.clone(), quote.purpose);
+        self.db
+            .write("payment.refuse", move |tx| {
+                let Some(refused) =
+                    payments::advance(tx, &ctx, &payment, PaymentEvent::Refuse, Some(&reason), 0)?
+                else {
+                    return Ok(Moved::BySomebodyElse);
+                };
+                if purpose == Purpose::Rent {
+                    let rental = find(tx, payment.rental_id)?;
+                    changes::lapse(
+                        tx,
+                        &ctx,
+                        &rental,
+                        &format!("the payment was refused: {reason}"),
+                    )?;
+                }
+                Ok(Moved::On(refused))
+            })
+            .await
+    }
+
+    async fn credit(&self, payment: &Payment, quote: &Quote, transaction: String) -> Result<Moved> {
+        let (ctx, rules, payment, quote) =
+            (self.context(), self.rules, payment.clone(), quote.clone());
+        self.db
+            .write("payment.credit", move |tx| {
+                let Some(credited) =
+                    payments::credit(tx, &ctx, &payment, quote.asset, &transaction)?
+                else {
+                    return Ok(Moved::BySomebodyElse);
+                };
+                match quote.purpose {
+                    Purpose::Rent => {
+                        changes::activate(tx, &ctx, &rules, payment.rental_id, payment.amount)?
+                    }
+                    Purpose::Extend => changes::extend(
+                        tx,
+                        &ctx,
+                        &rules,
+                        payment.rental_id,
+                        quote.duration_ms,
+                        payment.amount,
+                    )?,
+                };
+                Ok(Moved::On(credited))
+            })
+            .await
+    }
+
+    /// Takes up payments whose process died or whose answer was unclear; returns how many reached an end.
+    ///
+    /// # Errors
+    /// The database's, while finding them; a payment that fails is logged and tried again later.
+    pub async fn reconcile(&self) -> Result<usize> {
+        let (mut ended, mut after) = (0, timers::beginning());
+        loop {
+            let (ctx, from) = (self.context(), after.clone());
+            let due = self
+                .db
+                .read("payment.due", move |tx| {
+                    payments::due(tx, &ctx, (from.0, &from.1), timers::BATCH)
+                })
+                .await?;
+            let Some(last) = due.last() else {
+                return Ok(ended);
+            };
+            after = (last.next_try_at, last.id.to_string());
+            // one facilitator call that hangs doesn't keep the others waiting
+            let finals = stream::iter(due)
+                .map(|payment| self.take_up(payment))
+                .buffer_unordered(TAKEN_UP_AT_ONCE)
+                .filter(|ended| std::future::ready(*ended))
+                .count();
+            ended += finals.await;
+        }
+    }
+
+    /// True if the payment reached its end.
+    async fn take_up(&self, payment: Payment) -> bool {
+        let id = payment.id;
+        let outcome = if payment.can_no_longer_be_settled(self.clock.now()) {
+            let ctx = self.context();
+            let expire = move |tx: &mut dyn Tx| expire(tx, &ctx, &payment);
+            self.db.write("payment.expire", expire).await
+        } else {
+            // before settlement was asked for it isn't known whether it should be: `authorize` only holds. A repeat asks for it
+            let until = match payment.state {
+                PaymentState::Received | PaymentState::Verified => Until::Verified,
+                _ => Until::Settled,
+            };
+            let driven = self.drive(id, until).await;
+            driven.map(|payment| payment.state.is_final())
+        };
+        outcome.unwrap_or_else(|error| {
+            tracing::error!(payment.id = %id, %error, "payment could not be taken up");
+            false
+        })
+    }
+
+    /// Lets reservations lapse that nobody settles; returns how many.
+    ///
+    /// # Errors
+    /// The database's, while finding them; one that fails is logged and tried again later.
+    pub async fn lapse(&self) -> Result<usize> {
+        let (mut lapsed, mut after) = (0, timers::beginning());
+        loop {
+            let (ctx, from) = (self.context(), after.clone());
+            let page = self
+                .db
+                .read("rental.lapsed", move |tx| timers::lapsed(tx, &ctx, &from))
+                .await?;
+            let Some(last) = page.last() else {
+                return Ok(lapsed);
+            };
+            after = (last.reserve_until, last.id.to_string());
+            let work = page.iter().map(|rental| self.lapse_one(rental.id));
+            let done = join_all(work).await;
+            lapsed += done.into_iter().filter(|lapsed| *lapsed).count();
+        }
+    }
+
+    async fn lapse_one(&self, id: RentalId) -> bool {
+        let ctx = self.context();
+        let lapse = move |tx: &mut dyn Tx| match payments::of_rental(tx, id)? {
+            Some(payment) => expire(tx, &ctx, &payment),
+            None => Ok(false),
+        };
+        let outcome = self.db.write("rental.lapse", lapse).await;
+        outcome.unwrap_or_else(|error| {
+            tracing::error!(rental.id = %id, %error, "reservation could not lapse");
+            false
+        })
+    }
+}
+
+/// How many payments are taken up at once.
+const TAKEN_UP_AT_ONCE: usize = 8;
+
+/// Ends a payment that nobody was asked to settle, and with it the hold on the room. False if it is too late for that: then
+/// only an answer ends it.
+fn expire(tx: &mut dyn Tx, ctx: &OpCtx, payment: &Payment) -> Result<bool> {
+    if payment.state.next(PaymentEvent::Expire).is_err()
+        || payments::advance(tx, ctx, payment, PaymentEvent::Expire, None, 0)?.is_none()
+    {
+        return Ok(false);
+    }
+    let rental = find(tx, payment.rental_id)?;
+    if rental.state == State::Reserved {
+        changes::lapse(tx, ctx, &rental, "it wasn't paid in time")?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,139 @@
+//! The client `ramarket` against a real market: somebody without an account rents, looks, stops; programs read its JSON and
+//! its exit codes.
+
+use system_tests::{
+    api::Api,
+    books::{atomic, check},
+    client::Client,
+    market::Store,
+    stage::Stage,
+    wait,
+};
+
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+const UNREACHABLE: i32 = 3;
+const AUTH: i32 = 4;
+const NOT_FOUND: i32 = 5;
+const PAYMENT: i32 = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_without_an_account_rents_looks_extends_and_stops() {
+    let stage = Stage::set(Store::Sqlite).await;
+    let client = Client::of(&stage.market.url());
+    let offers = client.json(&["offers", "--ram", "256MiB"]).await;
+    assert_eq!(offers[0]["id"], stage.offer_id.as_str(), "{offers}");
+    let slice = [
+        "--offer",
+        &stage.offer_id,
+        "--ram",
+        "256MiB",
+        "--cpu",
+        "0.1",
+        "--duration",
+        "10m",
+    ];
+    let quote = client.json(&[&["quote"], &slice[..]].concat()).await;
+    assert_eq!(atomic(&quote["price"]), 156_000);
+
+    let rent = [&["rent"], &slice[..]].concat();
+    let run = ["busybox:latest", "--", "sleep", "600"];
+    let unpaid = client.fails(USAGE, &[&rent[..], &run].concat()).await;
+    assert!(unpaid.contains("wallet"), "{unpaid}");
+    let wallet = client.json(&["wallet", "new"]).await;
+    assert_eq!(
+        client.json(&["wallet", "address"]).await["address"],
+        wallet["address"]
+    );
+    let dear = [&rent[..], &["--max-price", "0.1"], &run].concat();
+    client.fails(PAYMENT, &dear).await;
+    assert!(
+        client
+            .json(&["rentals"])
+            .await
+            .as_array()
+            .is_some_and(Vec::is_empty)
+    );
+
+    let rental = client.json(&[&rent[..], &run].concat()).await;
+    assert_eq!(rental["state"], "running", "{rental}");
+    let id = rental["id"].as_str().expect("an id");
+    assert!(
+        rental["rental_token"].is_string(),
+        "a program may hand it on"
+    );
+    let listed = client.json(&["rentals"]).await;
+    assert_eq!(listed[0]["id"], id);
+    let longer = client.json(&["extend", id, "--duration", "10m"]).await;
+    assert_eq!(longer["duration_seconds"], 1_200);
+    let shown = client.json(&["show", id]).await;
+    assert_eq!(
+        (&shown["id"], atomic(&shown["paid"])),
+        (&rental["id"], 312_000)
+    );
+    let quiet = client.run(&["--quiet", "rentals"]).await;
+    assert_eq!(String::from_utf8_lossy(&quiet.stdout).trim(), id);
+    client.json(&["stop", id]).await;
+    wait::until("it has ended", || async {
+        let shown = client.json(&["show", id]).await;
+        (shown["reason"] == "stopped" && shown["settled_at"].is_string()).then_some(())
+    })
+    .await;
+    stage.until_no_container_is_left().await;
+    check(&stage.market);
+    // another folder holds no token of it
+    let stranger = Client::of(&stage.market.url());
+    let output = stranger.run(&["show", id]).await;
+    assert!(
+        [AUTH, NOT_FOUND].contains(&output.status.code().unwrap_or(0)),
+        "{output:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_can_be_told_apart() {
+    let stage = Stage::set(Store::Sqlite).await;
+    let client = Client::of(&stage.market.url());
+    client.fails(USAGE, &["rent", "busybox:latest"]).await;
+    client.fails(USAGE, &["offers", "--ram", "much"]).await;
+    let nothing = "rnt_00000000000000000000000000000001";
+    let output = client.run(&["show", nothing]).await;
+    assert!(
+        [AUTH, NOT_FOUND].contains(&output.status.code().unwrap_or(0)),
+        "{output:?}"
+    );
+    client.json(&["wallet", "new"]).await;
+    let slice = ["--ram", "256MiB", "--cpu", "0.1", "--duration", "10m"];
+    let of_nobody = ["quote", "--offer", "ofr_00000000000000000000000000000001"];
+    client
+        .fails(NOT_FOUND, &[&of_nobody, &slice[..]].concat())
+        .await;
+    let too_much = ["quote", "--ram", "100000GiB", "--duration", "10m"];
+    client.fails(FAILED, &too_much).await;
+    let balance = [&["rent", "--balance"], &slice[..], &["busybox:latest"]].concat();
+    client.fails(AUTH, &balance).await;
+    // an image that can't be had: paid, refunded, and said so
+    let broken = [&["rent"], &slice[..], &["127.0.0.1:9/nothing/here:latest"]].concat();
+    let said = client.fails(FAILED, &broken).await;
+    assert!(said.contains("failed_to_start"), "{said}");
+    let password = stage.market.folder().join("password");
+    std::fs::write(&password, "not the password\n").expect("a file");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&password, mode).expect("private");
+    let login = [
+        "login",
+        "--email",
+        "provider@ramarket.example",
+        "--password-file",
+    ];
+    let password = password.to_str().expect("text");
+    client
+        .fails(AUTH, &[&login[..], &[password]].concat())
+        .await;
+
+    let url = stage.market.url();
+    assert_eq!(Api::of(&url).get("/offers").await.status, 200);
+    drop(stage);
+    let nobody = Client::of(&url);
+    nobody.fails(UNREACHABLE, &["offers"]).await;
+}

@@ -1,0 +1,211 @@
+//! Row `launch`: from the paid request to the moment at which the container runs, beside Docker alone.
+//!
+//! A: a signed `POST /rentals` is sent → Docker's `StartedAt`, through coordinator, nudge, agent. B: `docker run -d` → its
+//! `StartedAt`. C: the engine's create and start calls alone → `StartedAt`. All three make the same container, in turn, each round in
+//! another order. A − C is what the market adds.
+
+pub(crate) mod engine;
+
+use anyhow::{Context as _, Result};
+use bollard::{Docker, models::ContainerCreateBody};
+use node_agent::runtime::hardening::{self, HostFacts};
+use shared::{
+    clock::{Clock as _, SystemClock},
+    container::RawSpec,
+    id::Ids,
+    resources::Resources,
+    time::Timestamp,
+    wire::desired::{DesiredRental, Wanted},
+};
+
+use self::engine::Events;
+use crate::{
+    figures::{Goal, Report, Series, quiet_rounds, say},
+    machine::ms_between,
+    market::{COMMAND, IMAGE, Market, RAM_BYTES},
+};
+
+const PAIRS: usize = 30;
+const PAIRS_QUICK: usize = 5;
+/// A whole processor: a smaller share would throttle the container's own start, and the figure would be the share's.
+const CPU_MILLIS: i64 = 1_000;
+/// Of `docker run -d`.
+const RATIO_MAX: f64 = 1.05;
+/// What the market may add, milliseconds.
+const SHARE_MS_MAX: f64 = 10.0;
+
+/// Milliseconds of one rental's launch, from the request sent.
+#[derive(Debug, Default, Clone, Copy)]
+struct Ours {
+    answered: f64,
+    created: f64,
+    started: f64,
+}
+
+/// Milliseconds of one bare launch.
+#[derive(Debug, Default, Clone, Copy)]
+struct Bare {
+    created: f64,
+    started: f64,
+    answered: f64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Round {
+    ours: Ours,
+    command: f64,
+    bare: Bare,
+}
+
+/// Measures the row.
+pub(crate) async fn measure(report: &mut Report, quick: bool) -> Result<()> {
+    say(
+        "\nlaunch: A paid request → StartedAt · B docker run -d → StartedAt · C create and start calls → StartedAt",
+    );
+    let docker = match engine::connect().await {
+        Ok(docker) => docker,
+        Err(error) => {
+            report.absent("launch", &format!("no Docker engine answers: {error}"));
+            return Ok(());
+        }
+    };
+    let market = Market::start("launch").await?;
+    let mut events = Events::of_node(&docker, &market.node_id);
+    let body = same_container()?;
+    let pairs = if quick { PAIRS_QUICK } else { PAIRS };
+    // one of each for warm caches
+    round(&market, &docker, &mut events, &body, 0).await?;
+    let folder = market.folder().to_owned();
+    let rounds = quiet_rounds(pairs, &folder, async |number| {
+        round(&market, &docker, &mut events, &body, number).await
+    })
+    .await?;
+    market.end().await?;
+    rows(report, &rounds);
+    Ok(())
+}
+
+fn rows(report: &mut Report, rounds: &[Round]) {
+    let series = |name: &str, of: fn(&Round) -> f64| {
+        Series::new(name, "ms", rounds.iter().map(of).collect())
+    };
+    let ours = series("A paid request to StartedAt", |r| r.ours.started);
+    let command = series("B docker run -d", |r| r.command);
+    let bare = series("C create and start calls to StartedAt", |r| r.bare.started);
+    series("A request to answer", |r| r.ours.answered).tell();
+    series("A request to Docker's create event", |r| r.ours.created).tell();
+    series("A create event to StartedAt", |r| {
+        r.ours.started - r.ours.created
+    })
+    .tell();
+    series("C create call", |r| r.bare.created).tell();
+    series("C start call to StartedAt", |r| {
+        r.bare.started - r.bare.created
+    })
+    .tell();
+    let ratio = ours.median() / command.median();
+    report.add(
+        "launch, p50 A ÷ p50 B",
+        &ours,
+        &command,
+        (ratio, "×"),
+        Goal::AtMost(RATIO_MAX),
+    );
+    let share = series("A − C", |r| r.ours.started - r.bare.started);
+    let middle = share.median();
+    report.add(
+        "launch, our own share, p50 of A − C",
+        &share,
+        &bare,
+        (middle, "ms"),
+        Goal::AtMost(SHARE_MS_MAX),
+    );
+    let calls = series("C create and start calls answered", |r| r.bare.answered);
+    let share = series("A − both calls", |r| r.ours.started - r.bare.answered);
+    let middle = share.median();
+    report.add(
+        "the same against both calls' whole time",
+        &share,
+        &calls,
+        (middle, "ms"),
+        Goal::None,
+    );
+}
+
+async fn round(
+    market: &Market,
+    docker: &Docker,
+    events: &mut Events,
+    body: &ContainerCreateBody,
+    number: usize,
+) -> Result<Round> {
+    let mut round = Round::default();
+    for step in 0..3 {
+        match (number + step) % 3 {
+            0 => round.ours = ours(market, docker, events).await?,
+            1 => round.command = by_command(docker, body).await?,
+            _ => round.bare = bare(docker, body).await?,
+        }
+    }
+    Ok(round)
+}
+
+/// A launch through the market; its container is gone when this returns.
+async fn ours(market: &Market, docker: &Docker, events: &mut Events) -> Result<Ours> {
+    let order = market.order(CPU_MILLIS).await?;
+    let sent = SystemClock.now();
+    let rented = market.pay(&order).await?;
+    let answered = SystemClock.now();
+    let created = events.next("create", &rented.rental_id).await?;
+    events.next("start", &rented.rental_id).await?;
+    let (started, _) = engine::started(docker, &created.container_id).await?;
+    market.stop(&rented).await?;
+    events.next("destroy", &rented.rental_id).await?;
+    Ok(Ours {
+        answered: ms_between(sent, answered),
+        created: ms_between(sent, created.at),
+        started: ms_between(sent, started),
+    })
+}
+
+async fn by_command(docker: &Docker, body: &ContainerCreateBody) -> Result<f64> {
+    let sent = SystemClock.now();
+    let id = engine::run_by_command(body).await?;
+    let (started, _) = engine::started(docker, &id).await?;
+    engine::remove(docker, &id).await?;
+    Ok(ms_between(sent, started))
+}
+
+async fn bare(docker: &Docker, body: &ContainerCreateBody) -> Result<Bare> {
+    let sent = SystemClock.now();
+    let (id, created, answered) = engine::create_and_start(docker, body.clone()).await?;
+    let (started, _): (Timestamp, _) = engine::started(docker, &id).await?;
+    engine::remove(docker, &id).await?;
+    Ok(Bare {
+        created: ms_between(sent, created),
+        started: ms_between(sent, started),
+        answered: ms_between(sent, answered),
+    })
+}
+
+/// What the agent would create for the same order, under the label of a node that doesn't exist.
+fn same_container() -> Result<ContainerCreateBody> {
+    let spec = RawSpec {
+        image: IMAGE.to_owned(),
+        command: COMMAND.map(str::to_owned).to_vec(),
+        ..RawSpec::default()
+    };
+    let rental = DesiredRental {
+        rental_id: Ids::System.mint(),
+        lease_id: Ids::System.mint(),
+        wanted: Wanted::Run,
+        spec: spec.try_into().ok().context("a valid specification")?,
+        resources: Resources {
+            ram_bytes: RAM_BYTES,
+            cpu_millis: CPU_MILLIS,
+            ..Resources::default()
+        },
+    };
+    let scope = format!("bench-{}", std::process::id());
+    Ok(hardening::create_body(&rental, &scope, HostFacts::read()))
+}

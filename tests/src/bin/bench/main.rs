@@ -1,0 +1,86 @@
+//! `make bench`: what the market adds to a launch, what the agent takes from its machine, what the store carries.
+//!
+//! # Invariants
+//! - Each row is a figure beside a limit that was measured in the same run, round by round, in turn: absolute times of
+//!   another machine or another day say nothing.
+//! - A round in which the disk was slower than three times the best round is thrown away, and the row says how many were.
+//! - A peer that is absent is no failure: its row says so, and nothing is claimed.
+
+mod agent;
+mod figures;
+mod launch;
+mod machine;
+mod market;
+mod store;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use figures::Report;
+
+const USAGE: &str = "usage: bench [--quick] [launch] [agent] [store]
+  launch  the paid request to StartedAt, beside docker run -d
+  agent   a sampling pass and resident memory, beside prometheus-node-exporter
+  store   beats, paid requests and searches in process, beside their floors
+  --quick few rounds, to see that it works: no goal counts";
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    Launch,
+    Agent,
+    Store,
+}
+
+/// What was asked for: the rows, and whether only to try.
+fn parse(arguments: impl Iterator<Item = String>) -> Result<(Vec<Row>, bool), String> {
+    let (mut rows, mut quick) = (Vec::new(), false);
+    for argument in arguments {
+        match argument.as_str() {
+            "--quick" => quick = true,
+            "launch" => rows.push(Row::Launch),
+            "agent" => rows.push(Row::Agent),
+            "store" => rows.push(Row::Store),
+            other => return Err(format!("{other}?\n{USAGE}")),
+        }
+    }
+    if rows.is_empty() {
+        rows = vec![Row::Launch, Row::Agent, Row::Store];
+    }
+    Ok((rows, quick))
+}
+
+fn main() -> ExitCode {
+    let (rows, quick) = match parse(std::env::args().skip(1)) {
+        Ok(asked) => asked,
+        Err(usage) => {
+            figures::say(&usage);
+            return ExitCode::from(2);
+        }
+    };
+    let measured = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(Box::pin(measure(&rows, quick))));
+    match measured {
+        Ok(report) => report.finish(quick),
+        Err(error) => {
+            figures::say(&format!("bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(rows: &[Row], quick: bool) -> Result<Report> {
+    let mut report = Report::default();
+    figures::say(&machine::described()?);
+    for row in rows {
+        match row {
+            Row::Launch => Box::pin(launch::measure(&mut report, quick)).await?,
+            Row::Agent => Box::pin(agent::measure(&mut report, quick)).await?,
+            Row::Store => Box::pin(store::measure(&mut report, quick)).await?,
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,248 @@
+//! An agent as a process: enrolled at a market, on the machine's engine, with a folder that outlives it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use coordinator::store::testing::TempDir;
+use serde_json::{Value, json};
+
+use crate::{
+    api::Api,
+    containers::Engine,
+    market::Market,
+    program::{self, Program},
+    wait,
+};
+
+const PROGRAM: &str = "ramarket-agent";
+
+/// An enrolled node, its agent running or not. Its containers are removed when it is dropped.
+#[derive(Debug)]
+pub struct Node {
+    process: Option<Program>,
+    id: String,
+    engine: Engine,
+    provider: Api,
+    folder: TempDir,
+}
+
+impl Node {
+    /// Enrols on the machine's engine, starts the agent and waits until it is online. `provider` is signed in.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn start(market: &Market, provider: &Api) -> Self {
+        Self::start_on(Engine::shared(), market, provider).await
+    }
+
+    /// As [`Node::start`] on another engine.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn start_on(engine: Engine, market: &Market, provider: &Api) -> Self {
+        let mut node = Self::enrol(engine, market, provider).await;
+        node.launch();
+        node.until_online().await;
+        node
+    }
+
+    /// Enrols and starts nothing.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn enrol(engine: Engine, market: &Market, provider: &Api) -> Self {
+        let folder = TempDir::new();
+        let token = enrolment_token(provider).await;
+        let enrolled = enroll(&folder.path().join("agent"), &market.url(), &token, &engine);
+        let said = String::from_utf8_lossy(&enrolled.stderr);
+        assert!(enrolled.status.success(), "enrolment failed: {said}");
+        Self {
+            process: None,
+            id: node_id(&folder.path().join("agent")),
+            engine,
+            provider: provider.clone(),
+            folder,
+        }
+    }
+
+    /// `nod_…`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The engine that it uses.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The agent's folder.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("agent")
+    }
+
+    /// The agent's process id.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it was started").pid()
+    }
+
+    /// Everything that the agent has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Program::log).unwrap_or_default()
+    }
+
+    /// Starts the agent, and doesn't wait.
+    ///
+    /// # Panics
+    /// If it runs already or can't be started.
+    pub fn launch(&mut self) {
+        let mut command = self.command(&["run"]);
+        match &mut self.process {
+            Some(process) => process.again(&mut command),
+            None => {
+                let log = self.folder.path().join("agent.log");
+                self.process = Some(Program::spawn(PROGRAM, command, &log));
+            }
+        }
+    }
+
+    /// `SIGKILL`.
+    pub fn kill9(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.kill9();
+        }
+    }
+
+    /// `SIGTERM`.
+    ///
+    /// # Panics
+    /// If it doesn't end well.
+    pub fn stop(&mut self) {
+        let well = self.process.as_mut().is_none_or(Program::end);
+        assert!(well, "the agent ended badly");
+    }
+
+    /// Starts the agent again, killing it first if it runs, and waits until a beat was answered.
+    pub async fn restart(&mut self) {
+        self.kill9();
+        self.launch();
+        self.until_online().await;
+    }
+
+    /// A command of `ramarket-agent` on this node's folder.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = agent(&self.data_dir(), &self.engine);
+        command.args(arguments);
+        command
+    }
+
+    /// The node as its owner sees it.
+    pub async fn view(&self) -> Value {
+        let path = format!("/nodes/{}", self.id);
+        self.provider.get(&path).await.is(200)
+    }
+
+    /// Waits until the market hears it.
+    pub async fn until_online(&self) {
+        wait::until("the node is online", || async {
+            (self.view().await["availability"] == "online").then_some(())
+        })
+        .await;
+    }
+
+    /// Offers the node's RAM and CPU, and waits until the offer can be rented. Returns the offer.
+    ///
+    /// `ram_gib_hour` and `cpu_hour` are decimal USDC.
+    pub async fn offer(&self, ram_gib_hour: &str, cpu_hour: &str) -> Value {
+        self.offer_with(&json!({
+            "node_id": self.id, "region": "test",
+            "prices": {"ram_gib_hour": ram_gib_hour, "cpu_hour": cpu_hour}
+        }))
+        .await
+    }
+
+    /// As [`Node::offer`], with a body of the caller's.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub async fn offer_with(&self, body: &Value) -> Value {
+        let offer = self.provider.post("/offers", body).await.is(201);
+        let path = format!("/offers/{}", offer["id"].as_str().expect("an id"));
+        wait::until("the offer is on the market", || async {
+            let answer = self.provider.get(&path).await;
+            (answer.status == 200 && answer.body["available"] == true).then_some(answer.body)
+        })
+        .await
+    }
+
+    /// What of the node is free: bytes of RAM.
+    ///
+    /// # Panics
+    /// If the answer has no such figure.
+    pub async fn free_ram_bytes(&self) -> i64 {
+        let view = self.view().await;
+        view["free"]["ram_bytes"].as_i64().expect("a figure")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // first the agent, or it would start again what is removed
+        drop(self.process.take());
+        self.engine.remove_all_of(&self.id);
+    }
+}
+
+/// A one-time token for a machine of this provider.
+///
+/// # Panics
+/// If it is refused.
+pub async fn enrolment_token(provider: &Api) -> String {
+    let made = provider.post("/nodes/enrollment-tokens", &json!({})).await;
+    let token = made.is(201)["token"].as_str().map(str::to_owned);
+    token.expect("a token")
+}
+
+/// Runs `ramarket-agent enroll`.
+///
+/// # Panics
+/// If it can't be started.
+#[must_use]
+pub fn enroll(data_dir: &Path, url: &str, token: &str, engine: &Engine) -> Output {
+    let file = data_dir.with_extension("token");
+    std::fs::write(&file, token).expect("a token file");
+    agent(data_dir, engine)
+        .args(["enroll", "--url", url, "--token-file"])
+        .arg(&file)
+        .output()
+        .expect("it can be started")
+}
+
+/// The id in a data folder's identity.
+fn node_id(data_dir: &Path) -> String {
+    let text = std::fs::read(data_dir.join("identity.json")).expect("an identity");
+    let identity: Value = serde_json::from_slice(&text).expect("JSON");
+    let id = identity["node_id"].as_str().map(str::to_owned);
+    id.expect("an id")
+}
+
+fn agent(data_dir: &Path, engine: &Engine) -> Command {
+    let mut command = program::command(PROGRAM);
+    command.arg("--data-dir").arg(data_dir).args([
+        "--docker-host",
+        &engine.host(),
+        "--log-format",
+        "json",
+    ]);
+    command
+}
