@@ -12,12 +12,15 @@ use super::facilitator::{Double, Turn};
 use crate::{
     domain::{
         payments::model::PaymentState,
-        rentals::model::{EndReason, State},
+        rentals::{
+            find,
+            model::{EndReason, State},
+        },
     },
     params,
     testing::{
         Answer, TestApp,
-        market::{Market, RAM_BYTES, rental_of},
+        market::{Market, RAM_BYTES, rental_of, settle},
         on_both_stores,
         payer::{Payer, paid},
     },
@@ -259,12 +262,10 @@ async fn money_for_a_rental_that_ended_meanwhile_goes_back(test: TestApp) {
         assert!(answer.status.is_success(), "{answer:?}");
         market.node.beat(&market.test).await;
         market.node.beat(&market.test).await;
-        let app = &market.test.app;
-        let ctx = app.task_context("test");
-        let settled = app.db.write("test.settle", move |tx| {
-            crate::domain::settlement::settle(tx, &ctx, id)
-        });
-        let settled = settled.await.expect("it is settled");
+        settle(&market.test).await;
+        let db = &market.test.app.db;
+        let settled = db.read("test.rental", move |tx| find(tx, id));
+        let settled = settled.await.expect("there is one");
         assert_eq!(settled.end_reason, Some(EndReason::Stopped));
         assert!(settled.settled_at.is_some());
         double.go.notify_one();
