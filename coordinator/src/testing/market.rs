@@ -166,29 +166,8 @@ impl Market {
     }
 
     /// Settles every rental, as far as that goes now.
-    ///
-    /// # Panics
-    /// If it fails.
     pub async fn settle(&self) {
-        let app = &self.test.app;
-        let unsettled = app
-            .db
-            .read("test.unsettled", |tx| rentals::unsettled(tx, "", 500));
-        for rental in unsettled.await.expect("rentals are read") {
-            let (ctx, id) = (app.task_context("test"), rental.id);
-            let settled = app
-                .db
-                .write("test.settle", move |tx| settlement::settle(tx, &ctx, id));
-            settled.await.expect("it is settled");
-        }
-        let ended = app.db.read("test.ended", |tx| rentals::to_settle(tx, 500));
-        for rental in ended.await.expect("rentals are read") {
-            let (ctx, id) = (app.task_context("test"), rental.id);
-            let settled = app
-                .db
-                .write("test.settle", move |tx| settlement::settle(tx, &ctx, id));
-            settled.await.expect("it is settled");
-        }
+        settle(&self.test).await;
     }
 
     /// A rental's row.
@@ -253,6 +232,24 @@ impl Market {
             .iter()
             .filter_map(|flag| flag["code"].as_str().map(str::to_owned))
             .collect()
+    }
+}
+
+/// Settles every rental, as far as that goes now.
+///
+/// # Panics
+/// If it fails.
+pub async fn settle(test: &TestApp) {
+    let db = &test.app.db;
+    let due = db.read("test.unsettled", |tx| {
+        let mut due = rentals::unsettled(tx, "", 500)?;
+        due.extend(rentals::to_settle(tx, 500)?);
+        Ok(due)
+    });
+    for rental in due.await.expect("rentals are read") {
+        let (ctx, id) = (test.app.task_context("test"), rental.id);
+        let settled = db.write("test.settle", move |tx| settlement::settle(tx, &ctx, id));
+        settled.await.expect("it is settled");
     }
 }
 

@@ -4,3 +4,4 @@ mod access;
 mod facilitator;
 mod jobs;
 mod payments;
+mod terms;

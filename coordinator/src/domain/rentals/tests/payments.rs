@@ -5,19 +5,22 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use shared::{
     id::PaymentId,
-    x402::header::{PAYMENT_RESPONSE, decode, encode},
+    x402::header::{PAYMENT_RESPONSE, decode},
 };
 
 use super::facilitator::{Double, Turn};
 use crate::{
     domain::{
         payments::model::PaymentState,
-        rentals::model::{EndReason, State},
+        rentals::{
+            find,
+            model::{EndReason, State},
+        },
     },
     params,
     testing::{
         Answer, TestApp,
-        market::{Market, RAM_BYTES, rental_of},
+        market::{Market, RAM_BYTES, rental_of, settle},
         on_both_stores,
         payer::{Payer, paid},
     },
@@ -27,21 +30,22 @@ on_both_stores!(
     a_payment_survives_a_crash_at_each_step,
     an_unclear_outcome_is_asked_again_and_credited_once,
     a_quote_is_used_once_however_many_pay_it,
+    no_two_payers_share_a_quote,
     money_for_a_rental_that_ended_meanwhile_goes_back,
     the_last_room_goes_to_one_of_many_payers,
     one_payment_sent_many_times_is_one_rental,
 );
 
-const RENT: &str = "/api/v1/rentals";
+pub(super) const RENT: &str = "/api/v1/rentals";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn with_double(test: TestApp, plan: &[Turn]) -> (Market, Arc<Double>) {
+pub(super) async fn with_double(test: TestApp, plan: &[Turn]) -> (Market, Arc<Double>) {
     let double = Double::new(&test.app.purchases.facilitator, plan);
     let test = test.paid_through(Arc::clone(&double) as Arc<_>);
     (Market::open(test).await, double)
 }
 
-async fn count(market: &Market, sql: &'static str) -> i64 {
+pub(super) async fn count(market: &Market, sql: &'static str) -> i64 {
     let db = &market.test.app.db;
     let counted = db.read("test.count", move |tx| {
         let rows = tx.query(sql, params![])?;
@@ -51,7 +55,7 @@ async fn count(market: &Market, sql: &'static str) -> i64 {
 }
 
 /// One payment in the books, one rental, and all adds up.
-async fn exactly_one(market: &Market) {
+pub(super) async fn exactly_one(market: &Market) {
     let credits = "SELECT COUNT(*) FROM transfers WHERE code = 'payment'";
     assert_eq!(count(market, credits).await, 1);
     let lives = "SELECT COUNT(*) FROM rentals WHERE state <> 'ended'";
@@ -144,6 +148,30 @@ async fn an_unclear_outcome_is_asked_again_and_credited_once(test: TestApp) {
 
 async fn a_quote_is_used_once_however_many_pay_it(test: TestApp) {
     let market = Market::open(test).await;
+    let mut order = market.order(600);
+    let quote = json!({
+        "offer_id": order["offer_id"], "resources": order["resources"], "duration_seconds": 600,
+    });
+    let quote = market.test.post("/api/v1/payments/quote", "", &quote).await;
+    order["quote_id"] = quote.json()["id"].clone();
+    let asked = market.test.post(RENT, "", &order).await;
+    let paying = (10..20).map(|number| {
+        let signed = Payer::numbered(number).sign(&asked, &market.test);
+        market.test.send(paid(RENT, "", &order, &signed.header_v2))
+    });
+    let answers: Vec<Answer> = futures_util::future::join_all(paying).await;
+    let used = answers
+        .iter()
+        .filter(|answer| answer.status == 409 && answer.json()["code"] == "quote_used");
+    assert_eq!(used.count(), 9, "{answers:?}");
+    assert_eq!(answers.iter().filter(|a| a.status == 201).count(), 1);
+    exactly_one(&market).await;
+}
+
+/// Without a quote's id a payment takes any open quote of the same request: who is asked again may find the one that another was
+/// asked with, but no two share one.
+async fn no_two_payers_share_a_quote(test: TestApp) {
+    let market = Market::open(test).await;
     let order = market.order(600);
     let asked = market.test.post(RENT, "", &order).await;
     let paying = (10..20).map(|number| {
@@ -152,8 +180,20 @@ async fn a_quote_is_used_once_however_many_pay_it(test: TestApp) {
     });
     let answers: Vec<Answer> = futures_util::future::join_all(paying).await;
     let of = |status: u16| answers.iter().filter(|a| a.status == status).count();
-    assert_eq!((of(201), of(402)), (1, 9), "{answers:?}");
-    exactly_one(&market).await;
+    assert!(of(201) >= 1 && of(201) + of(402) == 10, "{answers:?}");
+    for sql in [
+        "SELECT COUNT(*) FROM quotes WHERE payment_id IS NOT NULL",
+        "SELECT COUNT(DISTINCT quote_id) FROM payments WHERE state = 'credited'",
+        "SELECT COUNT(*) FROM sandbox_settlements",
+        "SELECT COUNT(*) FROM rentals",
+    ] {
+        assert_eq!(
+            usize::try_from(count(&market, sql).await),
+            Ok(of(201)),
+            "{sql}"
+        );
+    }
+    market.check_books().await;
 }
 
 async fn the_last_room_goes_to_one_of_many_payers(test: TestApp) {
@@ -222,12 +262,10 @@ async fn money_for_a_rental_that_ended_meanwhile_goes_back(test: TestApp) {
         assert!(answer.status.is_success(), "{answer:?}");
         market.node.beat(&market.test).await;
         market.node.beat(&market.test).await;
-        let app = &market.test.app;
-        let ctx = app.task_context("test");
-        let settled = app.db.write("test.settle", move |tx| {
-            crate::domain::settlement::settle(tx, &ctx, id)
-        });
-        let settled = settled.await.expect("it is settled");
+        settle(&market.test).await;
+        let db = &market.test.app.db;
+        let settled = db.read("test.rental", move |tx| find(tx, id));
+        let settled = settled.await.expect("there is one");
         assert_eq!(settled.end_reason, Some(EndReason::Stopped));
         assert!(settled.settled_at.is_some());
         double.go.notify_one();
@@ -277,118 +315,4 @@ async fn a_slow_facilitator_gets_202_and_the_same_rental_later() {
     let id = rental_of(&market.test.send(request()).await);
     assert_eq!(answer.json()["rental_id"], json!(id));
     exactly_one(&market).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_fit_the_terms_is_asked_for_again() {
-    let mut market = Market::open(TestApp::new().await).await;
-    let order = market.order(600);
-    let asked = market.test.post(RENT, "", &order).await;
-    let body = asked.json();
-    assert_eq!(body["x402Version"], 1, "{body}");
-    assert!(body["quote_id"].is_string() && body["accepts"].is_array());
-    let v2: Value = decode(asked.headers["payment-required"].as_bytes()).expect("terms");
-    assert_eq!(v2["x402Version"], 2);
-    assert_eq!(
-        v2["accepts"][0]["amount"],
-        body["accepts"][0]["maxAmountRequired"]
-    );
-    let signed = market.payer.sign(&asked, &market.test);
-    let whole: Value = decode(signed.header_v2.as_bytes()).expect("a payment");
-    let cases = [
-        ("/payload/authorization/value", json!("1"), "no open quote"),
-        (
-            "/payload/authorization/to",
-            json!("0x00000000000000000000000000000000000000aa"),
-            "recipient_mismatch",
-        ),
-        (
-            "/payload/authorization/validBefore",
-            json!("1800000001"),
-            "valid_before",
-        ),
-        (
-            "/payload/authorization/validAfter",
-            json!("1900000000"),
-            "valid_after",
-        ),
-        (
-            "/payload/authorization/from",
-            json!(Payer::numbered(9).address()),
-            "signature",
-        ),
-    ];
-    for (pointer, value, why) in cases {
-        let mut other = whole.clone();
-        *other.pointer_mut(pointer).expect("it is there") = value;
-        let answer = market
-            .test
-            .send(paid(RENT, "", &order, &encode(&other)))
-            .await;
-        assert_eq!(answer.status, 402, "{pointer}: {answer:?}");
-        let error = answer.json()["error"].as_str().unwrap_or("").to_owned();
-        assert!(error.contains(why), "{pointer}: {error}");
-    }
-    // a quote that is too old is asked for again too
-    market.test.clock.advance_ms(301_000);
-    market.node.beat(&market.test).await;
-    let late = market
-        .test
-        .send(paid(RENT, "", &order, &signed.header_v2))
-        .await;
-    assert_eq!(late.status, 402, "{late:?}");
-    assert_ne!(late.json()["quote_id"], body["quote_id"]);
-    assert_eq!(count(&market, "SELECT COUNT(*) FROM payments").await, 0);
-    market.check_books().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_nonce_pays_one_thing_only() {
-    let market = Market::open(TestApp::new().await).await;
-    let (short, long) = (market.order(600), market.order(1_200));
-    let payer = Payer::numbered(7);
-    let asked = market.test.post(RENT, "", &short).await;
-    let signed = payer.sign_under([9; 32], &asked, &market.test);
-    let answer = market.test.send(paid(RENT, "", &short, &signed.header_v2));
-    rental_of(&answer.await);
-    let asked = market.test.post(RENT, "", &long).await;
-    let signed = payer.sign_under([9; 32], &asked, &market.test);
-    let answer = market
-        .test
-        .send(paid(RENT, "", &long, &signed.header_v2))
-        .await;
-    assert_eq!(answer.status, 409, "{answer:?}");
-    assert_eq!(answer.json()["code"], "payment_conflict");
-    exactly_one(&market).await;
-}
-
-/// `authorize` only holds: even if its process dies, nobody is charged before `complete`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_only_authorized_is_never_charged() {
-    let plan = [Turn::HangInVerify];
-    let (mut market, double) = with_double(TestApp::new().await, &plan).await;
-    let mut order = market.order(600);
-    let quote = json!({
-        "offer_id": order["offer_id"], "resources": order["resources"], "duration_seconds": 600,
-    });
-    let quote = market.test.post("/api/v1/payments/quote", "", &quote).await;
-    order["quote_id"] = quote.json()["id"].clone();
-    let path = "/api/v1/payments/authorize";
-    let asked = market.test.post(path, "", &order).await;
-    let signed = market.payer.sign(&asked, &market.test);
-    tokio::select! {
-        answer = market.test.send(paid(path, "", &order, &signed.header_v2)) => panic!("{answer:?}"),
-        () = double.begun.notified() => {}
-    }
-    market.test = market.test.restarted();
-    market.test.clock.advance_ms(80_000);
-    let purchases = &market.test.app.purchases;
-    purchases.reconcile().await.expect("it is taken up");
-    let settled = "SELECT COUNT(*) FROM sandbox_settlements";
-    assert_eq!(count(&market, settled).await, 0);
-    market.test.clock.advance_ms(80_000);
-    let lapsed = market.test.app.purchases.lapse().await;
-    assert_eq!(lapsed.ok(), Some(1));
-    assert_eq!(count(&market, settled).await, 0);
-    market.check_books().await;
 }
