@@ -38,7 +38,7 @@ async fn somebody_without_an_account_rents_looks_extends_and_stops() {
 
     let rent = [&["rent"], &slice[..]].concat();
     let run = ["busybox:latest", "--", "sleep", "600"];
-    let unpaid = client.fails(PAYMENT, &[&rent[..], &run].concat()).await;
+    let unpaid = client.fails(USAGE, &[&rent[..], &run].concat()).await;
     assert!(unpaid.contains("wallet"), "{unpaid}");
     let wallet = client.json(&["wallet", "new"]).await;
     assert_eq!(

@@ -1,7 +1,10 @@
 //! The order in four steps: quote, authorize (the room is held, nothing is charged), complete, settle; and what becomes of an
 //! authorization that nobody completes. In one process, on a clock that the test moves.
 
-use coordinator::testing::{Answer, CRON_TOKEN, TestApp, request};
+use coordinator::{
+    lifecycle::Lifecycle,
+    testing::{Answer, CRON_TOKEN, TestApp, request},
+};
 use serde_json::{Value, json};
 use shared::{
     http_signature,
@@ -23,6 +26,8 @@ const TOO_LATE_MS: i64 = 121_000;
 /// A market in this process with one node that has beaten once, and an offer of its memory.
 struct Stand {
     app: TestApp,
+    /// Takes beats, and runs the timers.
+    _tasks: Lifecycle,
     provider: String,
     node_id: NodeId,
     order: Value,
@@ -30,6 +35,7 @@ struct Stand {
 
 impl Stand {
     async fn set(app: TestApp) -> Self {
+        let tasks = app.start_tasks();
         let provider = app.signup("provider@ramarket.example", &["provider"]).await;
         let node_id = online_node(&app, &provider).await;
         let offer =
@@ -44,6 +50,7 @@ impl Stand {
         });
         Self {
             app,
+            _tasks: tasks,
             provider,
             node_id,
             order,
@@ -98,9 +105,17 @@ async fn online_node(app: &TestApp, provider: &str) -> NodeId {
     let token = token.json()["token"].as_str().expect("a token").to_owned();
     let inventory = Inventory {
         hostname: "by-hand".to_owned(),
+        kernel: "6.1".to_owned(),
+        os: "Debian".to_owned(),
         ram_total_bytes: 8 * GIB,
+        cpu_model: "any".to_owned(),
         cpu_count: 4,
-        ..Inventory::default()
+        disks: Vec::new(),
+        gpus: Vec::new(),
+        gpu_absent_reason: None,
+        docker: None,
+        docker_absent_reason: None,
+        cgroup_version: 2,
     };
     let request = EnrollRequest {
         proof: key.sign(enroll::DOMAIN, token.as_bytes()),
@@ -133,8 +148,19 @@ async fn online_node(app: &TestApp, provider: &str) -> NodeId {
         },
         usage: Vec::new(),
     };
-    let answer = app.send(signed(app, &key, &reply, &beat)).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    // the first is refused for its beacon, and the answer has one
+    let first = app.send(signed(app, &key, &reply, &beat)).await;
+    assert_eq!(first.status, 401, "{first:?}");
+    let beacon = first.json()["recover"]["beacon"]
+        .as_str()
+        .map(str::to_owned);
+    let beat = Beat {
+        seq: 2,
+        beacon: beacon.expect("a beacon"),
+        ..beat
+    };
+    let second = app.send(signed(app, &key, &reply, &beat)).await;
+    assert_eq!(second.status, 200, "{second:?}");
     reply.node_id
 }
 
@@ -156,7 +182,7 @@ fn signed(
         },
         &http_signature::Params {
             created_s: app.app.clock.now().as_secs(),
-            nonce: "first-beat-of-this-node".to_owned(),
+            nonce: format!("beat-{}-of-this-node", beat.seq),
             key_id: reply.node_id.to_string(),
         },
     );

@@ -42,7 +42,7 @@ async fn is_killed(store: Store) {
     assert!(ran_ms >= 2_500, "it ran for {ran_ms} ms");
     assert!(
         (billed_ms - ran_ms).abs() < 1_000,
-        "{billed_ms} of {ran_ms} ms"
+        "{billed_ms} of {ran_ms} ms: {life:?}, {ended}"
     );
     assert_eq!(life.starts, 1, "what was killed isn't started again");
 

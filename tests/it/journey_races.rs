@@ -6,7 +6,7 @@ use coordinator::store::Db;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use system_tests::{
-    GIB,
+    GIB, MIB,
     api::send,
     books::{atomic, check},
     market::Store,
@@ -17,6 +17,8 @@ use system_tests::{
 
 const PAYERS: usize = 50;
 const REPEATS: usize = 20;
+/// Times that the race of one payment is run.
+const ROUNDS: i64 = 4;
 
 /// The whole of what is left: one GiB.
 fn last_gib(stage: &Stage) -> Value {
@@ -108,26 +110,31 @@ async fn spends_everything(stage: &Stage, won: &Value, loser: &Payer) {
 async fn one_payment_twenty_times(store: Store) {
     let stage = Stage::set(store).await;
     let free = stage.node.free_ram_bytes().await;
-    let (api, order) = (stage.market.api(), last_gib(&stage));
-    let payer = Payer::new();
-    let payment = payer.ask_and_sign(&api, "/rentals", &order).await;
-    let requests = (0..REPEATS).map(|_| send(paid(&api, "/rentals", &order, &payment)));
-    let answers = join_all(requests).await;
-    let of = |name: &str| -> BTreeSet<String> {
-        let found = answers.iter().map(|it| it.body[name].to_string());
-        found.collect()
-    };
-    let statuses: Vec<u16> = answers.iter().map(|it| it.status).collect();
-    assert_eq!(statuses, [201; REPEATS], "{:?}", of("detail"));
-    assert_eq!(of("id").len(), 1, "{:?}", of("id"));
-    assert_eq!(of("rental_token").len(), 1);
-    assert_eq!(stage.node.free_ram_bytes().await, free - GIB, "taken once");
-    // 10 minutes of a GiB and a tenth of a CPU
-    let again = send(paid(&api, "/rentals", &order, &payment)).await.is(201);
-    assert_eq!(atomic(&again["paid"]), 606_000);
-    let checked = stage.market.run(&["ledger", "check", "--json"]);
-    let report: Value = serde_json::from_slice(&checked.stdout).expect("JSON");
-    assert_eq!(report["size"]["transfers"], 1, "one charge: {report}");
+    let (api, payer) = (stage.market.api(), Payer::new());
+    let order = stage.order(&["sleep", "600"], 600);
+    for round in 1..=ROUNDS {
+        let payment = payer.ask_and_sign(&api, "/rentals", &order).await;
+        let requests = (0..REPEATS).map(|_| send(paid(&api, "/rentals", &order, &payment)));
+        let answers = join_all(requests).await;
+        let of = |name: &str| -> BTreeSet<String> {
+            let found = answers.iter().map(|it| it.body[name].to_string());
+            found.collect()
+        };
+        let statuses: Vec<u16> = answers.iter().map(|it| it.status).collect();
+        assert_eq!(statuses, [201; REPEATS], "{:?}", of("error"));
+        assert_eq!(of("id").len(), 1, "{:?}", of("id"));
+        assert_eq!(of("rental_token").len(), 1);
+        let taken = free - stage.node.free_ram_bytes().await;
+        assert_eq!(taken, round * 256 * MIB, "taken once");
+        let again = send(paid(&api, "/rentals", &order, &payment)).await.is(201);
+        assert_eq!(atomic(&again["paid"]), 156_000);
+        let charges = settlements(&stage).await;
+        assert_eq!(
+            i64::try_from(charges.len()),
+            Ok(round),
+            "one charge: {charges:?}"
+        );
+    }
     check(&stage.market);
 }
 

@@ -69,6 +69,7 @@ struct Means {
     beat_interval_ms: i64,
     before: Option<Written>,
     now_written: Written,
+    clock_offset_us: i64,
 }
 
 impl AgentLink {
@@ -90,6 +91,11 @@ impl AgentLink {
             beat_interval_ms: self.rhythm.beat_interval_ms,
             before: self.presence.written(admitted.node),
             now_written: written.clone(),
+            clock_offset_us: self.presence.clock_offset_us(
+                admitted.node,
+                &admitted.beat,
+                admitted.received_at,
+            ),
         };
         let quiet = means.before.as_ref() == Some(&written)
             && admitted.beat.usage.is_empty()
@@ -116,11 +122,8 @@ impl AgentLink {
                     return Ok(None);
                 }
                 let node = nodes::get(tx, admitted.node)?;
-                let taken = metering::head(tx, admitted.node)?.map(|head| Taken {
-                    head,
-                    more: false,
-                    heard_at: admitted.received_at,
-                });
+                let taken =
+                    metering::head(tx, admitted.node)?.map(|head| Taken { head, more: false });
                 reply(tx, &admitted, &means, &node, taken.as_ref()).map(|reply| {
                     Some(Outcome {
                         reply,
@@ -214,7 +217,7 @@ fn apply(tx: &mut dyn Tx, admitted: &Admitted, means: &Means) -> Result<Outcome>
         &evidence(admitted),
         means.gap_ms,
     )?;
-    let ended = fold(tx, &ctx, admitted, means, taken.heard_at)?;
+    let ended = fold(tx, &ctx, admitted, means)?;
     // the generation may have moved with what was folded
     let node = nodes::get(tx, admitted.node)?;
     let reply = reply(tx, admitted, means, &node, Some(&taken))?;
@@ -236,20 +239,11 @@ fn evidence(admitted: &Admitted) -> Evidence {
     }
 }
 
-/// `heard_at` and not the arrival: the difference to the node's clock is no matter of how long a beat was under way.
-fn fold(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    admitted: &Admitted,
-    means: &Means,
-    heard_at: Timestamp,
-) -> Result<bool> {
+fn fold(tx: &mut dyn Tx, ctx: &OpCtx, admitted: &Admitted, means: &Means) -> Result<bool> {
     let beat = &admitted.beat;
     let reception = Reception {
-        received_at: heard_at,
-        clock_offset_us: heard_at
-            .as_micros()
-            .saturating_sub(beat.sent_wall.as_micros()),
+        received_at: admitted.received_at,
+        clock_offset_us: means.clock_offset_us,
     };
     let mut ended = false;
     for rental in rentals::of_node(tx, admitted.node)? {

@@ -10,7 +10,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use shared::{id::NodeId, sign::PublicKey, time::Timestamp, wire::problem::agent_codes};
+use shared::{
+    id::NodeId,
+    sign::PublicKey,
+    time::Timestamp,
+    wire::{heartbeat::Beat, problem::agent_codes},
+};
 
 use crate::{
     domain::nodes::model::Availability,
@@ -23,6 +28,8 @@ const KEY_TTL_MS: i64 = 30_000;
 const INSTANCES_MAX: usize = 8;
 /// Nonces of link requests that are remembered per node.
 const NONCES_MAX: usize = 32;
+/// Beats that tell the node's clock from ours.
+const OFFSETS_MAX: usize = 32;
 
 #[derive(Debug)]
 struct Live {
@@ -34,6 +41,9 @@ struct Live {
     last_beat_at: Option<Timestamp>,
     written: Option<Written>,
     link_nonces: VecDeque<String>,
+    boot_id: String,
+    /// Our clock less the node's boot clock, by each of the last beats of this boot, microseconds.
+    offsets_us: VecDeque<i64>,
 }
 
 /// What the database knows of a node, as far as this run wrote it.
@@ -90,6 +100,8 @@ impl Presence {
             last_beat_at: None,
             written: None,
             link_nonces: VecDeque::new(),
+            boot_id: String::new(),
+            offsets_us: VecDeque::new(),
         });
         (live.key, live.key_at) = (key, now);
     }
@@ -156,6 +168,30 @@ impl Presence {
         Ok(())
     }
 
+    /// Our clock less the node's wall clock at this beat, microseconds. A beat shows it with the time added that it took to
+    /// arrive: the quickest of the last ones counts, or a busy machine's rentals would seem to start late.
+    #[must_use]
+    pub fn clock_offset_us(&self, node: NodeId, beat: &Beat, received_at: Timestamp) -> i64 {
+        let boot_us = beat.sent_boot_ms.saturating_mul(1_000);
+        let offset_us = received_at.as_micros().saturating_sub(boot_us);
+        let mut nodes = self.lock();
+        let least_us = nodes.get_mut(&node).map_or(offset_us, |live| {
+            if live.boot_id != beat.boot_id {
+                live.boot_id.clone_from(&beat.boot_id);
+                live.offsets_us.clear();
+            }
+            live.offsets_us.push_back(offset_us);
+            while live.offsets_us.len() > OFFSETS_MAX {
+                live.offsets_us.pop_front();
+            }
+            live.offsets_us.iter().copied().min().unwrap_or(offset_us)
+        });
+        // both of the node's clocks were read at one moment
+        least_us
+            .saturating_add(boot_us)
+            .saturating_sub(beat.sent_wall.as_micros())
+    }
+
     /// What was written of a node in this run.
     #[must_use]
     pub fn written(&self, node: NodeId) -> Option<Written> {
@@ -200,4 +236,56 @@ fn unknown(node: NodeId) -> Error {
         agent_codes::NODE_UNKNOWN,
         format!("no member node has the id {node}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::{id::Ids, sign::SigningKey};
+
+    use super::*;
+
+    const WALL_AHEAD_S: i64 = 3;
+
+    /// A beat sent at `boot_ms` by a node whose wall clock is ahead and which booted at our second 1000.
+    fn beat(node: NodeId, boot_id: &str, boot_ms: i64) -> Beat {
+        let ours = Timestamp::from_secs(1_000 + WALL_AHEAD_S).plus_ms(boot_ms);
+        serde_json::from_value(json!({
+            "node_id": node, "instance_id": "a", "seq": 1, "beacon": "", "boot_id": boot_id,
+            "sent_wall": ours, "sent_boot_ms": boot_ms, "agent_version": "0",
+            "inventory": {
+                "hostname": "", "kernel": "", "os": "", "ram_total_bytes": 0, "cpu_model": "", "cpu_count": 0, "disks": [],
+                "gpus": [], "gpu_absent_reason": null, "docker": null, "docker_absent_reason": null, "cgroup_version": 2
+            },
+            "load": {"ram_available_bytes": 0, "cpu_busy_millis": 0, "load1_millis": 0, "disk_free_bytes": [], "gpus": []},
+            "generation": 0, "observed": [], "journal_head": {"seq": 0, "hash": "00".repeat(32)}, "usage": []
+        }))
+        .expect("a beat")
+    }
+
+    #[test]
+    fn a_late_beat_doesnt_move_a_nodes_clock() {
+        let presence = Presence::new(Timestamp::from_secs(0));
+        let node = Ids::counting().mint();
+        let key = SigningKey::generate_pkcs8().expect("a key");
+        let key = SigningKey::from_pkcs8(&key).expect("a key").public();
+        presence.learn_key(node, key, Timestamp::from_secs(0));
+        let offset_ms = |boot_id: &str, boot_ms: i64, delay_ms: i64| {
+            let received = Timestamp::from_secs(1_000).plus_ms(boot_ms + delay_ms);
+            presence.clock_offset_us(node, &beat(node, boot_id, boot_ms), received) / 1_000
+        };
+        let behind_ms = -WALL_AHEAD_S * 1_000;
+        assert_eq!(offset_ms("one", 100, 40), behind_ms + 40);
+        assert_eq!(offset_ms("one", 200, 1_500), behind_ms + 40);
+        assert_eq!(offset_ms("one", 300, 5), behind_ms + 5);
+        assert_eq!(offset_ms("two", 50, 700), behind_ms + 700, "another boot");
+        for beat in 0..100 {
+            offset_ms("two", 1_000 + beat, 60);
+        }
+        assert_eq!(
+            offset_ms("two", 5_000, 80),
+            behind_ms + 60,
+            "the last ones count"
+        );
+    }
 }

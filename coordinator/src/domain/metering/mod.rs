@@ -46,8 +46,6 @@ pub struct Taken {
     pub head: Head,
     /// The node has more records than it sent.
     pub more: bool,
-    /// When the beat counts as heard.
-    pub heard_at: Timestamp,
 }
 
 /// Takes in a beat's evidence: records that are new continue the chain, and the time since the last beat is covered.
@@ -120,7 +118,6 @@ pub fn ingest(
     Ok(Taken {
         more: claimed.seq > head.seq,
         head,
-        heard_at,
     })
 }
 

@@ -118,37 +118,67 @@ impl Purchases {
                 if let Some(before) = payments::find_presented(tx, &presented)? {
                     return Ok(Reception::Before(before));
                 }
-                let quotes = quotes_for(tx, &ctx, &presented, &wanted, &request_sha256)?;
-                let Some(first) = quotes.first() else {
-                    return Ok(Reception::AskAgain(
-                        "no open quote has these terms: pay the new ones".to_owned(),
-                    ));
-                };
-                let verified = match exact::check(&first.terms(&public_url), &presented, ctx.now) {
-                    Ok(verified) => verified,
-                    Err(reject) => {
-                        return Ok(Reception::AskAgain(format!("{}: {reject}", reject.code())));
-                    }
-                };
-                for quote in &quotes {
-                    let rental_id = match &wanted {
-                        Wanted::Rent { .. } => ctx.mint(),
-                        Wanted::Extend { rental_id, .. } => *rental_id,
-                    };
-                    match payments::receive(tx, &ctx, quote, rental_id, &presented, &verified)? {
-                        Received::QuoteTaken => {}
-                        Received::Before(payment) => return Ok(Reception::Before(payment)),
-                        Received::New(payment) => {
-                            hold(tx, &ctx, &rules, &wanted, quote, &payment)?;
-                            return Ok(Reception::New(payment));
-                        }
-                    }
+                let order = (&wanted, &request_sha256);
+                let taken = take(tx, &ctx, &rules, &public_url, &presented, order);
+                // on PostgreSQL each statement sees what was committed before it: the same payment may have come meanwhile
+                // through another request, and with it went the quote
+                if quote_is_gone(&taken)
+                    && let Some(before) = payments::find_presented(tx, &presented)?
+                {
+                    return Ok(Reception::Before(before));
                 }
-                Ok(Reception::AskAgain(
-                    "the quote was paid by somebody else: pay the new one".to_owned(),
-                ))
+                taken
             })
             .await
+    }
+}
+
+/// Takes a payment that hasn't come before: its quote, its identity and the room.
+fn take(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    public_url: &str,
+    presented: &PresentedPayment,
+    (wanted, request_sha256): (&Wanted, &[u8; 32]),
+) -> Result<Reception> {
+    let quotes = quotes_for(tx, ctx, presented, wanted, request_sha256)?;
+    let Some(first) = quotes.first() else {
+        return Ok(Reception::AskAgain(
+            "no open quote has these terms: pay the new ones".to_owned(),
+        ));
+    };
+    let verified = match exact::check(&first.terms(public_url), presented, ctx.now) {
+        Ok(verified) => verified,
+        Err(reject) => {
+            return Ok(Reception::AskAgain(format!("{}: {reject}", reject.code())));
+        }
+    };
+    for quote in &quotes {
+        let rental_id = match wanted {
+            Wanted::Rent { .. } => ctx.mint(),
+            Wanted::Extend { rental_id, .. } => *rental_id,
+        };
+        match payments::receive(tx, ctx, quote, rental_id, presented, &verified)? {
+            Received::QuoteTaken => {}
+            Received::Before(payment) => return Ok(Reception::Before(payment)),
+            Received::New(payment) => {
+                hold(tx, ctx, rules, wanted, quote, &payment)?;
+                return Ok(Reception::New(payment));
+            }
+        }
+    }
+    Ok(Reception::AskAgain(
+        "the quote was paid by somebody else: pay the new one".to_owned(),
+    ))
+}
+
+/// Whether somebody was faster with the quote. After any other error the transaction can't be asked any more.
+fn quote_is_gone(taken: &Result<Reception>) -> bool {
+    match taken {
+        Ok(Reception::AskAgain(_)) => true,
+        Ok(_) => false,
+        Err(error) => error.code() == "quote_used",
     }
 }
 

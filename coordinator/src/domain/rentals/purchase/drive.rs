@@ -50,7 +50,10 @@ impl Purchases {
                 Moved::Waits(next) => return Ok(next),
                 Moved::BySomebodyElse => {
                     payment = self.load(id).await?.0;
-                    if matches!(payment.state, PaymentState::Settling | PaymentState::Pending) {
+                    if matches!(
+                        payment.state,
+                        PaymentState::Settling | PaymentState::Pending
+                    ) {
                         // whoever began to settle goes on: two of them must not ask at once
                         return Ok(payment);
                     }
