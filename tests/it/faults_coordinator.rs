@@ -69,7 +69,13 @@ async fn restart(market: &mut Market, chance: &mut Chance) {
 async fn killed_while_paid(stage: &mut Stage, chance: &mut Chance) -> Rented {
     let (payer, api, order) = (Payer::new(), stage.market.api(), stage.order());
     let free_before = stage.node.free_ram_bytes().await;
-    let payment = payer.ask_and_sign(&api, "/rentals", &order).await;
+    // a coordinator that was started anew rents nothing of a node that it hasn't heard yet
+    let asked = wait::until("the node takes rentals", || async {
+        let asked = api.post("/rentals", &order).await;
+        (asked.status != 409).then_some(asked)
+    })
+    .await;
+    let payment = payer.sign(&asked);
     let first = tokio::spawn(api::try_send(payer::paid(
         &api, "/rentals", &order, &payment,
     )));

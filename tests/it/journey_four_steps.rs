@@ -75,6 +75,14 @@ impl Stand {
         self.app.send(paid).await
     }
 
+    /// Sends the order to `POST /rentals` with a payment.
+    async fn rent(&self, order: &Value, payment: &SignedPayment) -> Answer {
+        let mut paid = request("POST", "/api/v1/rentals", "", order);
+        let value = payment.header_v2.parse().expect("a header");
+        paid.headers_mut().insert(header::PAYMENT_SIGNATURE, value);
+        self.app.send(paid).await
+    }
+
     /// Quote, 402 and a signature: an order with its quote's id, and its payment.
     async fn quoted(&self, payer: &Payer) -> (Value, SignedPayment) {
         let mut asked = self.order.clone();
@@ -243,6 +251,22 @@ async fn four_steps(app: TestApp) {
     assert_eq!(nobody.status, 404);
 }
 
+/// A payment that was verified when its coordinator died looks like one that was authorized.
+async fn taken_up(app: TestApp) {
+    let stand = Stand::set(app).await;
+    let (order, payment) = stand.quoted(&Payer::new()).await;
+    let verified = stand.authorize(&order, &payment).await.json();
+    let (one, other) = tokio::join!(stand.rent(&order, &payment), stand.rent(&order, &payment));
+    for rented in [one, other, stand.rent(&order, &payment).await] {
+        assert_eq!(rented.status, 201, "{rented:?}");
+        assert_eq!(rented.json()["id"], verified["rental_id"]);
+    }
+    let report = coordinator::books::check(&stand.app.app.db).await;
+    let report = report.expect("a report");
+    assert!(report.holds(), "{report:?}");
+    assert_eq!(report.size.transfers, 1, "one charge");
+}
+
 async fn lapses(app: TestApp) {
     let stand = Stand::set(app).await;
     let free = stand.free().await;
@@ -297,6 +321,16 @@ async fn quote_authorize_complete_settle_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn quote_authorize_complete_settle_on_postgres() {
     four_steps(TestApp::on_postgres().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verified_payment_that_is_repeated_is_taken_up_once_on_sqlite() {
+    taken_up(TestApp::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verified_payment_that_is_repeated_is_taken_up_once_on_postgres() {
+    taken_up(TestApp::on_postgres().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

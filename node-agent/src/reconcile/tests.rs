@@ -268,6 +268,34 @@ async fn a_lease_that_ended_while_no_agent_ran_stops_the_rental_at_once() {
     let agent = node.start().await;
     agent.until_exited(&rental, ExitCause::LeaseEnded).await;
     agent.end().await;
+    assert_eq!(node.engine.graces(), [Duration::ZERO], "nothing runs on");
+}
+
+#[tokio::test]
+async fn who_is_stopped_gets_time_to_end_but_none_beyond_the_lease() {
+    let node = Node::new("grace");
+    let agent = node.start().await;
+    let mut rental = node.rental("busybox");
+    let mut late = node.rental("busybox");
+    node.wish(&agent, 1, &[rental.clone(), late.clone()]).await;
+    agent.until_running(&rental).await;
+    agent.until_running(&late).await;
+    rental.wanted = Wanted::Stop;
+    node.wish(&agent, 2, &[rental.clone(), late.clone()]).await;
+    agent.until_exited(&rental, ExitCause::Wanted).await;
+    node.clock.advance_ms(LEASE_MS - 3_000);
+    late.wanted = Wanted::Stop;
+    let desired = DesiredState {
+        generation: 3,
+        rentals: vec![rental, late.clone()],
+    };
+    let sent_boot_ms = node.clock.boot_ms();
+    let applied = agent.handle.apply(desired, Vec::new(), sent_boot_ms).await;
+    applied.expect("durable");
+    agent.until_exited(&late, ExitCause::Wanted).await;
+    agent.end().await;
+    let seconds = node.engine.graces();
+    assert_eq!(seconds, [10, 3].map(Duration::from_secs));
 }
 
 #[tokio::test]

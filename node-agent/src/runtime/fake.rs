@@ -55,6 +55,7 @@ struct State {
     failures: BTreeMap<Op, Vec<RuntimeError>>,
     held: BTreeSet<Op>,
     calls: Vec<(Op, String)>,
+    graces: Vec<Duration>,
     minted: u32,
 }
 
@@ -156,6 +157,12 @@ impl FakeRuntime {
     #[must_use]
     pub fn containers(&self) -> Vec<Container> {
         self.lock().containers.values().cloned().collect()
+    }
+
+    /// How long each stop gave the process to end.
+    #[must_use]
+    pub fn graces(&self) -> Vec<Duration> {
+        self.lock().graces.clone()
     }
 
     /// How often `op` was called.
@@ -309,7 +316,8 @@ impl ContainerRuntime for FakeRuntime {
         Ok(())
     }
 
-    async fn stop(&self, container_id: &str, _grace: Duration) -> Result<(), RuntimeError> {
+    async fn stop(&self, container_id: &str, grace: Duration) -> Result<(), RuntimeError> {
+        self.lock().graces.push(grace);
         self.call(Op::Stop, container_id).await?;
         let now = self.clock.now();
         let exit = Exit {

@@ -138,7 +138,6 @@ impl AgentLink {
                     heard_before: Some(head.received_at),
                     head,
                     more: false,
-                    heard_at: admitted.received_at,
                 });
                 reply(tx, &admitted, &means, &node, taken.as_ref()).map(|reply| {
                     Some(Outcome {
@@ -251,7 +250,6 @@ fn evidence(admitted: &Admitted) -> Evidence {
     }
 }
 
-/// `heard_at` and not the arrival: the difference to the node's clock is no matter of how long a beat was under way.
 fn fold(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -261,12 +259,8 @@ fn fold(
 ) -> Result<bool> {
     let beat = &admitted.beat;
     let reception = Reception {
-        received_at: taken.heard_at,
-        clock_offset_us: taken
-            .heard_at
-            .as_micros()
-            .saturating_sub(beat.sent_wall.as_micros())
-            .min(means.clock_offset_us),
+        received_at: admitted.received_at,
+        clock_offset_us: means.clock_offset_us,
         heard_before: taken.heard_before,
     };
     let mut ended = false;

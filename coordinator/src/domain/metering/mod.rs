@@ -46,8 +46,6 @@ pub struct Taken {
     pub head: Head,
     /// The node has more records than it sent.
     pub more: bool,
-    /// When the beat counts as heard.
-    pub heard_at: Timestamp,
     /// When the beat before it that counts arrived.
     pub heard_before: Option<Timestamp>,
 }
@@ -121,7 +119,6 @@ pub fn ingest(
         more: claimed.seq > head.seq,
         heard_before: before.map(|before| before.received_at),
         head,
-        heard_at,
     })
 }
 
