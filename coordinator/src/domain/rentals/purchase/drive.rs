@@ -39,7 +39,7 @@ impl Purchases {
                 PaymentState::Credited | PaymentState::Rejected | PaymentState::Expired => {
                     return Ok(payment);
                 }
-                PaymentState::Received => self.verify(&payment, &quote).await?,
+                PaymentState::Received => self.verify(&payment, &quote, until).await?,
                 PaymentState::Verified if until == Until::Verified => return Ok(payment),
                 PaymentState::Verified | PaymentState::Settling | PaymentState::Pending => {
                     self.settle(&payment, &quote).await?
@@ -94,25 +94,37 @@ impl Purchases {
         })
     }
 
-    async fn verify(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
+    async fn verify(&self, payment: &Payment, quote: &Quote, until: Until) -> Result<Moved> {
         match self
             .facilitator
             .verify(&self.request(payment, quote)?)
             .await
         {
-            VerifyOutcome::Valid { .. } => self.advance(payment, PaymentEvent::Verify, None).await,
+            VerifyOutcome::Valid { .. } if until == Until::Settled => {
+                // one commit for both steps: nothing happens between them, and a client waits
+                let events = &[PaymentEvent::Verify, PaymentEvent::BeginSettle];
+                let begun = self.advance(payment, events, None).await?;
+                self.ask_to_settle(begun, quote).await
+            }
+            VerifyOutcome::Valid { .. } => {
+                self.advance(payment, &[PaymentEvent::Verify], None).await
+            }
             VerifyOutcome::Invalid { reason } => self.refuse(payment, quote, reason).await,
             VerifyOutcome::Unknown { detail } => self.postpone(payment, detail).await,
         }
     }
 
     async fn settle(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {
-        let settling = match self
-            .advance(payment, PaymentEvent::BeginSettle, None)
-            .await?
-        {
-            Moved::On(settling) => settling,
-            other => return Ok(other),
+        let begun = self
+            .advance(payment, &[PaymentEvent::BeginSettle], None)
+            .await?;
+        self.ask_to_settle(begun, quote).await
+    }
+
+    /// Asks for the money of a payment of which it is durable that it is being settled.
+    async fn ask_to_settle(&self, begun: Moved, quote: &Quote) -> Result<Moved> {
+        let Moved::On(settling) = begun else {
+            return Ok(begun);
         };
         match self
             .facilitator
@@ -127,17 +139,24 @@ impl Purchases {
         }
     }
 
+    /// Moves a payment by these events, in one commit.
     async fn advance(
         &self,
         payment: &Payment,
-        event: PaymentEvent,
+        events: &'static [PaymentEvent],
         note: Option<String>,
     ) -> Result<Moved> {
         let (ctx, payment) = (self.context(), payment.clone());
         self.db
             .write("payment.advance", move |tx| {
-                let moved = payments::advance(tx, &ctx, &payment, event, note.as_deref())?;
-                Ok(moved.map_or(Moved::BySomebodyElse, Moved::On))
+                let mut at = payment.clone();
+                for event in events {
+                    match payments::advance(tx, &ctx, &at, *event, note.as_deref())? {
+                        Some(moved) => at = moved,
+                        None => return Ok(Moved::BySomebodyElse),
+                    }
+                }
+                Ok(Moved::On(at))
             })
             .await
     }
@@ -145,7 +164,7 @@ impl Purchases {
     async fn postpone(&self, payment: &Payment, detail: String) -> Result<Moved> {
         tracing::warn!(payment.id = %payment.id, detail, "payment outcome unclear");
         match self
-            .advance(payment, PaymentEvent::Unclear, Some(detail))
+            .advance(payment, &[PaymentEvent::Unclear], Some(detail))
             .await?
         {
             Moved::On(next) => Ok(Moved::Waits(next)),
