@@ -12,6 +12,14 @@ use crate::{
 };
 
 const PAGE: i64 = 500;
+/// What changes what a node is to do. Of other news it is the source, or they are none of its business: a nudge would only make it
+/// beat while it starts a container.
+const FOR_NODES: [&str; 4] = [
+    "rental.paid",
+    "rental.extended",
+    "rental.stopping",
+    "rental.ended",
+];
 
 /// Loads the whole index.
 ///
@@ -51,7 +59,7 @@ pub async fn follow(app: Arc<App>) -> anyhow::Result<()> {
                 Ok(event) => {
                     if let Some(node) = event.node {
                         nodes.insert(node);
-                        if event.kind.starts_with("rental.") {
+                        if FOR_NODES.contains(&event.kind.as_str()) {
                             app.agents.nudger.nudge(node);
                         }
                     }
