@@ -33,6 +33,8 @@ pub fn extended_lease(
         .paid_until()
         .unwrap_or_else(|| now.plus_ms(rental.duration_ms));
     let target = horizon.min(paid_until);
+    // a short rental that is still loading must not see its lease end before it is moved
+    let step_ms = step_ms.min(rental.duration_ms / 2);
     let last_part =
         target == paid_until && rental.started_at.is_some() && target > rental.lease_until;
     (last_part || target.ms_since(rental.lease_until) >= step_ms).then_some(target)
