@@ -8,6 +8,7 @@ use shared::{
     id::RentalId,
     journal::SignedRecord,
     money::{Asset, Money},
+    sign::PublicKey,
     time::Timestamp,
 };
 use utoipa::{IntoParams, ToSchema};
@@ -16,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     context::OpCtx,
-    domain::{metering, rentals},
+    domain::{metering, nodes, rentals},
     error::Result,
     http::{Json, Page, Paging, Path, Problems, Query},
 };
@@ -153,6 +154,9 @@ async fn usage(
 struct ReceiptView {
     #[schema(value_type = Object)]
     record: SignedRecord,
+    /// The node's Ed25519 key, base64, under which the signature holds.
+    #[schema(value_type = String)]
+    node_key: PublicKey,
     #[schema(value_type = String, format = DateTime)]
     received_at: Timestamp,
 }
@@ -173,16 +177,19 @@ async fn receipts(
     let paging = Paging::new(params.limit, params.cursor)?;
     let after: i64 = paging.after()?.unwrap_or(0);
     let fetch = paging.fetch();
-    let rows = app
+    let (node_key, rows) = app
         .db
         .read("settlement.receipts", move |tx| {
             let rental = rentals::get(tx, &ctx, id)?;
-            metering::records_of(tx, rental.node_id, id, after, fetch)
+            let node = nodes::get(tx, rental.node_id)?;
+            let rows = metering::records_of(tx, rental.node_id, id, after, fetch)?;
+            Ok((node.public_key, rows))
         })
         .await?;
     let page = Page::of(rows, &paging, |(signed, _)| signed.record.seq)?;
     Ok(Json(page.map(|(record, received_at)| ReceiptView {
         record,
+        node_key,
         received_at,
     })))
 }
