@@ -170,6 +170,7 @@ impl Drop for PrivateEngine {
         self.process.wait().expect("gone");
         // with live-restore it leaves its data folder mounted on itself, for the next engine to find
         run(Command::new("umount").arg(self.folder.join("data")));
+        end_tasks(&self.namespace);
         for namespace in [
             self.namespace.clone(),
             format!("{}-plugins", self.namespace),
@@ -177,6 +178,29 @@ impl Drop for PrivateEngine {
             remove_namespace(&namespace);
         }
         remove_folder(&self.folder);
+    }
+}
+
+/// Ends what an engine that was killed in the middle of a start left to containerd and forgot.
+fn end_tasks(namespace: &str) {
+    let ctr = |args: &[&str]| {
+        let mut command = Command::new("ctr");
+        command.args(["--address", CONTAINERD, "--namespace", namespace]);
+        command.args(args);
+        command
+    };
+    for id in run(&mut ctr(&["containers", "list", "--quiet"])).lines() {
+        eprintln!("the engine had forgotten container {id}");
+        for args in [
+            ["tasks", "delete", "--force", id],
+            ["containers", "delete", "--", id],
+        ] {
+            // one of the two may be gone already
+            let said = ctr(&args).output().expect("a command that runs");
+            if !said.status.success() {
+                eprintln!("{}", String::from_utf8_lossy(&said.stderr).trim());
+            }
+        }
     }
 }
 
