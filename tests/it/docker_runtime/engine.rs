@@ -8,14 +8,15 @@ use std::{
         Once,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
-
-use system_tests::wait::came_to_hold;
 
 use super::node::remove_folder;
 
 /// Containers' supervisor, which must outlive a killed engine.
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
+/// Tries of 100 ms each.
+const TRIES_MAX: u32 = 300;
 
 /// Makes sure that this machine's engine answers and has `busybox:latest`.
 pub(super) fn shared() {
@@ -119,16 +120,27 @@ impl PrivateEngine {
     }
 
     fn wait(&mut self) {
-        let (host, shown) = (self.address().host(), self.folder.display());
-        let answers = came_to_hold(|| {
+        let host = self.address().host();
+        for _ in 0..TRIES_MAX {
             let mut ask = Command::new("docker");
             ask.args(["--host", &host, "version"]);
             let asked = ask.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if asked.expect("a command that runs").success() {
+                return;
+            }
             let ended = self.process.try_wait().expect("our child");
-            assert_eq!(ended, None, "the private engine ended; see {shown}");
-            asked.expect("a command that runs").success()
-        });
-        assert!(answers, "the private engine doesn't answer; see {shown}");
+            assert_eq!(
+                ended,
+                None,
+                "the private engine ended; see {}",
+                self.folder.display()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!(
+            "the private engine doesn't answer; see {}",
+            self.folder.display()
+        );
     }
 }
 
@@ -170,7 +182,6 @@ impl Drop for PrivateEngine {
         self.process.wait().expect("gone");
         // with live-restore it leaves its data folder mounted on itself, for the next engine to find
         run(Command::new("umount").arg(self.folder.join("data")));
-        end_tasks(&self.namespace);
         for namespace in [
             self.namespace.clone(),
             format!("{}-plugins", self.namespace),
@@ -178,29 +189,6 @@ impl Drop for PrivateEngine {
             remove_namespace(&namespace);
         }
         remove_folder(&self.folder);
-    }
-}
-
-/// Ends what an engine that was killed in the middle of a start left to containerd and forgot.
-fn end_tasks(namespace: &str) {
-    let ctr = |args: &[&str]| {
-        let mut command = Command::new("ctr");
-        command.args(["--address", CONTAINERD, "--namespace", namespace]);
-        command.args(args);
-        command
-    };
-    for id in run(&mut ctr(&["containers", "list", "--quiet"])).lines() {
-        eprintln!("the engine had forgotten container {id}");
-        for args in [
-            ["tasks", "delete", "--force", id],
-            ["containers", "delete", "--", id],
-        ] {
-            // one of the two may be gone already
-            let said = ctr(&args).output().expect("a command that runs");
-            if !said.status.success() {
-                eprintln!("{}", String::from_utf8_lossy(&said.stderr).trim());
-            }
-        }
     }
 }
 
@@ -213,14 +201,15 @@ fn remove_namespace(namespace: &str) {
             .args(args);
         command
     };
-    let removed = came_to_hold(|| {
+    for _ in 0..TRIES_MAX {
         let mut remove = ctr(&["remove", namespace]);
         let quiet = remove.stdout(Stdio::null()).stderr(Stdio::null());
         quiet.status().expect("a command that runs");
         let left = run(&mut ctr(&["list", "--quiet"]));
-        !left.lines().any(|name| name == namespace)
-    });
-    if !removed {
-        eprintln!("containerd's namespace {namespace} is left");
+        if !left.lines().any(|name| name == namespace) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
+    eprintln!("containerd's namespace {namespace} is left");
 }
