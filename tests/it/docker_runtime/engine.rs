@@ -8,15 +8,14 @@ use std::{
         Once,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
+
+use system_tests::wait::came_to_hold;
 
 use super::node::remove_folder;
 
 /// Containers' supervisor, which must outlive a killed engine.
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
-/// Tries of 100 ms each.
-const TRIES_MAX: u32 = 300;
 
 /// Makes sure that this machine's engine answers and has `busybox:latest`.
 pub(super) fn shared() {
@@ -120,27 +119,16 @@ impl PrivateEngine {
     }
 
     fn wait(&mut self) {
-        let host = self.address().host();
-        for _ in 0..TRIES_MAX {
+        let (host, shown) = (self.address().host(), self.folder.display());
+        let answers = came_to_hold(|| {
             let mut ask = Command::new("docker");
             ask.args(["--host", &host, "version"]);
             let asked = ask.stdout(Stdio::null()).stderr(Stdio::null()).status();
-            if asked.expect("a command that runs").success() {
-                return;
-            }
             let ended = self.process.try_wait().expect("our child");
-            assert_eq!(
-                ended,
-                None,
-                "the private engine ended; see {}",
-                self.folder.display()
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!(
-            "the private engine doesn't answer; see {}",
-            self.folder.display()
-        );
+            assert_eq!(ended, None, "the private engine ended; see {shown}");
+            asked.expect("a command that runs").success()
+        });
+        assert!(answers, "the private engine doesn't answer; see {shown}");
     }
 }
 
@@ -201,15 +189,14 @@ fn remove_namespace(namespace: &str) {
             .args(args);
         command
     };
-    for _ in 0..TRIES_MAX {
+    let removed = came_to_hold(|| {
         let mut remove = ctr(&["remove", namespace]);
         let quiet = remove.stdout(Stdio::null()).stderr(Stdio::null());
         quiet.status().expect("a command that runs");
         let left = run(&mut ctr(&["list", "--quiet"]));
-        if !left.lines().any(|name| name == namespace) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100));
+        !left.lines().any(|name| name == namespace)
+    });
+    if !removed {
+        eprintln!("containerd's namespace {namespace} is left");
     }
-    eprintln!("containerd's namespace {namespace} is left");
 }
