@@ -65,14 +65,6 @@ pub fn balance(tx: &mut dyn Tx, asset: Asset, account: &Account) -> Result<Amoun
     Amount::from_atomic(atomic).map_err(|_| Error::corrupt("accounts", &key, "balance"))
 }
 
-/// The balance of an account that may be below zero.
-///
-/// # Errors
-/// The database's.
-pub fn signed_balance(tx: &mut dyn Tx, asset: Asset, account: &Account) -> Result<i64> {
-    Ok(store::balance(tx, &account.key(asset))?.unwrap_or(0))
-}
-
 fn same_as_before(tx: &mut dyn Tx, posting: &Posting, debit: &str, credit: &str) -> Result<Posted> {
     let (code, reference) = (posting.cause.code(), posting.cause.reference());
     let wanted = store::StoredTransfer {
