@@ -45,6 +45,8 @@ pub(super) enum Mishap {
     Answer,
     /// It is taken, and the answer gets lost.
     LoseAnswer,
+    /// The next beat that brings new records is taken, and the answer gets lost. Beats without wait for no mishap.
+    LoseReceipt,
 }
 
 /// What the coordinator knows, and what it saw.
@@ -59,6 +61,8 @@ pub(super) struct Known {
     pub(super) records: Vec<SignedRecord>,
     /// Records that came again.
     pub(super) repeated: usize,
+    /// Records whose receipt was lost, and that haven't come again.
+    pub(super) owed: BTreeSet<i64>,
     pub(super) beats: Vec<Beat>,
     pub(super) accepted: usize,
     pub(super) refused: usize,
@@ -98,6 +102,7 @@ impl Coordinator {
             hash: Hash::GENESIS,
             records: Vec::new(),
             repeated: 0,
+            owed: BTreeSet::new(),
             beats: Vec::new(),
             accepted: 0,
             refused: 0,
@@ -308,7 +313,10 @@ impl Known {
                     self.faults
                         .push(format!("record {} has two forms", signed.record.seq));
                 }
-                Some(_) => self.repeated += 1,
+                Some(_) => {
+                    self.repeated += 1;
+                    self.owed.remove(&signed.record.seq);
+                }
                 None => {}
             }
         }
@@ -334,8 +342,15 @@ fn lost() -> Response {
 fn turn(shared: &Shared, act: impl FnOnce(&mut Known) -> Response) -> Response {
     let (mut answer, mut mishap) = (None, None);
     shared.known.send_modify(|known| {
+        let before = known.seq;
         answer = Some(act(known));
+        if known.mishaps.front() == Some(&Mishap::LoseReceipt) && known.seq == before {
+            return;
+        }
         mishap = known.mishaps.pop_front();
+        if mishap == Some(Mishap::LoseReceipt) {
+            known.owed.extend(before + 1..=known.seq);
+        }
     });
     match (answer, mishap) {
         (Some(answer), None | Some(Mishap::Answer)) => answer,

@@ -46,18 +46,14 @@ async fn records_arrive_once_each_when_answers_are_lost() {
     coordinator
         .until("records flow", |state| state.seq >= 2)
         .await;
-    for round in 0..3 {
-        let before = coordinator.with(|state| state.seq);
-        coordinator.next(&[Mishap::LoseAnswer, Mishap::Answer, Mishap::LoseAnswer]);
+    for _ in 0..3 {
+        coordinator.next(&[Mishap::LoseReceipt, Mishap::Answer, Mishap::LoseReceipt]);
         coordinator
-            .until("records after lost answers", |state| {
-                state.mishaps.is_empty() && state.seq > before + 3
-            })
+            .until(
+                "records after lost receipts, and the lost ones again",
+                |state| state.mishaps.is_empty() && state.owed.is_empty(),
+            )
             .await;
-        assert!(
-            coordinator.with(|state| state.repeated) > round,
-            "records were sent again"
-        );
     }
     agent.stop().await;
     coordinator.with(|state| {
@@ -69,12 +65,15 @@ async fn records_arrive_once_each_when_answers_are_lost() {
             .collect();
         let expected: Vec<i64> = (1..=state.seq).collect();
         assert_eq!(seqs, expected, "each once, in order");
+        assert!(state.repeated >= 6, "one at least for each lost receipt");
     });
 }
 
 #[tokio::test]
 async fn a_backlog_goes_out_oldest_first_in_parts() {
     let coordinator = Coordinator::start().await;
+    // longer than `until` waits: only `more` in the answers can bring the next part in time
+    coordinator.set_interval_ms(60_000);
     let node = Node::enrolled("backlog", &coordinator).await;
     let total = node.write_backlog(1_200);
     let agent = node.start(0);
@@ -94,19 +93,6 @@ async fn a_backlog_goes_out_oldest_first_in_parts() {
             .filter(|beat| !beat.usage.is_empty())
             .count();
         assert!(parts >= 3, "{parts} parts");
-        // `more` asked for the next part at once: not one part for each interval
-        let first = state
-            .beats
-            .iter()
-            .find(|beat| !beat.usage.is_empty())
-            .expect("a part");
-        let last = state
-            .beats
-            .iter()
-            .rfind(|beat| !beat.usage.is_empty())
-            .expect("a part");
-        assert!(last.sent_boot_ms - first.sent_boot_ms < 4_000);
-        assert_eq!(state.interval_ms, 5_000);
     });
     agent.stop().await;
 }
