@@ -4,7 +4,7 @@
 //! - One operation has one `now`; services never read a clock.
 //! - Default deny: a service's first line asks this context for what it needs.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -81,6 +81,8 @@ pub struct OpCtx {
     pub now: Timestamp,
     /// To find the operation in the logs.
     pub request_id: String,
+    /// The client's address; nothing for timers, commands and connections without one.
+    pub client: Option<IpAddr>,
     ids: Arc<Ids>,
 }
 
@@ -102,8 +104,16 @@ impl OpCtx {
             actor,
             now,
             request_id,
+            client: None,
             ids,
         }
+    }
+
+    /// The same, asked for from `client`.
+    #[must_use]
+    pub const fn with_client(mut self, client: Option<IpAddr>) -> Self {
+        self.client = client;
+        self
     }
 
     /// A new id.

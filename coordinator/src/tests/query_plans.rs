@@ -25,8 +25,9 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 20] = [
+const GROWING: [&str; 21] = [
     "accounts",
+    "audit_log",
     "billing_windows",
     "enrollment_tokens",
     "events",

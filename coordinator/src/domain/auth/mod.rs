@@ -32,6 +32,7 @@ use self::{
     session::LiveSessions,
     token::{AccessTokens, RefreshToken},
 };
+use super::audit::{self, Entry};
 use crate::{
     config::Config,
     context::{OpCtx, Role},
@@ -117,6 +118,12 @@ pub fn create_account(
             "there is an account with this address: sign in instead",
         )
     })?;
+    let state = serde_json::json!({ "email": account.email, "roles": account.roles });
+    audit::record(
+        tx,
+        ctx,
+        Entry::of("account.created", account.id).after(state),
+    )?;
     Ok(account)
 }
 
@@ -128,7 +135,12 @@ pub fn grant(tx: &mut dyn Tx, ctx: &OpCtx, email: &Email, role: Role) -> Result<
     let (mut account, _) =
         store::user_by_email(tx, email)?.ok_or_else(|| Error::not_found("account"))?;
     store::insert_role(tx, account.id, role, ctx.now)?;
-    account.roles.insert(role);
+    let before = serde_json::json!({ "roles": account.roles });
+    if account.roles.insert(role) {
+        let after = serde_json::json!({ "roles": account.roles });
+        let entry = Entry::of("role.granted", account.id);
+        audit::record(tx, ctx, entry.before(before).after(after))?;
+    }
     Ok(account)
 }
 
