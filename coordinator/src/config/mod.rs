@@ -10,6 +10,7 @@ mod auth;
 mod http;
 mod log;
 mod market;
+mod outbound;
 mod payments;
 mod source;
 mod tasks;
@@ -30,6 +31,7 @@ pub use self::{
     http::HttpConfig,
     log::{LogConfig, LogFormat},
     market::MarketConfig,
+    outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
     source::Sources,
     tasks::TasksConfig,
@@ -80,6 +82,8 @@ pub struct Config {
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
     pub agents: AgentsConfig,
+    /// What the coordinator may call on behalf of others.
+    pub outbound: OutboundConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
     /// The log.
@@ -97,6 +101,7 @@ impl Default for Config {
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
+            outbound: OutboundConfig::default(),
             tasks: TasksConfig::default(),
             log: LogConfig::default(),
         }
@@ -143,6 +148,7 @@ impl Config {
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
+        self.outbound.validate()?;
         self.tasks.validate()?;
         self.log.validate()
     }
