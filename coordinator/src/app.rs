@@ -1,6 +1,6 @@
 //! The assembled coordinator: the only place that names adapters.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use shared::{
@@ -17,7 +17,7 @@ use crate::{
     context::{Actor, OpCtx},
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
-        auth::{AuthState, attempts::Attempts},
+        auth::AuthState,
         events::Events,
         nodes::model::Patience,
         offers::index::MarketIndex,
@@ -27,6 +27,7 @@ use crate::{
     http::rental_token::RentalTokens,
     keys::Keys,
     outbound::Outbound,
+    limits::Limits,
     store::Db,
     tasks::Tasks,
 };
@@ -56,8 +57,8 @@ pub struct App {
     pub market: MarketIndex,
     /// Paying by x402.
     pub purchases: Arc<Purchases>,
-    /// Quotes by address of the client.
-    pub quotes_by_ip: Attempts<IpAddr>,
+    /// How often callers may do what.
+    pub limits: Limits,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
     /// Calls to URLs from outside.
@@ -89,7 +90,7 @@ impl App {
             events: Events::new(config.http.event_streams_max),
             tasks: Tasks::default(),
             market: MarketIndex::default(),
-            quotes_by_ip: Attempts::new(config.payments.quotes_per_minute_ip),
+            limits: Limits::new(&config),
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             purchases,

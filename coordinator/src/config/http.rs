@@ -18,6 +18,8 @@ pub struct HttpConfig {
     pub trusted_proxies: Vec<IpAddr>,
     /// Connections open at once; more wait.
     pub connections_max: u32,
+    /// Connections open at once from one client address (of IPv6 its /64); more are closed. Trusted proxies aren't counted.
+    pub connections_per_address_max: u32,
     /// `GET /events` streams open at once; more are refused with 503.
     pub event_streams_max: u32,
 }
@@ -32,6 +34,7 @@ impl Default for HttpConfig {
                 IpAddr::V6(Ipv6Addr::LOCALHOST),
             ],
             connections_max: 4096,
+            connections_per_address_max: 256,
             event_streams_max: 1024,
         }
     }
@@ -41,6 +44,12 @@ impl HttpConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         const KEY: &str = "http.public_url";
         within("http.connections_max", self.connections_max, 16, 1_000_000)?;
+        within(
+            "http.connections_per_address_max",
+            self.connections_per_address_max,
+            1,
+            1_000_000,
+        )?;
         within(
             "http.event_streams_max",
             self.event_streams_max,

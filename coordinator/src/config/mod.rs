@@ -8,6 +8,7 @@
 mod agents;
 mod auth;
 mod http;
+mod limits;
 mod log;
 mod market;
 mod outbound;
@@ -29,6 +30,7 @@ pub use self::{
     agents::AgentsConfig,
     auth::AuthConfig,
     http::HttpConfig,
+    limits::LimitsConfig,
     log::{LogConfig, LogFormat},
     market::MarketConfig,
     outbound::OutboundConfig,
@@ -84,6 +86,8 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// What the coordinator may call on behalf of others.
     pub outbound: OutboundConfig,
+    /// How often callers may do what, and how much at once.
+    pub limits: LimitsConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
     /// The log.
@@ -102,6 +106,7 @@ impl Default for Config {
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
             outbound: OutboundConfig::default(),
+            limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
             log: LogConfig::default(),
         }
@@ -149,6 +154,7 @@ impl Config {
         self.market.validate()?;
         self.agents.validate()?;
         self.outbound.validate()?;
+        self.limits.validate()?;
         self.tasks.validate()?;
         self.log.validate()
     }

@@ -6,11 +6,15 @@
 //! - Bodies, headers, nesting and time are bounded before a handler sees anything.
 
 pub mod client_ip;
+pub mod contract;
 pub mod credentials;
 pub mod csrf;
 mod device;
 pub mod error;
+pub mod etag;
 pub mod extract;
+pub mod intake;
+pub mod lanes;
 pub mod middleware;
 pub mod openapi;
 pub mod pagination;
@@ -22,6 +26,7 @@ mod tests;
 pub use self::{
     client_ip::ClientIp,
     credentials::PublicCtx,
+    etag::{IfMatch, Tag, Tagged},
     extract::{Json, Path, Query, RawBody},
     openapi::Problems,
     pagination::{Page, Paging},

@@ -104,13 +104,17 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: OfferId, change: &Change) -> Res
         ..old
     };
     if !store::update(tx, &offer, old.version)? {
-        return Err(Error::conflict(
-            "changed_meanwhile",
-            "somebody changed this offer in between: read it again",
-        ));
+        return Err(changed_meanwhile());
     }
     announce(tx, ctx, &offer, "offer.changed")?;
     Ok(offer)
+}
+
+fn changed_meanwhile() -> Error {
+    Error::conflict(
+        "changed_meanwhile",
+        "somebody changed this offer in between: read it again",
+    )
 }
 
 /// An offer of the caller's, or any for an admin.
