@@ -26,8 +26,8 @@ use crate::{
     },
     http::rental_token::RentalTokens,
     keys::Keys,
-    outbound::Outbound,
     limits::Limits,
+    outbound::Outbound,
     store::Db,
     tasks::Tasks,
 };

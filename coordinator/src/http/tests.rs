@@ -1,5 +1,7 @@
 //! Tests of the web kit through the router.
 
+mod manners;
+
 use axum::{
     body::Body,
     http::{Request, StatusCode, header},
