@@ -100,7 +100,7 @@ impl ResolvesServerCert for Certificate {
 
 fn read(cert_file: &Path, key_file: &Path) -> anyhow::Result<CertifiedKey> {
     let chain = CertificateDer::pem_file_iter(cert_file)
-        .and_then(|found| found.collect::<Result<Vec<_>, _>>())
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("http.tls_cert: read {}", cert_file.display()))?;
     anyhow::ensure!(
         !chain.is_empty(),
