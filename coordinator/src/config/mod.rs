@@ -6,6 +6,7 @@
 //! - Secrets can't be printed: they are [`SecretText`].
 
 mod agents;
+mod audit;
 mod auth;
 mod http;
 mod log;
@@ -26,6 +27,7 @@ use shared::secret::Secret;
 
 pub use self::{
     agents::AgentsConfig,
+    audit::AuditConfig,
     auth::AuthConfig,
     http::HttpConfig,
     log::{LogConfig, LogFormat},
@@ -80,6 +82,8 @@ pub struct Config {
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
     pub agents: AgentsConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
     /// The log.
@@ -97,6 +101,7 @@ impl Default for Config {
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
+            audit: AuditConfig::default(),
             tasks: TasksConfig::default(),
             log: LogConfig::default(),
         }
@@ -143,6 +148,7 @@ impl Config {
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
+        self.audit.validate()?;
         self.tasks.validate()?;
         self.log.validate()
     }
