@@ -55,6 +55,8 @@ pub struct User {
     pub roles: BTreeSet<Role>,
     /// By which login.
     pub session: SessionId,
+    /// When they last proved in this session who they are: by password, issuer or second factor.
+    pub proven_at: Timestamp,
 }
 
 /// Who acts.

@@ -11,6 +11,7 @@ mod auth;
 mod http;
 mod log;
 mod market;
+mod outbound;
 mod payments;
 mod source;
 mod tasks;
@@ -32,6 +33,7 @@ pub use self::{
     http::HttpConfig,
     log::{LogConfig, LogFormat},
     market::MarketConfig,
+    outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
     source::Sources,
     tasks::TasksConfig,
@@ -84,6 +86,8 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// The audit log.
     pub audit: AuditConfig,
+    /// What the coordinator may call on behalf of others.
+    pub outbound: OutboundConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
     /// The log.
@@ -102,6 +106,7 @@ impl Default for Config {
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
             audit: AuditConfig::default(),
+            outbound: OutboundConfig::default(),
             tasks: TasksConfig::default(),
             log: LogConfig::default(),
         }
@@ -149,6 +154,7 @@ impl Config {
         self.market.validate()?;
         self.agents.validate()?;
         self.audit.validate()?;
+        self.outbound.validate()?;
         self.tasks.validate()?;
         self.log.validate()
     }

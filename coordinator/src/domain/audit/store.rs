@@ -126,21 +126,16 @@ pub(super) fn page(
     if let Some(to) = filter.to {
         add("at_us <", to.into());
     }
-    if let Some((at_us, seq)) = before {
-        values.push(at_us.into());
-        values.push(seq.into());
-        let last = values.len();
-        conditions.push(format!("(at_us, seq) < (${}, ${last})", last - 1));
-    }
-    let filtered = if conditions.is_empty() {
-        String::new()
-    } else {
-        format!("WHERE {}", conditions.join(" AND "))
-    };
+    // without a place to go on from it is the end: a range of an index in any case
+    let (at_us, seq) = before.unwrap_or((i64::MAX, i64::MAX));
+    values.extend([at_us.into(), seq.into()]);
+    let last = values.len();
+    conditions.push(format!("(at_us, seq) < (${}, ${last})", last - 1));
+    let filtered = conditions.join(" AND ");
     values.push(count_max.into());
     let limit = values.len();
     tx.query(
-        &format!("SELECT {COLUMNS} FROM audit_log {filtered} ORDER BY at_us DESC, seq DESC LIMIT ${limit}"),
+        &format!("SELECT {COLUMNS} FROM audit_log WHERE {filtered} ORDER BY at_us DESC, seq DESC LIMIT ${limit}"),
         &values,
     )?
     .iter()
