@@ -6,6 +6,7 @@
 //! - Secrets can't be printed: they are [`SecretText`].
 
 mod agents;
+mod audit;
 mod auth;
 mod http;
 mod log;
@@ -27,6 +28,7 @@ use shared::secret::Secret;
 
 pub use self::{
     agents::AgentsConfig,
+    audit::AuditConfig,
     auth::AuthConfig,
     http::HttpConfig,
     log::{LogConfig, LogFormat},
@@ -82,6 +84,8 @@ pub struct Config {
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
     pub agents: AgentsConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// What the coordinator may call on behalf of others.
     pub outbound: OutboundConfig,
     /// How often the built-in timers run.
@@ -101,6 +105,7 @@ impl Default for Config {
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
+            audit: AuditConfig::default(),
             outbound: OutboundConfig::default(),
             tasks: TasksConfig::default(),
             log: LogConfig::default(),
@@ -148,6 +153,7 @@ impl Config {
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
+        self.audit.validate()?;
         self.outbound.validate()?;
         self.tasks.validate()?;
         self.log.validate()
