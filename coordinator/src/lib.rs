@@ -6,6 +6,7 @@
 
 pub mod adapters;
 pub mod app;
+pub mod audit_file;
 pub mod books;
 pub mod cli;
 pub mod config;

@@ -6,6 +6,7 @@
 //! - Secrets can't be printed: they are [`SecretText`].
 
 mod agents;
+mod audit;
 mod auth;
 mod http;
 mod limits;
@@ -28,6 +29,7 @@ use shared::secret::Secret;
 
 pub use self::{
     agents::AgentsConfig,
+    audit::AuditConfig,
     auth::AuthConfig,
     http::HttpConfig,
     limits::LimitsConfig,
@@ -84,6 +86,8 @@ pub struct Config {
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
     pub agents: AgentsConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// What the coordinator may call on behalf of others.
     pub outbound: OutboundConfig,
     /// How often callers may do what, and how much at once.
@@ -105,6 +109,7 @@ impl Default for Config {
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
+            audit: AuditConfig::default(),
             outbound: OutboundConfig::default(),
             limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
@@ -153,6 +158,7 @@ impl Config {
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
+        self.audit.validate()?;
         self.outbound.validate()?;
         self.limits.validate()?;
         self.tasks.validate()?;

@@ -186,6 +186,21 @@ impl Record {
     }
 }
 
+/// Which entries are wanted; `None` wants all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Who.
+    pub actor: Option<String>,
+    /// What.
+    pub action: Option<String>,
+    /// To what.
+    pub object: Option<String>,
+    /// Not before.
+    pub from: Option<Timestamp>,
+    /// Before.
+    pub to: Option<Timestamp>,
+}
+
 /// How the log names who acts.
 #[must_use]
 pub fn actor_name(actor: &Actor) -> String {

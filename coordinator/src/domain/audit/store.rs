@@ -2,11 +2,11 @@
 
 use shared::time::Timestamp;
 
-use super::model::{Hash, Record};
+use super::model::{Filter, Hash, Record};
 use crate::{
     error::{Error, Result},
     params,
-    store::{Row, Tx},
+    store::{Row, Tx, Value},
 };
 
 const COLUMNS: &str = "seq, at_us, actor, via, action, object, before_json, after_json, reason, client, request_id, prev_hash, hash";
@@ -95,4 +95,69 @@ pub(super) fn after(tx: &mut dyn Tx, seq: i64, count_max: i64) -> Result<Vec<Rec
     .iter()
     .map(record_of)
     .collect()
+}
+
+/// Up to `count_max` rows that pass `filter`, newest first, older than the moment and place `before`.
+pub(super) fn page(
+    tx: &mut dyn Tx,
+    filter: &Filter,
+    before: Option<(i64, i64)>,
+    count_max: i64,
+) -> Result<Vec<Record>> {
+    let mut values: Vec<Value> = Vec::new();
+    let mut conditions: Vec<String> = Vec::new();
+    let mut add = |condition: &str, value: Value| {
+        values.push(value);
+        conditions.push(format!("{condition} ${}", values.len()));
+    };
+    let texts = [
+        ("actor =", &filter.actor),
+        ("action =", &filter.action),
+        ("object =", &filter.object),
+    ];
+    for (condition, value) in texts {
+        if let Some(value) = value {
+            add(condition, value.as_str().into());
+        }
+    }
+    if let Some(from) = filter.from {
+        add("at_us >=", from.into());
+    }
+    if let Some(to) = filter.to {
+        add("at_us <", to.into());
+    }
+    // without a place to go on from it is the end: a range of an index in any case
+    let (at_us, seq) = before.unwrap_or((i64::MAX, i64::MAX));
+    values.extend([at_us.into(), seq.into()]);
+    let last = values.len();
+    conditions.push(format!("(at_us, seq) < (${}, ${last})", last - 1));
+    let filtered = conditions.join(" AND ");
+    values.push(count_max.into());
+    let limit = values.len();
+    tx.query(
+        &format!("SELECT {COLUMNS} FROM audit_log WHERE {filtered} ORDER BY at_us DESC, seq DESC LIMIT ${limit}"),
+        &values,
+    )?
+    .iter()
+    .map(record_of)
+    .collect()
+}
+
+/// The settings of the last start.
+pub(super) fn settings(tx: &mut dyn Tx) -> Result<Option<String>> {
+    let rows = tx.query("SELECT value FROM store_meta WHERE key = 'settings'", &[])?;
+    Ok(rows
+        .first()
+        .map(|row| row.text(0).map(str::to_owned))
+        .transpose()?)
+}
+
+/// Keeps the settings of this start.
+pub(super) fn keep_settings(tx: &mut dyn Tx, text: &str) -> Result<()> {
+    tx.execute(
+        "INSERT INTO store_meta (key, value) VALUES ('settings', $1)
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        params![text],
+    )?;
+    Ok(())
 }

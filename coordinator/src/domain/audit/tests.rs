@@ -1,5 +1,8 @@
 //! The chain: dense under many writers, append-only, and every kind of tampering shows.
 
+mod admin;
+mod tampering;
+
 use axum::http::StatusCode;
 use serde_json::json;
 
