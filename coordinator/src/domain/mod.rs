@@ -1,6 +1,7 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `events` → `audit` → `auth` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `access` → `events` → `audit` → `auth` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
 
+pub mod access;
 pub mod agentlink;
 pub mod audit;
 pub mod auth;

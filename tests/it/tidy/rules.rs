@@ -9,7 +9,8 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 11] = [
+const SLICES: [&str; 12] = [
+    "access",
     "events",
     "audit",
     "auth",
