@@ -64,8 +64,6 @@ pub struct Line {
     pub keys: Keys,
     /// How they prove who they are.
     pub proof: Proof,
-    /// Whether the person must have proven themselves within the last minutes (step-up).
-    pub fresh: bool,
 }
 
 impl Line {
@@ -75,7 +73,6 @@ impl Line {
             callers,
             keys,
             proof: Proof::Credentials,
-            fresh: false,
         }
     }
 
@@ -92,15 +89,7 @@ impl Line {
         }
     }
 
-    /// The same, only for whoever proved who they are a moment ago.
-    const fn fresh(self) -> Self {
-        Self {
-            fresh: true,
-            ..self
-        }
-    }
-
-    /// Whether `actor` may do this. Step-up is asked for by [`Line::fresh`] and checked where sessions are known.
+    /// Whether `actor` may do this.
     ///
     /// # Errors
     /// 401 for whoever must say who they are, 403 for whoever may not.
