@@ -28,7 +28,7 @@ use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 use crate::{
     app::App,
     cron,
-    domain::{agentlink, audit, auth, events, nodes, offers, rentals, settlement},
+    domain::{agentlink, apikeys, audit, auth, events, nodes, offers, rentals, settlement},
     error::{Error, Kind},
     http::{
         extract::BODY_BYTES_MAX,
@@ -50,6 +50,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         OpenApiRouter::new()
             .merge(audit::api::routes())
             .merge(auth::api::routes())
+            .merge(apikeys::api::routes())
             .merge(events::api::routes())
             .merge(nodes::api::routes())
             .merge(offers::api::routes())

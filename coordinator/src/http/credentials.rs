@@ -12,13 +12,11 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
-use shared::id::SessionId;
-
 use super::{ClientIp, csrf, gate::Resolved, rental_token, request_id};
 use crate::{
     app::App,
     context::{Actor, OpCtx},
-    domain::auth,
+    domain::{apikeys, auth},
     error::{Error, Result},
 };
 
@@ -62,7 +60,7 @@ fn context(app: &App, parts: &Parts, actor: Actor) -> OpCtx {
 /// 401 when a credential is there but doesn't hold, 403 when a cookie comes from another site.
 pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
     if let Some(token) = bearer(&parts.headers)? {
-        return bearer_actor(app, token).await;
+        return bearer_actor(app, parts, token).await;
     }
     let name = app.auth.cookies.access_name();
     let Some(cookie) = auth::cookies::read(&parts.headers, name) else {
@@ -72,16 +70,28 @@ pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
     auth::authenticate(app, cookie).await.map(Actor::User)
 }
 
-/// Whether a session still holds, as known for at most 30 s; for what lasts longer than a request.
+/// Whether the session or the key by which somebody acts still holds, as known for at most 30 s; for what lasts longer than a
+/// request.
 ///
 /// # Errors
 /// What the database says.
-pub async fn session_holds(app: &App, session: SessionId) -> Result<bool> {
-    let user = auth::session::live_user(app, session).await?;
-    Ok(user.is_some())
+pub async fn still_holds(app: &App, actor: &Actor) -> Result<bool> {
+    match actor {
+        Actor::User(user) => {
+            let live = auth::session::live_user(app, user.session).await?;
+            Ok(live.is_some())
+        }
+        Actor::ApiKey(key) => apikeys::holds(app, key).await,
+        Actor::Anonymous | Actor::RentalToken(_) | Actor::Node(_) | Actor::System => Ok(true),
+    }
 }
 
-async fn bearer_actor(app: &App, token: &str) -> Result<Actor> {
+async fn bearer_actor(app: &App, parts: &Parts, token: &str) -> Result<Actor> {
+    if token.starts_with(apikeys::model::PREFIX) {
+        let client = ClientIp::of(parts, &app.config.http.trusted_proxies).known();
+        let key = apikeys::authenticate(app, token, client).await?;
+        return Ok(Actor::ApiKey(key));
+    }
     if token.starts_with(rental_token::PREFIX) {
         return app
             .rental_tokens

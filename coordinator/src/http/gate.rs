@@ -15,11 +15,14 @@ use axum::{
 };
 use utoipa::openapi::{OpenApi, path::PathItem};
 
-use super::credentials;
+use super::{credentials, request_id};
 use crate::{
     app::App,
     context::Actor,
-    domain::access::{self, Line, Proof},
+    domain::{
+        access::{self, Line, Proof},
+        auth,
+    },
     error::Result,
 };
 
@@ -109,6 +112,9 @@ pub async fn guard(
         Proof::Credentials => credentials::actor_of(&app, &parts).await?,
     };
     line.decide(&actor)?;
+    if line.fresh {
+        auth::require_fresh(&app.context(actor.clone(), request_id::current()))?;
+    }
     parts.extensions.insert(Resolved(actor));
     Ok(next.run(Request::from_parts(parts, body)).await)
 }

@@ -1,4 +1,4 @@
-//! The web kit: what every endpoint speaks. It knows of the slices only `access`, for the gate, and `auth`, for the credentials.
+//! The web kit: what every endpoint speaks. It knows of the slices only `access`, for the gate, `auth` and `apikeys`, for the credentials.
 //!
 //! # Invariants
 //! - Every error that leaves is `application/problem+json` (RFC 9457), made in [`error`] and nowhere else.

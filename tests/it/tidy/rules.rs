@@ -9,11 +9,12 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 12] = [
+const SLICES: [&str; 13] = [
     "access",
     "events",
     "audit",
     "auth",
+    "apikeys",
     "ledger",
     "nodes",
     "offers",

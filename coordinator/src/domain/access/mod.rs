@@ -64,6 +64,8 @@ pub struct Line {
     pub keys: Keys,
     /// How they prove who they are.
     pub proof: Proof,
+    /// Whether the person must have proven within the last minutes who they are (step-up).
+    pub fresh: bool,
 }
 
 impl Line {
@@ -73,6 +75,7 @@ impl Line {
             callers,
             keys,
             proof: Proof::Credentials,
+            fresh: false,
         }
     }
 
@@ -89,7 +92,15 @@ impl Line {
         }
     }
 
-    /// Whether `actor` may do this.
+    /// The same, only for whoever proved a moment ago who they are: money out, identity, running the market.
+    const fn fresh(self) -> Self {
+        Self {
+            fresh: true,
+            ..self
+        }
+    }
+
+    /// Whether `actor` may do this. How fresh their proof is, is asked where sessions are known.
     ///
     /// # Errors
     /// 401 for whoever must say who they are, 403 for whoever may not.

@@ -15,6 +15,11 @@ pub const TABLE: &[Line] = &[
     Line::own_proof("refresh"),
     Line::own_proof("logout"),
     Line::of("me", &[Person], With(Scope::AccountRead)),
+    Line::of("step_up", &[Person], Refused),
+    // keys: made by people only
+    Line::of("create_api_key", &[Person], Refused).fresh(),
+    Line::of("list_api_keys", &[Person], Refused),
+    Line::of("revoke_api_key", &[Person], Refused),
     // offers
     Line::public("list_offers"),
     Line::public("get_offer"),
