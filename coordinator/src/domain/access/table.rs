@@ -104,6 +104,8 @@ pub const TABLE: &[Line] = &[
         &[Person, RentalToken],
         With(Scope::EventsRead),
     ),
+    // running the market
+    Line::of("list_audit", &[Admin], Refused),
     // jobs
     Line::of("run_metering", &[Admin, Cron], Refused),
 ];

@@ -63,3 +63,16 @@ fn tokens_open_what_they_are_for() {
     assert_eq!(code("me", &Actor::Anonymous), "sign_in_required");
     assert_eq!(code("me", &Actor::Node(ids.mint())), "sign_in_required");
 }
+
+#[test]
+fn every_operation_of_the_document_has_a_line_and_every_line_an_operation() {
+    let document = serde_json::to_value(crate::router::openapi()).expect("json");
+    let mut served = BTreeSet::new();
+    for item in document["paths"].as_object().expect("paths").values() {
+        for operation in item.as_object().expect("operations").values() {
+            served.extend(operation["operationId"].as_str());
+        }
+    }
+    let lines: BTreeSet<&str> = TABLE.iter().map(|line| line.operation).collect();
+    assert_eq!(served, lines, "add a line to domain/access/table.rs");
+}
