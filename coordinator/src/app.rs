@@ -26,6 +26,7 @@ use crate::{
     },
     http::rental_token::RentalTokens,
     keys::Keys,
+    outbound::Outbound,
     store::Db,
     tasks::Tasks,
 };
@@ -59,6 +60,8 @@ pub struct App {
     pub quotes_by_ip: Attempts<IpAddr>,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
+    /// Calls to URLs from outside.
+    pub outbound: Arc<Outbound>,
     /// Work that outlives its request: payments whose client hung up.
     pub background: TaskTracker,
     /// Cancelled when the process stops; whatever waits for long also waits for this.
@@ -80,6 +83,7 @@ impl App {
         let auth = AuthState::new(&config, &keys)?;
         let purchases = Arc::new(purchases(&config, &db, &clock, &ids)?);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
+        let outbound = Arc::new(Outbound::new(&config.outbound)?);
         Ok(Arc::new(Self {
             rental_tokens: RentalTokens::new(&keys.token),
             events: Events::new(config.http.event_streams_max),
@@ -90,6 +94,7 @@ impl App {
             shutdown: CancellationToken::new(),
             purchases,
             agents,
+            outbound,
             auth,
             keys,
             config,

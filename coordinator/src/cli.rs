@@ -1,5 +1,7 @@
 //! The command line: settings as flags, and what an operator does by hand.
 
+mod audit;
+
 use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -94,6 +96,9 @@ enum Command {
     /// The books
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Write a consistent copy of a SQLite database while the coordinator may go on running
     Backup {
         /// The file to write; one that is there is replaced once the copy is whole
@@ -191,6 +196,7 @@ impl Cli {
             Command::Migrate => migrate(&config).await,
             Command::User(command) => user(&config, command).await,
             Command::Ledger(LedgerCommand::Check { json }) => check_ledger(&config, json).await,
+            Command::Audit(command) => command.run(&config).await,
             Command::Backup { target } => backup(&config, &target).await,
             Command::Check | Command::Openapi | Command::Completions { .. } => Ok(()),
         }

@@ -4,7 +4,7 @@
 //! - One operation has one `now`; services never read a clock.
 //! - Default deny: a service's first line asks this context for what it needs.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -55,6 +55,8 @@ pub struct User {
     pub roles: BTreeSet<Role>,
     /// By which login.
     pub session: SessionId,
+    /// When they last proved in this session who they are: by password, issuer or second factor.
+    pub proven_at: Timestamp,
 }
 
 /// Who acts.
@@ -81,6 +83,8 @@ pub struct OpCtx {
     pub now: Timestamp,
     /// To find the operation in the logs.
     pub request_id: String,
+    /// The client's address; nothing for timers, commands and connections without one.
+    pub client: Option<IpAddr>,
     ids: Arc<Ids>,
 }
 
@@ -102,8 +106,16 @@ impl OpCtx {
             actor,
             now,
             request_id,
+            client: None,
             ids,
         }
+    }
+
+    /// The same, asked for from `client`.
+    #[must_use]
+    pub const fn with_client(mut self, client: Option<IpAddr>) -> Self {
+        self.client = client;
+        self
     }
 
     /// A new id.

@@ -30,6 +30,8 @@ pub struct Keys {
     pub access: Arc<SigningKey>,
     /// Signs acknowledgements of journal positions.
     pub journal_ack: Arc<SigningKey>,
+    /// Signs checkpoints of the audit log.
+    pub audit: Arc<SigningKey>,
     /// Derives rental tokens, refresh tokens and beacons.
     pub token: TokenSecret,
 }
@@ -45,6 +47,7 @@ impl Keys {
         let pkcs8 = || SigningKey::generate_pkcs8().context("make a key");
         let access = open(auth.access_key_file.as_deref(), &dir, "access.pk8", pkcs8)?;
         let ack = open(auth.ack_key_file.as_deref(), &dir, "journal_ack.pk8", pkcs8)?;
+        let audit = open(config.audit.key_file.as_deref(), &dir, "audit.pk8", pkcs8)?;
         let token = open(
             auth.token_secret_file.as_deref(),
             &dir,
@@ -59,6 +62,7 @@ impl Keys {
             journal_ack: Arc::new(
                 SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?,
             ),
+            audit: Arc::new(SigningKey::from_pkcs8(&audit).context("audit key")?),
             token: TokenSecret::from_bytes(token),
         })
     }

@@ -6,6 +6,7 @@
 
 pub mod adapters;
 pub mod app;
+pub mod audit_file;
 pub mod books;
 pub mod cli;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod error;
 pub mod http;
 pub mod keys;
 pub mod lifecycle;
+pub mod outbound;
 pub mod router;
 pub mod serve;
 pub mod store;

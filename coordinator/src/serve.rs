@@ -27,6 +27,7 @@ use tower::ServiceExt as _;
 use crate::{
     app::App,
     config::Config,
+    domain::audit,
     lifecycle::{Lifecycle, STOP_TIME_MAX},
     router::router,
     store::{DatabaseUrl, Db},
@@ -53,6 +54,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let db = open_database(&config).await?;
     db.migrate().await.context("migrate the database")?;
     let app = App::new(config, db, Arc::new(SystemClock), Arc::new(Ids::System))?;
+    let (settings, ctx) = (app.config.clone(), app.task_context("start"));
+    app.db
+        .write("audit.settings", move |tx| {
+            audit::settings::note(tx, &ctx, &settings)
+        })
+        .await?;
     let lifecycle = Lifecycle::new(app.shutdown.clone());
     start(&app, listener, &lifecycle)?;
     let url = app.config.http.public_url();

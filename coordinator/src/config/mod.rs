@@ -6,10 +6,12 @@
 //! - Secrets can't be printed: they are [`SecretText`].
 
 mod agents;
+mod audit;
 mod auth;
 mod http;
 mod log;
 mod market;
+mod outbound;
 mod payments;
 mod source;
 mod tasks;
@@ -26,10 +28,12 @@ use shared::secret::Secret;
 
 pub use self::{
     agents::AgentsConfig,
+    audit::AuditConfig,
     auth::AuthConfig,
     http::HttpConfig,
     log::{LogConfig, LogFormat},
     market::MarketConfig,
+    outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
     source::Sources,
     tasks::TasksConfig,
@@ -80,6 +84,10 @@ pub struct Config {
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
     pub agents: AgentsConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
+    /// What the coordinator may call on behalf of others.
+    pub outbound: OutboundConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
     /// The log.
@@ -97,6 +105,8 @@ impl Default for Config {
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
+            audit: AuditConfig::default(),
+            outbound: OutboundConfig::default(),
             tasks: TasksConfig::default(),
             log: LogConfig::default(),
         }
@@ -143,6 +153,8 @@ impl Config {
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
+        self.audit.validate()?;
+        self.outbound.validate()?;
         self.tasks.validate()?;
         self.log.validate()
     }

@@ -1,7 +1,8 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `events` → `auth` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `events` → `audit` → `auth` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
 
 pub mod agentlink;
+pub mod audit;
 pub mod auth;
 pub mod events;
 pub mod ledger;

@@ -18,6 +18,18 @@ use crate::app::App;
 pub struct ClientIp(pub IpAddr);
 
 impl ClientIp {
+    /// Of a request's head.
+    #[must_use]
+    pub fn of(parts: &Parts, trusted_proxies: &[IpAddr]) -> Self {
+        Self(client(peer(parts), &parts.headers, trusted_proxies))
+    }
+
+    /// The address, if the connection has one.
+    #[must_use]
+    pub fn known(self) -> Option<IpAddr> {
+        Some(self.0).filter(|address| !address.is_unspecified())
+    }
+
     /// What to count by: the address, or for IPv6 its /64, since a client has all addresses of that.
     #[must_use]
     pub fn group(self) -> IpAddr {
@@ -32,8 +44,7 @@ impl FromRequestParts<Arc<App>> for ClientIp {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
-        let trusted = &app.config.http.trusted_proxies;
-        Ok(Self(client(peer(parts), &parts.headers, trusted)))
+        Ok(Self::of(parts, &app.config.http.trusted_proxies))
     }
 }
 

@@ -14,7 +14,7 @@ use axum::{
 
 use shared::id::SessionId;
 
-use super::{csrf, rental_token, request_id};
+use super::{ClientIp, csrf, rental_token, request_id};
 use crate::{
     app::App,
     context::{Actor, OpCtx},
@@ -30,7 +30,7 @@ impl FromRequestParts<Arc<App>> for OpCtx {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         let actor = actor_of(app, parts).await?;
-        Ok(app.context(actor, request_id::current()))
+        Ok(context(app, parts, actor))
     }
 }
 
@@ -44,8 +44,14 @@ impl FromRequestParts<Arc<App>> for PublicCtx {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         csrf::check_open(&parts.headers, &app.config.http.public_url())?;
-        Ok(Self(app.context(Actor::Anonymous, request_id::current())))
+        Ok(Self(context(app, parts, Actor::Anonymous)))
     }
+}
+
+fn context(app: &App, parts: &Parts, actor: Actor) -> OpCtx {
+    let client = ClientIp::of(parts, &app.config.http.trusted_proxies);
+    app.context(actor, request_id::current())
+        .with_client(client.known())
 }
 
 /// Who sent the request.

@@ -8,6 +8,7 @@
 pub mod client_ip;
 pub mod credentials;
 pub mod csrf;
+mod device;
 pub mod error;
 pub mod extract;
 pub mod middleware;

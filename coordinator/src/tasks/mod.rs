@@ -7,6 +7,7 @@
 //! - One activation of a task runs at a time in this process; several processes may run the same task, so each is
 //!   safe to run twice.
 
+pub mod audit_checkpoint;
 mod driver;
 mod each;
 pub mod event_relay;
@@ -47,6 +48,11 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         Box::new(settlement::Settlement::new(own())),
     )?;
     start(periods.payments_ms, Box::new(payments::Payments(own())))?;
+    let checkpoint = audit_checkpoint::AuditCheckpoint::new(own());
+    start(
+        app.config.audit.checkpoint_s.saturating_mul(1_000),
+        Box::new(checkpoint),
+    )?;
     lifecycle.spawn("market_feed", market_feed::follow(own()));
     let (agents, shutdown) = (Arc::clone(&app.agents), app.shutdown.clone());
     lifecycle.spawn("ingest", async move { agents.run_ingest(shutdown).await });

@@ -9,8 +9,9 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 10] = [
+const SLICES: [&str; 11] = [
     "events",
+    "audit",
     "auth",
     "ledger",
     "nodes",

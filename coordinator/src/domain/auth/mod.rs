@@ -23,15 +23,17 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ring::hmac;
 use shared::id::{SessionId, UserId};
 
-pub use self::session::authenticate;
+pub use self::session::{authenticate, require_fresh};
 use self::{
     attempts::Attempts,
     cookies::Cookies,
-    model::{Account, Email, Session, SessionLife},
+    model::{Account, Device, Email, Session, SessionLife},
     password::Passwords,
     session::LiveSessions,
+    store::sessions,
     token::{AccessTokens, RefreshToken},
 };
+use super::audit::{self, Entry};
 use crate::{
     config::Config,
     context::{OpCtx, Role},
@@ -117,6 +119,12 @@ pub fn create_account(
             "there is an account with this address: sign in instead",
         )
     })?;
+    let state = serde_json::json!({ "email": account.email, "roles": account.roles });
+    audit::record(
+        tx,
+        ctx,
+        Entry::of("account.created", account.id).after(state),
+    )?;
     Ok(account)
 }
 
@@ -128,8 +136,21 @@ pub fn grant(tx: &mut dyn Tx, ctx: &OpCtx, email: &Email, role: Role) -> Result<
     let (mut account, _) =
         store::user_by_email(tx, email)?.ok_or_else(|| Error::not_found("account"))?;
     store::insert_role(tx, account.id, role, ctx.now)?;
-    account.roles.insert(role);
+    let before = serde_json::json!({ "roles": account.roles });
+    if account.roles.insert(role) {
+        let after = serde_json::json!({ "roles": account.roles });
+        let entry = Entry::of("role.granted", account.id);
+        audit::record(tx, ctx, entry.before(before).after(after))?;
+    }
     Ok(account)
+}
+
+/// An account and its password hash.
+///
+/// # Errors
+/// 404 when there is none.
+pub fn account_with_hash(tx: &mut dyn Tx, id: UserId) -> Result<(Account, String)> {
+    store::user_with_hash(tx, id)?.ok_or_else(|| Error::not_found("account"))
 }
 
 /// The account of an address and its password hash.
@@ -156,7 +177,29 @@ pub fn rehash(tx: &mut dyn Tx, id: UserId, old: &str, new: &str) -> Result<()> {
     store::replace_hash(tx, id, old, new)
 }
 
-/// Begins a session; `refresh` is its first token.
+/// A login about to begin: how long it lasts, its first token, what it comes from. Made outside of the transaction.
+#[derive(Debug, Clone)]
+pub struct Login {
+    life: SessionLife,
+    first: RefreshToken,
+    device: Device,
+}
+
+impl Login {
+    /// For somebody with these roles.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn new(config: &Config, roles: &BTreeSet<Role>, device: Device) -> Result<Self> {
+        Ok(Self {
+            life: SessionLife::of(&config.auth, roles),
+            first: RefreshToken::random()?,
+            device,
+        })
+    }
+}
+
+/// Begins a session of somebody who just proved who they are.
 ///
 /// # Errors
 /// What the database says.
@@ -164,16 +207,17 @@ pub fn begin_session(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
     account: &Account,
-    life: SessionLife,
-    refresh: &RefreshToken,
+    login: &Login,
 ) -> Result<SignedIn> {
     let session = Session {
         id: ctx.mint(),
         user: account.id,
-        ends: ctx.now.plus_ms(life.max_ms),
+        ends: ctx.now.plus_ms(login.life.max_ms),
+        proven: ctx.now,
     };
-    store::insert_session(tx, &session, ctx.now)?;
-    hand_out(tx, ctx, account.clone(), session, life, refresh.clone())
+    sessions::insert_session(tx, &session, &login.device, ctx.now)?;
+    let first = login.first.clone();
+    hand_out(tx, ctx, account.clone(), session, login.life, first)
 }
 
 fn hand_out(
@@ -185,7 +229,7 @@ fn hand_out(
     refresh: RefreshToken,
 ) -> Result<SignedIn> {
     let expires = ctx.now.plus_ms(life.idle_ms).min(session.ends);
-    store::insert_refresh(tx, refresh.hash(), session.id, ctx.now, expires)?;
+    sessions::insert_refresh(tx, refresh.hash(), session.id, ctx.now, expires)?;
     Ok(SignedIn {
         account,
         session,
@@ -215,16 +259,19 @@ pub fn refresh(
     token: &RefreshToken,
 ) -> Result<Refreshed> {
     let successor = token.successor(key);
-    if let Some(session) = store::use_refresh(tx, token.hash(), ctx.now)? {
+    if let Some(session) = sessions::use_refresh(tx, token.hash(), ctx.now)? {
         let (session, account) = live(tx, ctx, session)?;
         let life = SessionLife::of(&config.auth, &account.roles);
         let signed_in = hand_out(tx, ctx, account, session, life, successor)?;
         return Ok(Refreshed::Rotated(Box::new(signed_in)));
     }
-    let Some((session, Some(used))) = store::refresh_token(tx, token.hash())? else {
+    let Some((session, Some(used))) = sessions::refresh_token(tx, token.hash())? else {
         return Err(refresh_refused());
     };
-    let untouched = matches!(store::refresh_token(tx, successor.hash())?, Some((_, None)));
+    let untouched = matches!(
+        sessions::refresh_token(tx, successor.hash())?,
+        Some((_, None))
+    );
     if untouched && ctx.now.ms_since(used) <= RETRY_MS {
         let (session, account) = live(tx, ctx, session)?;
         let life = SessionLife::of(&config.auth, &account.roles);
@@ -236,12 +283,12 @@ pub fn refresh(
             refresh_ms: expires.ms_since(ctx.now),
         })));
     }
-    store::revoke_session(tx, session, "reuse", ctx.now)?;
+    sessions::revoke_session(tx, session, "reuse", ctx.now)?;
     Ok(Refreshed::Reused(session))
 }
 
 fn live(tx: &mut dyn Tx, ctx: &OpCtx, session: SessionId) -> Result<(Session, Account)> {
-    let session = store::live_session(tx, session, ctx.now)?.ok_or_else(refresh_refused)?;
+    let session = sessions::live_session(tx, session, ctx.now)?.ok_or_else(refresh_refused)?;
     let account = account(tx, session.user)?;
     Ok((session, account))
 }
@@ -264,7 +311,7 @@ pub fn end_session_of(
     ctx: &OpCtx,
     token: &RefreshToken,
 ) -> Result<Option<SessionId>> {
-    let Some((session, _)) = store::refresh_token(tx, token.hash())? else {
+    let Some((session, _)) = sessions::refresh_token(tx, token.hash())? else {
         return Ok(None);
     };
     end_session(tx, ctx, session)?;
@@ -276,5 +323,5 @@ pub fn end_session_of(
 /// # Errors
 /// What the database says.
 pub fn end_session(tx: &mut dyn Tx, ctx: &OpCtx, session: SessionId) -> Result<()> {
-    store::revoke_session(tx, session, "logout", ctx.now)
+    sessions::revoke_session(tx, session, "logout", ctx.now)
 }

@@ -1,6 +1,6 @@
 //! Accounts and sessions as values: what is a usable e-mail address, password, set of roles, and how long a login lasts.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use shared::{
     id::{SessionId, UserId},
@@ -16,6 +16,8 @@ use crate::{
 
 const EMAIL_BYTES_MAX: usize = 254;
 const LOCAL_BYTES_MAX: usize = 64;
+/// Of a client's name so much is kept.
+pub const USER_AGENT_CHARS_MAX: usize = 200;
 /// Bounds of a password in bytes; checked before anything is hashed.
 pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=256;
 
@@ -117,6 +119,35 @@ pub struct Session {
     pub user: UserId,
     /// When it ends in any case.
     pub ends: Timestamp,
+    /// When its person last proved who they are.
+    pub proven: Timestamp,
+}
+
+/// What somebody signs in from, as it says of itself; shown to its owner, believed by nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Device {
+    user_agent: Option<String>,
+    /// The address of the client.
+    pub ip: Option<IpAddr>,
+}
+
+impl Device {
+    /// From what was sent: cut to [`USER_AGENT_CHARS_MAX`], control characters left out.
+    #[must_use]
+    pub fn new(user_agent: Option<&str>, ip: Option<IpAddr>) -> Self {
+        let plain = |text: &str| -> String {
+            let shown = text.chars().filter(|c| !c.is_control());
+            shown.take(USER_AGENT_CHARS_MAX).collect()
+        };
+        let user_agent = user_agent.map(plain).filter(|text| !text.is_empty());
+        Self { user_agent, ip }
+    }
+
+    /// The name of its program.
+    #[must_use]
+    pub fn user_agent(&self) -> Option<&str> {
+        self.user_agent.as_deref()
+    }
 }
 
 /// How long a login lasts.
@@ -158,6 +189,16 @@ mod tests {
             assert!(Email::parse(nonsense).is_err(), "{nonsense:?}");
         }
         assert!(Email::parse(&format!("{}@x.y", "a".repeat(65))).is_err());
+    }
+
+    #[test]
+    fn what_a_device_says_is_bounded() {
+        let long = format!("a\n{}", "é".repeat(300));
+        let device = Device::new(Some(&long), None);
+        let kept = device.user_agent().expect("something");
+        assert_eq!(kept.chars().count(), USER_AGENT_CHARS_MAX);
+        assert!(kept.starts_with("aé"));
+        assert_eq!(Device::new(Some("\r"), None), Device::default());
     }
 
     #[test]

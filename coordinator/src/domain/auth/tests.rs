@@ -1,6 +1,7 @@
 //! Tests of accounts and sessions through the router, on a real database.
 
 mod credentials;
+mod step_up;
 
 use axum::http::{StatusCode, header};
 use serde_json::{Value, json};

@@ -4,6 +4,7 @@
 //! - A token enrols one node, once; the same key with the same token gets the same answer again.
 //! - Tokens are kept as hashes only.
 
+use serde_json::json;
 use shared::{id::UserId, resources::Inventory, time::Timestamp, wire::enroll};
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
 };
 use crate::{
     context::{OpCtx, Role},
+    domain::audit::{self, Entry},
     error::{Error, Result},
     store::Tx,
 };
@@ -43,6 +45,12 @@ pub fn add_token(tx: &mut dyn Tx, ctx: &OpCtx, token: &str) -> Result<Timestamp>
         ));
     }
     store::insert_token(tx, &sha256(token), owner, ctx.now, expires)?;
+    let after = json!({ "expires_at": expires });
+    audit::record(
+        tx,
+        ctx,
+        Entry::of("enrollment_token.created", owner).after(after),
+    )?;
     Ok(expires)
 }
 
@@ -95,6 +103,8 @@ pub fn enroll(tx: &mut dyn Tx, ctx: &OpCtx, request: &enroll::EnrollRequest) -> 
         return Err(refused());
     }
     announce(tx, ctx, &node, "node.enrolled")?;
+    let after = json!({ "owner": owner, "name": node.name, "public_key": node.public_key });
+    audit::record(tx, ctx, Entry::of("node.enrolled", node.id).after(after))?;
     Ok(node)
 }
 

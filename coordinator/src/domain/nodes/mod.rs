@@ -15,7 +15,10 @@ pub use enrolment::{TOKEN_TTL_MS, add_token, check_inventory, enroll};
 use model::{Availability, Capacity, Flag, Lifecycle, Node, Schedulability};
 use shared::{id::NodeId, resources::Inventory, sign::PublicKey};
 
-use super::events::{self, Event};
+use super::{
+    audit::{self, Entry},
+    events::{self, Event},
+};
 use crate::{
     context::OpCtx,
     error::{Error, Result},
@@ -96,7 +99,21 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, change: &Change) -> Resu
         resize(tx, &node, rentable)?;
     }
     announce(tx, ctx, &node, "node.changed")?;
-    get(tx, id)
+    let changed = get(tx, id)?;
+    let entry = Entry::of("node.changed", id);
+    audit::record(tx, ctx, entry.before(told(&node)).after(told(&changed)))?;
+    Ok(changed)
+}
+
+/// What the audit log tells of a node.
+fn told(node: &Node) -> serde_json::Value {
+    serde_json::json!({
+        "name": node.name,
+        "region": node.region,
+        "rentable_ram_bytes": node.rentable.ram_bytes,
+        "rentable_cpu_millis": node.rentable.cpu_millis,
+        "schedulability": node.schedulability.name(),
+    })
 }
 
 fn resize(tx: &mut dyn Tx, node: &Node, rentable: Capacity) -> Result<()> {
@@ -137,6 +154,10 @@ pub fn schedule(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, to: Schedulability) ->
     let node = get_own(tx, ctx, id)?;
     store::set_schedulability(tx, id, to)?;
     announce(tx, ctx, &node, "node.changed")?;
+    let state = |of: Schedulability| serde_json::json!({ "schedulability": of.name() });
+    let entry = Entry::of("node.scheduled", id);
+    let entry = entry.before(state(node.schedulability)).after(state(to));
+    audit::record(tx, ctx, entry)?;
     get(tx, id)
 }
 
@@ -155,7 +176,8 @@ pub fn retire(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<()> {
             "rentals are on this node: drain it first",
         ));
     }
-    announce(tx, ctx, &node, "node.changed")
+    announce(tx, ctx, &node, "node.changed")?;
+    audit::record(tx, ctx, Entry::of("node.retired", id).before(told(&node)))
 }
 
 /// Takes capacity for a rental.

@@ -17,6 +17,7 @@ use model::{Listing, Offer, OfferState, Terms};
 use shared::id::{NodeId, OfferId};
 
 use super::{
+    audit::{self, Entry},
     events::{self, Event},
     nodes,
 };
@@ -58,6 +59,8 @@ pub fn create(tx: &mut dyn Tx, ctx: &OpCtx, node_id: NodeId, terms: &Terms) -> R
     };
     store::insert(tx, &offer)?;
     announce(tx, ctx, &offer, "offer.created")?;
+    let entry = Entry::of("offer.created", offer.id);
+    audit::record(tx, ctx, entry.after(told(&offer)))?;
     Ok(offer)
 }
 
@@ -101,7 +104,7 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: OfferId, change: &Change) -> Res
         state: change.state.unwrap_or(old.state),
         version: old.version.saturating_add(1),
         updated_at: ctx.now,
-        ..old
+        ..old.clone()
     };
     if !store::update(tx, &offer, old.version)? {
         return Err(Error::conflict(
@@ -110,6 +113,8 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: OfferId, change: &Change) -> Res
         ));
     }
     announce(tx, ctx, &offer, "offer.changed")?;
+    let entry = Entry::of("offer.changed", id);
+    audit::record(tx, ctx, entry.before(told(&old)).after(told(&offer)))?;
     Ok(offer)
 }
 
@@ -183,6 +188,25 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
             .collect(),
         region,
         offer,
+    })
+}
+
+/// What the audit log tells of an offer.
+fn told(offer: &Offer) -> serde_json::Value {
+    let terms = &offer.terms;
+    serde_json::json!({
+        "node_id": offer.node_id,
+        "state": offer.state.name(),
+        "asset": terms.asset.code(),
+        "ram_gib_hour": terms.prices.ram_gib_hour,
+        "cpu_hour": terms.prices.cpu_hour,
+        "gpu_hour": terms.prices.gpu_hour,
+        "disk_gib_hour": terms.prices.disk_gib_hour,
+        "max_ram_bytes": terms.max_ram_bytes,
+        "max_cpu_millis": terms.max_cpu_millis,
+        "min_duration_ms": terms.min_duration_ms,
+        "max_duration_ms": terms.max_duration_ms,
+        "region": terms.region,
     })
 }
 

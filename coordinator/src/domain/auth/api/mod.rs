@@ -1,5 +1,7 @@
 //! `/auth/*`: parse, limit, hash, call the service, answer with tokens in the body and as cookies.
 
+mod step_up;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
@@ -13,8 +15,8 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Refreshed, SignedIn, cookies,
-    model::{self, Account, Email, SessionLife},
+    Login, Refreshed, SignedIn, cookies,
+    model::{self, Account, Device, Email},
     token::RefreshToken,
 };
 use crate::{
@@ -33,6 +35,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(refresh))
         .routes(routes!(logout))
         .routes(routes!(me))
+        .routes(routes!(step_up::step_up))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -110,6 +113,7 @@ async fn signup(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
     ClientIp(ip): ClientIp,
+    device: Device,
     Json(body): Json<SignupRequest>,
 ) -> Result<Response> {
     let email = Email::parse(&body.email)?;
@@ -118,13 +122,12 @@ async fn signup(
     let now = ctx.now;
     app.auth.by_ip.count(ip, app.clock.boot_ms())?;
     let hash = app.auth.passwords.hash(password).await?;
-    let life = SessionLife::of(&app.config.auth, &roles);
-    let first = RefreshToken::random()?;
+    let login = Login::new(&app.config, &roles, device)?;
     let signed_in = app
         .db
         .write("auth.signup", move |tx| {
             let account = super::create_account(tx, &ctx, &email, &hash, &roles)?;
-            super::begin_session(tx, &ctx, &account, life, &first)
+            super::begin_session(tx, &ctx, &account, &login)
         })
         .await?;
     answer(&app, StatusCode::CREATED, now, signed_in)
@@ -138,6 +141,7 @@ async fn login(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
     ClientIp(ip): ClientIp,
+    device: Device,
     Json(body): Json<LoginRequest>,
 ) -> Result<Response> {
     // what can't be an address or a password fails like a wrong one
@@ -165,15 +169,14 @@ async fn login(
     } else {
         None
     };
-    let life = SessionLife::of(&app.config.auth, &account.roles);
-    let first = RefreshToken::random()?;
+    let login = Login::new(&app.config, &account.roles, device)?;
     let signed_in = app
         .db
         .write("auth.login", move |tx| {
             if let Some(new_hash) = &new_hash {
                 super::rehash(tx, account.id, &hash, new_hash)?;
             }
-            super::begin_session(tx, &ctx, &account, life, &first)
+            super::begin_session(tx, &ctx, &account, &login)
         })
         .await?;
     answer(&app, StatusCode::OK, now, signed_in)

@@ -1,0 +1,119 @@
+//! SQL of `users` and `user_roles`; [`sessions`] has that of sessions and their tokens.
+
+pub(super) mod sessions;
+
+use std::collections::BTreeSet;
+
+use shared::{id::UserId, time::Timestamp};
+
+use super::model::{Account, Email};
+use crate::{
+    context::Role,
+    error::{Error, Result},
+    params,
+    store::{Row, Tx},
+};
+
+/// Adds an account; nothing when the address is taken.
+pub(super) fn insert_user(
+    tx: &mut dyn Tx,
+    account: &Account,
+    password_hash: &str,
+) -> Result<Option<()>> {
+    let added = tx.execute(
+        "INSERT INTO users (id, email, password_hash, created_us) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (email) DO NOTHING",
+        params![
+            account.id,
+            account.email.as_str(),
+            password_hash,
+            account.created
+        ],
+    )?;
+    if added == 0 {
+        return Ok(None);
+    }
+    for role in &account.roles {
+        insert_role(tx, account.id, *role, account.created)?;
+    }
+    Ok(Some(()))
+}
+
+/// Gives a role; does nothing if it is there already.
+pub(super) fn insert_role(tx: &mut dyn Tx, user: UserId, role: Role, now: Timestamp) -> Result<()> {
+    tx.execute(
+        "INSERT INTO user_roles (user_id, role, granted_us) VALUES ($1, $2, $3)
+         ON CONFLICT (user_id, role) DO NOTHING",
+        params![user, role.name(), now],
+    )?;
+    Ok(())
+}
+
+/// The account of an address, with its password hash.
+pub(super) fn user_by_email(tx: &mut dyn Tx, email: &Email) -> Result<Option<(Account, String)>> {
+    let rows = tx.query(
+        "SELECT id, email, created_us, password_hash FROM users WHERE email = $1",
+        params![email.as_str()],
+    )?;
+    match rows.first() {
+        Some(row) => Ok(Some((account_of(tx, row)?, row.text(3)?.to_owned()))),
+        None => Ok(None),
+    }
+}
+
+/// An account.
+pub(super) fn user(tx: &mut dyn Tx, id: UserId) -> Result<Option<Account>> {
+    let rows = tx.query(
+        "SELECT id, email, created_us FROM users WHERE id = $1",
+        params![id],
+    )?;
+    rows.first().map(|row| account_of(tx, row)).transpose()
+}
+
+/// An account with its password hash.
+pub(super) fn user_with_hash(tx: &mut dyn Tx, id: UserId) -> Result<Option<(Account, String)>> {
+    let rows = tx.query(
+        "SELECT id, email, created_us, password_hash FROM users WHERE id = $1",
+        params![id],
+    )?;
+    match rows.first() {
+        Some(row) => Ok(Some((account_of(tx, row)?, row.text(3)?.to_owned()))),
+        None => Ok(None),
+    }
+}
+
+/// Replaces a password's hash if it is still `old`.
+pub(super) fn replace_hash(tx: &mut dyn Tx, id: UserId, old: &str, new: &str) -> Result<()> {
+    tx.execute(
+        "UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3",
+        params![new, id, old],
+    )?;
+    Ok(())
+}
+
+/// The roles of a person.
+pub(super) fn roles(tx: &mut dyn Tx, id: UserId) -> Result<BTreeSet<Role>> {
+    tx.query(
+        "SELECT role FROM user_roles WHERE user_id = $1",
+        params![id],
+    )?
+    .iter()
+    .map(|row| {
+        Role::from_name(row.text(0)?)
+            .ok_or_else(|| Error::corrupt("user_roles", &id.to_string(), "role"))
+    })
+    .collect()
+}
+
+fn account_of(tx: &mut dyn Tx, row: &Row) -> Result<Account> {
+    let text = row.text(0)?;
+    let id = text
+        .parse()
+        .map_err(|_| Error::corrupt("users", text, "id"))?;
+    Ok(Account {
+        id,
+        email: row.text(1)?.to_owned(),
+        roles: roles(tx, id)?,
+        created: row.int(2).map(Timestamp::from_micros)?,
+    })
+}

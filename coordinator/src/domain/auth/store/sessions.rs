@@ -1,0 +1,134 @@
+//! SQL of `sessions` and `refresh_tokens`.
+
+use shared::{id::SessionId, time::Timestamp};
+
+use crate::{
+    domain::auth::model::{Device, Session},
+    error::{Error, Result},
+    params,
+    store::{Row, Tx},
+};
+
+/// Adds a session.
+pub(in super::super) fn insert_session(
+    tx: &mut dyn Tx,
+    session: &Session,
+    device: &Device,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO sessions (id, user_id, created_us, ends_us, proven_us, last_used_us, user_agent, client_ip)
+         VALUES ($1, $2, $3, $4, $5, $3, $6, $7)",
+        params![
+            session.id,
+            session.user,
+            now,
+            session.ends,
+            session.proven,
+            device.user_agent(),
+            device.ip.map(|ip| ip.to_string())
+        ],
+    )?;
+    Ok(())
+}
+
+/// Notes that the person of a session proved who they are; whether it hasn't ended.
+pub(in super::super) fn prove(tx: &mut dyn Tx, id: SessionId, now: Timestamp) -> Result<bool> {
+    let proven = tx.execute(
+        "UPDATE sessions SET proven_us = $1 WHERE id = $2 AND revoked_us IS NULL",
+        params![now, id],
+    )?;
+    Ok(proven == 1)
+}
+
+/// A session that is neither revoked nor over.
+pub(in super::super) fn live_session(
+    tx: &mut dyn Tx,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<Option<Session>> {
+    let rows = tx.query(
+        "SELECT user_id, ends_us, COALESCE(proven_us, created_us) FROM sessions
+         WHERE id = $1 AND revoked_us IS NULL AND ends_us > $2",
+        params![id, now],
+    )?;
+    rows.first()
+        .map(|row| {
+            Ok(Session {
+                id,
+                user: row
+                    .text(0)?
+                    .parse()
+                    .map_err(|_| Error::corrupt("sessions", &id.to_string(), "user_id"))?,
+                ends: Timestamp::from_micros(row.int(1)?),
+                proven: Timestamp::from_micros(row.int(2)?),
+            })
+        })
+        .transpose()
+}
+
+/// Ends a session; does nothing if it has ended.
+pub(in super::super) fn revoke_session(
+    tx: &mut dyn Tx,
+    id: SessionId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE sessions SET revoked_us = $1, revoked_reason = $2 WHERE id = $3 AND revoked_us IS NULL",
+        params![now, reason, id],
+    )?;
+    Ok(())
+}
+
+/// Adds a refresh token.
+pub(in super::super) fn insert_refresh(
+    tx: &mut dyn Tx,
+    hash: Vec<u8>,
+    session: SessionId,
+    now: Timestamp,
+    expires: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO refresh_tokens (hash, session_id, created_us, expires_us) VALUES ($1, $2, $3, $4)",
+        params![hash, session, now, expires],
+    )?;
+    Ok(())
+}
+
+/// Uses up a refresh token: of several who try, one gets the session.
+pub(in super::super) fn use_refresh(
+    tx: &mut dyn Tx,
+    hash: Vec<u8>,
+    now: Timestamp,
+) -> Result<Option<SessionId>> {
+    let rows = tx.query(
+        "UPDATE refresh_tokens SET used_us = $1
+         WHERE hash = $2 AND used_us IS NULL AND expires_us > $1 RETURNING session_id",
+        params![now, hash],
+    )?;
+    rows.first().map(session_of).transpose()
+}
+
+/// The session of a refresh token and when it was used.
+pub(in super::super) fn refresh_token(
+    tx: &mut dyn Tx,
+    hash: Vec<u8>,
+) -> Result<Option<(SessionId, Option<Timestamp>)>> {
+    let rows = tx.query(
+        "SELECT session_id, used_us FROM refresh_tokens WHERE hash = $1",
+        params![hash],
+    )?;
+    rows.first()
+        .map(|row| {
+            let used = row.opt_int(1)?.map(Timestamp::from_micros);
+            Ok((session_of(row)?, used))
+        })
+        .transpose()
+}
+
+fn session_of(row: &Row) -> Result<SessionId> {
+    let text = row.text(0)?;
+    text.parse()
+        .map_err(|_| Error::corrupt("refresh_tokens", text, "session_id"))
+}
