@@ -28,11 +28,12 @@ use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 use crate::{
     app::App,
     cron,
-    domain::{agentlink, audit, auth, events, nodes, offers, rentals, settlement},
+    domain::{agentlink, apikeys, audit, auth, events, nodes, offers, rentals, settlement},
     error::{Error, Kind},
     http::{
         contract::Contract,
         extract::BODY_BYTES_MAX,
+        gate::{self, Gate},
         intake::{self, Intake},
         middleware,
         openapi::Head,
@@ -51,6 +52,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         OpenApiRouter::new()
             .merge(audit::api::routes())
             .merge(auth::api::routes())
+            .merge(apikeys::api::routes())
             .merge(events::api::routes())
             .merge(nodes::api::routes())
             .merge(offers::api::routes())
@@ -75,6 +77,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let (api, document) = api().split_for_parts();
     let contract = Contract::of(&document).expect("the document is JSON");
     let intake = Intake::new(&app.config.limits, contract);
+    let gate = Arc::new(Gate::new(&document));
     // layers are listed inside out
     Router::new()
         .merge(api)
@@ -82,6 +85,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .merge(telemetry::health::routes())
         .route("/api/openapi.json", get(async || Json(document)))
         .merge(viewer())
+        // before the fallbacks: what isn't served needs no leave
+        .layer(from_fn_with_state((Arc::clone(app), gate), gate::guard))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
