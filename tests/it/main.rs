@@ -7,7 +7,6 @@ mod faults_coordinator;
 mod faults_cut_off;
 mod faults_docker;
 mod faults_enrol;
-mod faults_hostile;
 mod faults_lease;
 mod faults_support;
 mod journey_backup;
