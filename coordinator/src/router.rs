@@ -29,7 +29,8 @@ use crate::{
     app::App,
     cron,
     domain::{
-        agentlink, apikeys, audit, auth, events, nodes, offers, rentals, settlement, webhooks,
+        agentlink, analytics, apikeys, audit, auth, events, nodes, offers, rentals, settlement,
+        webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -62,6 +63,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
             .merge(settlement::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
+            .merge(analytics::api::routes())
             .merge(cron::routes()),
     )
 }

@@ -1,8 +1,9 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `auth` → `apikeys` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `access` → `events` → `audit` → `auth` → `apikeys` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink` → `analytics`.
 
 pub mod access;
 pub mod agentlink;
+pub mod analytics;
 pub mod apikeys;
 pub mod audit;
 pub mod auth;

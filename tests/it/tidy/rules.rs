@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 14] = [
+const SLICES: [&str; 15] = [
     "access",
     "events",
     "audit",
@@ -24,6 +24,7 @@ const SLICES: [&str; 14] = [
     "metering",
     "settlement",
     "agentlink",
+    "analytics",
 ];
 /// Names that say nothing about what a file is about.
 const EMPTY_NAMES: [&str; 8] = [
