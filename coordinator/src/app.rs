@@ -1,6 +1,6 @@
 //! The assembled coordinator: the only place that names adapters.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use shared::{
@@ -17,15 +17,18 @@ use crate::{
     context::{Actor, OpCtx},
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
-        auth::{AuthState, attempts::Attempts},
+        apikeys::LiveKeys,
+        auth::AuthState,
         events::Events,
         nodes::model::Patience,
         offers::index::MarketIndex,
         payments::{model::Payee, ports::Facilitator},
         rentals::{Rules, purchase::Purchases},
+        webhooks::courier::Courier,
     },
     http::rental_token::RentalTokens,
     keys::Keys,
+    limits::Limits,
     outbound::Outbound,
     store::Db,
     tasks::Tasks,
@@ -46,6 +49,8 @@ pub struct App {
     pub keys: Keys,
     /// Passwords, tokens and sessions.
     pub auth: AuthState,
+    /// API keys found lately.
+    pub api_keys: LiveKeys,
     /// The tokens of rentals.
     pub rental_tokens: RentalTokens,
     /// The live end of the event stream.
@@ -56,10 +61,12 @@ pub struct App {
     pub market: MarketIndex,
     /// Paying by x402.
     pub purchases: Arc<Purchases>,
-    /// Quotes by address of the client.
-    pub quotes_by_ip: Attempts<IpAddr>,
+    /// How often callers may do what.
+    pub limits: Limits,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
+    /// Sends webhooks.
+    pub courier: Arc<Courier>,
     /// Calls to URLs from outside.
     pub outbound: Arc<Outbound>,
     /// Work that outlives its request: payments whose client hung up.
@@ -84,12 +91,15 @@ impl App {
         let purchases = Arc::new(purchases(&config, &db, &clock, &ids)?);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
+        let courier = courier(&config, (&db, &clock, &ids), &keys, &outbound);
         Ok(Arc::new(Self {
+            api_keys: LiveKeys::default(),
+            courier: Arc::new(courier),
             rental_tokens: RentalTokens::new(&keys.token),
             events: Events::new(config.http.event_streams_max),
             tasks: Tasks::default(),
             market: MarketIndex::default(),
-            quotes_by_ip: Attempts::new(config.payments.quotes_per_minute_ip),
+            limits: Limits::new(&config),
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             purchases,
@@ -217,4 +227,20 @@ fn agents(config: &Config, keys: &Keys, purchases: &Purchases) -> anyhow::Result
         public_url: purchases.public_url.clone(),
         queue: Default::default(),
     })
+}
+
+fn courier(
+    config: &Config,
+    (db, clock, ids): (&Db, &Arc<dyn Clock>, &Arc<Ids>),
+    keys: &Keys,
+    outbound: &Arc<Outbound>,
+) -> Courier {
+    Courier {
+        db: db.clone(),
+        clock: Arc::clone(clock),
+        ids: Arc::clone(ids),
+        outbound: Arc::clone(outbound),
+        sealer: Arc::new(keys.token.sealer("webhook secrets")),
+        disable_after_ms: i64::from(config.webhooks.disable_after_days).saturating_mul(86_400_000),
+    }
 }

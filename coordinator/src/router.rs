@@ -28,9 +28,19 @@ use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 use crate::{
     app::App,
     cron,
-    domain::{agentlink, audit, auth, events, nodes, offers, rentals, settlement},
+    domain::{
+        agentlink, apikeys, audit, auth, events, nodes, offers, rentals, settlement, webhooks,
+    },
     error::{Error, Kind},
-    http::{extract::BODY_BYTES_MAX, middleware, openapi::Head, request_id},
+    http::{
+        contract::Contract,
+        extract::BODY_BYTES_MAX,
+        gate::{self, Gate},
+        intake::{self, Intake},
+        middleware,
+        openapi::Head,
+        request_id,
+    },
     telemetry, web,
 };
 
@@ -44,12 +54,14 @@ fn api() -> OpenApiRouter<Arc<App>> {
         OpenApiRouter::new()
             .merge(audit::api::routes())
             .merge(auth::api::routes())
+            .merge(apikeys::api::routes())
             .merge(events::api::routes())
             .merge(nodes::api::routes())
             .merge(offers::api::routes())
             .merge(rentals::api::routes())
             .merge(settlement::api::routes())
             .merge(agentlink::api::routes())
+            .merge(webhooks::api::routes())
             .merge(cron::routes()),
     )
 }
@@ -61,8 +73,14 @@ pub fn openapi() -> OpenApi {
 }
 
 /// Everything that is served.
+///
+/// # Panics
+/// If the document of the API can't be written as JSON, which the tests would show.
 pub fn router(app: &Arc<App>) -> Router {
     let (api, document) = api().split_for_parts();
+    let contract = Contract::of(&document).expect("the document is JSON");
+    let intake = Intake::new(&app.config.limits, contract);
+    let gate = Arc::new(Gate::new(&document));
     // layers are listed inside out
     Router::new()
         .merge(api)
@@ -70,11 +88,16 @@ pub fn router(app: &Arc<App>) -> Router {
         .merge(telemetry::health::routes())
         .route("/api/openapi.json", get(async || Json(document)))
         .merge(viewer())
+        // before the fallbacks: what isn't served needs no leave
+        .layer(from_fn_with_state((Arc::clone(app), gate), gate::guard))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn(middleware::bounds))
+        .layer(from_fn(middleware::time))
         .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn_with_state(intake, intake::admit))
+        .layer(from_fn(middleware::every_error_a_problem))
+        .layer(from_fn(middleware::tell_limits))
         .layer(middleware::cors())
         .layer(from_fn_with_state(
             Arc::clone(app),

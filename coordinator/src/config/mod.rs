@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod auth;
 mod http;
+mod limits;
 mod log;
 mod market;
 mod outbound;
@@ -17,6 +18,7 @@ mod source;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::{
     net::IpAddr,
@@ -31,12 +33,14 @@ pub use self::{
     audit::AuditConfig,
     auth::AuthConfig,
     http::HttpConfig,
+    limits::LimitsConfig,
     log::{LogConfig, LogFormat},
     market::MarketConfig,
     outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
     source::Sources,
     tasks::TasksConfig,
+    webhooks::WebhooksConfig,
 };
 
 /// A setting that was refused.
@@ -88,8 +92,12 @@ pub struct Config {
     pub audit: AuditConfig,
     /// What the coordinator may call on behalf of others.
     pub outbound: OutboundConfig,
+    /// How often callers may do what, and how much at once.
+    pub limits: LimitsConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
+    /// Webhooks.
+    pub webhooks: WebhooksConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -107,7 +115,9 @@ impl Default for Config {
             agents: AgentsConfig::default(),
             audit: AuditConfig::default(),
             outbound: OutboundConfig::default(),
+            limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
+            webhooks: WebhooksConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -155,7 +165,9 @@ impl Config {
         self.agents.validate()?;
         self.audit.validate()?;
         self.outbound.validate()?;
+        self.limits.validate()?;
         self.tasks.validate()?;
+        self.webhooks.validate()?;
         self.log.validate()
     }
 

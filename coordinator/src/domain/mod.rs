@@ -1,7 +1,9 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `events` → `audit` → `auth` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `access` → `events` → `audit` → `auth` → `apikeys` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
 
+pub mod access;
 pub mod agentlink;
+pub mod apikeys;
 pub mod audit;
 pub mod auth;
 pub mod events;
@@ -12,3 +14,4 @@ pub mod offers;
 pub mod payments;
 pub mod rentals;
 pub mod settlement;
+pub mod webhooks;

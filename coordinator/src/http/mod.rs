@@ -1,4 +1,4 @@
-//! The web kit: what every endpoint speaks. It knows of the slices only `auth`, for the credentials.
+//! The web kit: what every endpoint speaks. It knows of the slices only `access`, for the gate, `auth` and `apikeys`, for the credentials.
 //!
 //! # Invariants
 //! - Every error that leaves is `application/problem+json` (RFC 9457), made in [`error`] and nowhere else.
@@ -6,11 +6,16 @@
 //! - Bodies, headers, nesting and time are bounded before a handler sees anything.
 
 pub mod client_ip;
+pub mod contract;
 pub mod credentials;
 pub mod csrf;
 mod device;
 pub mod error;
+pub mod etag;
 pub mod extract;
+pub mod gate;
+pub mod intake;
+pub mod lanes;
 pub mod middleware;
 pub mod openapi;
 pub mod pagination;
@@ -22,6 +27,7 @@ mod tests;
 pub use self::{
     client_ip::ClientIp,
     credentials::PublicCtx,
+    etag::{IfMatch, Tag, Tagged},
     extract::{Json, Path, Query, RawBody},
     openapi::Problems,
     pagination::{Page, Paging},

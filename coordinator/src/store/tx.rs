@@ -181,7 +181,8 @@ macro_rules! id_values {
 }
 
 id_values!(
-    EventId, LeaseId, NodeId, OfferId, PaymentId, QuoteId, RentalId, SessionId, TransferId, UserId
+    ApiKeyId, EventId, LeaseId, NodeId, OfferId, PaymentId, QuoteId, RentalId, SessionId,
+    TransferId, UserId, DeliveryId, WebhookId
 );
 
 /// Parameters of a statement: `params![id, amount, now]`.

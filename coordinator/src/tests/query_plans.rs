@@ -27,8 +27,9 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 21] = [
+const GROWING: [&str; 22] = [
     "accounts",
+    "api_keys",
     "audit_log",
     "billing_windows",
     "enrollment_tokens",

@@ -12,6 +12,7 @@ use crate::{
     domain::auth::{self, model},
     error::{Error, Kind, Result},
     http::{Json, Problems},
+    limits::{Action, Caller},
 };
 
 /// A proof of who you are.
@@ -32,14 +33,15 @@ pub(super) async fn step_up(
     ctx: OpCtx,
     Json(body): Json<StepUpRequest>,
 ) -> Result<StatusCode> {
-    let user = ctx.user()?.clone();
+    let user = ctx.signed_in()?.clone();
     let password = model::new_password(body.password).map_err(|_| refused())?;
     let (account, hash) = app
         .db
         .read("auth.proof", move |tx| auth::account_with_hash(tx, user.id))
         .await?;
-    let attempts = &app.auth.by_account;
-    attempts.count(account.email, app.clock.boot_ms())?;
+    let caller = Caller::Email(account.email);
+    app.limits
+        .count(Action::Login, caller, app.clock.boot_ms())?;
     if !app.auth.passwords.verify(password, Some(&hash)).await? {
         return Err(refused());
     }

@@ -106,7 +106,9 @@ pub(super) fn created(
 /// Whoever repeats a signed payment knows it; an account's payment belongs to the account.
 pub(super) fn may_see(ctx: &OpCtx, rental: &Rental) -> bool {
     match (&ctx.actor, rental.consumer) {
-        (Actor::User(user), Some(consumer)) => user.id == consumer || ctx.is_admin(),
+        (Actor::User(_) | Actor::ApiKey(_), Some(consumer)) => {
+            ctx.user().is_ok_and(|person| person.id == consumer) || ctx.is_admin()
+        }
         (Actor::RentalToken(id), Some(_)) => *id == rental.id,
         (Actor::System, _) | (_, None) => true,
         _ => false,
