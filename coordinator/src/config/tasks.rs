@@ -20,6 +20,10 @@ pub struct TasksConfig {
     pub settlement_ms: u32,
     /// Asks what became of payments in doubt, milliseconds.
     pub payments_ms: u32,
+    /// Hands events to webhooks, milliseconds.
+    pub webhooks_ms: u32,
+    /// Sends what webhooks are due, milliseconds.
+    pub webhook_courier_ms: u32,
 }
 
 impl Default for TasksConfig {
@@ -31,6 +35,8 @@ impl Default for TasksConfig {
             expiry_ms: 1_000,
             settlement_ms: 5_000,
             payments_ms: 5_000,
+            webhooks_ms: 1_000,
+            webhook_courier_ms: 1_000,
         }
     }
 }
@@ -44,6 +50,13 @@ impl TasksConfig {
         within("tasks.leases_ms", self.leases_ms, 10, HOUR_MS)?;
         within("tasks.expiry_ms", self.expiry_ms, 10, HOUR_MS)?;
         within("tasks.settlement_ms", self.settlement_ms, 10, HOUR_MS)?;
-        within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)
+        within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)?;
+        within("tasks.webhooks_ms", self.webhooks_ms, 10, HOUR_MS)?;
+        within(
+            "tasks.webhook_courier_ms",
+            self.webhook_courier_ms,
+            10,
+            HOUR_MS,
+        )
     }
 }

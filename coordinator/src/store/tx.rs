@@ -182,7 +182,7 @@ macro_rules! id_values {
 
 id_values!(
     ApiKeyId, EventId, LeaseId, NodeId, OfferId, PaymentId, QuoteId, RentalId, SessionId,
-    TransferId, UserId
+    TransferId, UserId, DeliveryId, WebhookId
 );
 
 /// Parameters of a statement: `params![id, amount, now]`.
