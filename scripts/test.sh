@@ -30,12 +30,13 @@ prepare() {
     has_postgres || install_package postgresql "initdb (PostgreSQL)"
     need nodejs node
     need npm npm
+    need chromium chromium
     engine_answers || engine_is_ours=yes
     scripts/docker-engine.sh start
     scripts/docker-engine.sh image
-    if [ -d tests/x402-client ]; then
-        npm ci --prefix tests/x402-client --no-audit --no-fund --loglevel=error >&2
-    fi
+    for client in tests/x402-client tests/oidc-issuer; do
+        npm ci --prefix "$client" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+    done
 }
 
 # The tests start the programs themselves. --all-targets, so that programs and tests share one build of every dependency.
