@@ -33,12 +33,13 @@ prepare() {
     need nginx-light nginx
     need openssl openssl
     need_schemathesis
+    need chromium chromium
     engine_answers || engine_is_ours=yes
     scripts/docker-engine.sh start
     scripts/docker-engine.sh image
-    if [ -d tests/x402-client ]; then
-        npm ci --prefix tests/x402-client --no-audit --no-fund --loglevel=error >&2
-    fi
+    for client in tests/x402-client tests/oidc-issuer; do
+        npm ci --prefix "$client" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+    done
 }
 
 # The fuzzer that reads the document of the API, pinned, in a folder of its own.

@@ -30,7 +30,7 @@ use crate::{
     app::App,
     cron,
     domain::{
-        agentlink, apikeys, audit, auth, events, nodes, offers, rentals, settlement, webhooks,
+        agentlink, apikeys, audit, auth, events, nodes, offers, oidc, rentals, settlement, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -56,6 +56,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         OpenApiRouter::new()
             .merge(audit::api::routes())
             .merge(auth::api::routes())
+            .merge(oidc::api::routes())
             .merge(apikeys::api::routes())
             .merge(events::api::routes())
             .merge(nodes::api::routes())

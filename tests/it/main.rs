@@ -19,6 +19,7 @@ mod journey_enrol;
 mod journey_events;
 mod journey_four_steps;
 mod journey_not_supported;
+mod journey_oidc;
 mod journey_oom;
 mod journey_races;
 mod journey_rent_and_pay;

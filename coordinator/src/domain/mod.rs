@@ -1,5 +1,5 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `auth` → `apikeys` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `access` → `events` → `audit` → `auth` → `apikeys` → `oidc` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
 
 pub mod access;
 pub mod agentlink;
@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod metering;
 pub mod nodes;
 pub mod offers;
+pub mod oidc;
 pub mod payments;
 pub mod rentals;
 pub mod settlement;

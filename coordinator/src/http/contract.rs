@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
+/// What the document says of an operation to which somebody else's program leads, who may add parameters.
+const OPEN_QUERY: &str = "x-open-query";
+
 /// The operations of a document.
 #[derive(Debug, Default)]
 pub struct Contract {
@@ -20,6 +23,8 @@ pub struct Contract {
 #[derive(Debug, Default)]
 pub struct Operation {
     query: BTreeSet<String>,
+    /// Others may add parameters of their own: see [`OPEN_QUERY`].
+    open_query: bool,
     has_body: bool,
     takes_files: bool,
 }
@@ -64,6 +69,7 @@ impl Operation {
         let content = operation["requestBody"]["content"].as_object();
         Self {
             query,
+            open_query: operation[OPEN_QUERY] == true,
             has_body: content.is_some(),
             takes_files: content
                 .into_iter()
@@ -86,7 +92,7 @@ impl Operation {
         let pairs = query.unwrap_or_default().split('&');
         for pair in pairs.filter(|pair| !pair.is_empty()) {
             let name = pair.split('=').next().unwrap_or_default();
-            if !self.query.contains(name) {
+            if !self.open_query && !self.query.contains(name) {
                 let known: Vec<&str> = self.query.iter().map(String::as_str).collect();
                 let known = if known.is_empty() {
                     "it takes none".to_owned()

@@ -29,7 +29,7 @@ mod tests;
 
 pub use self::{
     client_ip::ClientIp,
-    credentials::PublicCtx,
+    credentials::{PublicCtx, VisitCtx},
     etag::{IfMatch, Tag, Tagged},
     extract::{Json, Path, Query, RawBody},
     openapi::Problems,

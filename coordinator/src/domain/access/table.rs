@@ -16,6 +16,13 @@ pub const TABLE: &[Line] = &[
     Line::own_proof("logout"),
     Line::of("me", &[Person], With(Scope::AccountRead)),
     Line::of("step_up", &[Person], Refused),
+    // signing in elsewhere: a provider's answer is its own proof, with the cookie of the attempt
+    Line::own_proof("oidc_providers"),
+    Line::own_proof("oidc_start"),
+    Line::own_proof("oidc_callback"),
+    Line::of("identities", &[Person], Refused),
+    Line::of("link_identity", &[Person], Refused).fresh(),
+    Line::of("unlink_identity", &[Person], Refused).fresh(),
     // keys: made by people only
     Line::of("create_api_key", &[Person], Refused).fresh(),
     Line::of("list_api_keys", &[Person], Refused),

@@ -82,6 +82,17 @@ pub(super) fn user_with_hash(tx: &mut dyn Tx, id: UserId) -> Result<Option<(Acco
     }
 }
 
+/// Locks an account's row until the transaction ends, and returns its password hash.
+pub(super) fn hold_user(tx: &mut dyn Tx, id: UserId) -> Result<Option<String>> {
+    let rows = tx.query(
+        "UPDATE users SET password_hash = password_hash WHERE id = $1 RETURNING password_hash",
+        params![id],
+    )?;
+    rows.first()
+        .map(|row| Ok(row.text(0)?.to_owned()))
+        .transpose()
+}
+
 /// Replaces a password's hash if it is still `old`.
 pub(super) fn replace_hash(tx: &mut dyn Tx, id: UserId, old: &str, new: &str) -> Result<()> {
     tx.execute(
