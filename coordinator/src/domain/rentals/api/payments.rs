@@ -110,7 +110,7 @@ pub(super) struct PaymentView {
     state: &'static str,
     #[schema(value_type = String)]
     rental_id: RentalId,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     amount: Money,
     network: String,
     payer: String,
@@ -249,10 +249,10 @@ pub(super) async fn get(
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BalanceView {
     /// To spend.
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     available: Money,
     /// Earned as a provider.
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     earned: Money,
     /// Play money: `sandbox`.
     mode: &'static str,
@@ -289,7 +289,7 @@ pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<J
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopupBody {
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     amount: Money,
 }
 
