@@ -29,9 +29,7 @@ use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 use crate::{
     app::App,
     cron,
-    domain::{
-        agentlink, apikeys, audit, auth, events, nodes, offers, oidc, rentals, settlement, webhooks,
-    },
+    domain::{admin, agentlink, apikeys, audit, auth, events, nodes, offers, oidc, rentals, settlement, webhooks},
     error::{Error, Kind},
     http::{
         contract::Contract,
@@ -65,6 +63,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
             .merge(settlement::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
+            .merge(admin::api::routes())
             .merge(cron::routes()),
     )
 }

@@ -122,6 +122,11 @@ impl World {
             .read("test.payment", move |tx| payments::of_rental(tx, rental));
         let payment = find.await.expect("read").expect("there is one").id;
         let to_end = key(&test, &consumer, &[Scope::AccountRead]).await;
+        let hook = new_hook(&test, &consumer).await;
+        let path = format!("/api/v1/webhooks/{hook}/test");
+        let delivery = test.post(&path, &consumer, &Value::Null).await;
+        let someone = test.signup("someone@example.org", &[]).await;
+        let someone = test.get("/api/v1/auth/me", &someone).await;
         let quoted = json!({
             "offer_id": offer, "resources": {"ram_bytes": market::RAM_BYTES, "cpu_millis": 100}, "duration_seconds": 600,
         });
@@ -134,6 +139,9 @@ impl World {
             ("payment", payment.to_string()),
             ("quote", text(&quote, "id")),
             ("api_key", text(&to_end, "id")),
+            ("user", text(&someone, "id")),
+            ("delivery", text(&delivery, "id")),
+            ("hook", hook),
         ]);
         Self {
             test,
@@ -158,6 +166,10 @@ impl World {
             let offer = offer.await;
             self.names.insert("offer_of_its_own", offer.to_string());
         }
+        if row.object == "hook_of_its_own" {
+            let hook = new_hook(&self.test, &self.tokens["consumer"]).await;
+            self.names.insert("hook_of_its_own", hook);
+        }
         if caller == As::Node && row.operation == "heartbeat" {
             let beat = self.node.next_beat();
             let signed = self.node.sign(&beat).request();
@@ -165,8 +177,10 @@ impl World {
         }
         let (object, query) = row.object.split_once('?').unwrap_or((row.object, ""));
         let mut target = path.to_owned();
-        if let (Some(start), Some(end)) = (path.find('{'), path.find('}')) {
-            target.replace_range(start..=end, &self.names[object]);
+        for object in object.split('/').filter(|name| !name.is_empty()) {
+            let (start, end) = (target.find('{'), target.find('}'));
+            let place = start.expect("a parameter")..=end.expect("a parameter");
+            target.replace_range(place, &self.names[object]);
         }
         if !query.is_empty() {
             target = format!("{target}?{query}");
@@ -182,6 +196,10 @@ impl World {
         let mut request = request(method.as_str(), &target, &self.token(row, caller), &body);
         let fresh = HeaderValue::from(self.fresh);
         request.headers_mut().insert("idempotency-key", fresh);
+        if row.operation == "put_settings" {
+            let first = HeaderValue::from_static("\"v0\"");
+            request.headers_mut().insert("if-match", first);
+        }
         if caller == As::Node {
             self.sign(&mut request, &target, &body);
         }
@@ -244,6 +262,12 @@ impl World {
             set("content-digest", digest);
         }
     }
+}
+
+/// A webhook to nowhere.
+async fn new_hook(test: &TestApp, token: &str) -> String {
+    let body = json!({"url": "https://hooks.invalid/"});
+    text(&test.post("/api/v1/webhooks", token, &body).await, "id")
 }
 
 /// Everybody's tokens and keys.
