@@ -242,10 +242,7 @@ async fn refund(
     RawBody(raw): RawBody,
 ) -> Result<(StatusCode, Json<RefundView>)> {
     let body: RefundBody = parse_json(&raw)?;
-    let header = headers
-        .get("idempotency-key")
-        .and_then(|value| value.to_str().ok());
-    let key = IdempotencyKey::parse(header, ctx.user()?.id, "refund", &raw)?;
+    let key = IdempotencyKey::read(&headers, &ctx, "refund", &raw)?;
     let refund = Refund {
         rental: body.rental_id,
         amount: body.amount,

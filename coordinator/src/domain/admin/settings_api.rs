@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, header},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,7 +17,7 @@ use crate::{
         model::{Runtime, Versioned},
     },
     error::{Error, Result},
-    http::{Json, Problems},
+    http::{Json, Problems, Tag, Tagged},
 };
 
 /// What is set.
@@ -48,11 +48,8 @@ pub(super) struct SettingsBody {
     reason: String,
 }
 
-type Tagged = ([(HeaderName, HeaderValue); 1], Json<SettingsView>);
-
-fn tagged(versioned: Versioned) -> Result<Tagged> {
-    let tag = format!("\"v{}\"", versioned.version);
-    let tag = HeaderValue::try_from(tag).map_err(Error::internal)?;
+fn tagged(versioned: Versioned) -> Tagged<Json<SettingsView>> {
+    let tag = Tag::of_version(versioned.version);
     let Runtime {
         fee_bps,
         signups_open,
@@ -63,7 +60,7 @@ fn tagged(versioned: Versioned) -> Result<Tagged> {
         signups_open,
         announcement,
     };
-    Ok(([(header::ETAG, tag)], Json(view)))
+    Tagged(tag, Json(view))
 }
 
 #[utoipa::path(
@@ -71,11 +68,11 @@ fn tagged(versioned: Versioned) -> Result<Tagged> {
     description = "What is set while the market runs; its ETag is the version that an edit names.",
     responses((status = 200, body = SettingsView), Problems), security(("access_token" = []), ("cookie" = []))
 )]
-pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Tagged> {
+pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Tagged<Json<SettingsView>>> {
     app.db
         .read("settings.get", settings::current)
         .await
-        .and_then(tagged)
+        .map(tagged)
 }
 
 #[utoipa::path(
@@ -89,7 +86,7 @@ pub(super) async fn put(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Json(body): Json<SettingsBody>,
-) -> Result<Tagged> {
+) -> Result<Tagged<Json<SettingsView>>> {
     let version = version_of(&headers)?;
     let reason = super::reason(&body.reason)?;
     let wanted = Runtime {
@@ -102,7 +99,7 @@ pub(super) async fn put(
             settings::replace(tx, &ctx, version, &wanted, &reason)
         })
         .await
-        .and_then(tagged)
+        .map(tagged)
 }
 
 /// The version that the caller read.

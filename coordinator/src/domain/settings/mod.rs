@@ -13,7 +13,7 @@ use self::model::{Runtime, Versioned};
 use super::audit::{self, Entry};
 use crate::{
     context::OpCtx,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     store::Tx,
 };
 
@@ -42,7 +42,7 @@ pub fn check_signups(tx: &mut dyn Tx) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(
-        crate::error::Kind::Forbidden,
+        Kind::Forbidden,
         "signups_closed",
         "no new accounts are opened at the moment; renting by x402 needs none",
     ))
@@ -51,7 +51,7 @@ pub fn check_signups(tx: &mut dyn Tx) -> Result<()> {
 /// Replaces the settings that were read at `version`.
 ///
 /// # Errors
-/// 409 if somebody changed them since, 422 out of bounds.
+/// 412 if somebody changed them since, 422 out of bounds.
 pub fn replace(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -62,7 +62,8 @@ pub fn replace(
     settings.check()?;
     let before = store::read(tx)?;
     if before.version != version || !store::replace(tx, version, settings, ctx.now)? {
-        return Err(Error::conflict(
+        return Err(Error::new(
+            Kind::Changed,
             "changed_meanwhile",
             "somebody changed the settings since you read them: read them again",
         ));
