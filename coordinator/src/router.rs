@@ -29,7 +29,10 @@ use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 use crate::{
     app::App,
     cron,
-    domain::{admin, agentlink, apikeys, audit, auth, events, nodes, offers, oidc, rentals, settlement, webhooks},
+    domain::{
+        admin, agentlink, apikeys, audit, auth, events, nodes, offers, oidc, rentals, settlement,
+        webhooks,
+    },
     error::{Error, Kind},
     http::{
         contract::Contract,

@@ -142,6 +142,11 @@ impl World {
             ("user", text(&someone, "id")),
             ("delivery", text(&delivery, "id")),
             ("hook", hook),
+            ("provider", "nowhere".to_owned()),
+            (
+                "identity",
+                test.app.ids.mint::<shared::id::IdentityId>().to_string(),
+            ),
         ]);
         Self {
             test,
