@@ -51,7 +51,7 @@ use crate::{
 pub const API_PREFIX: &str = "/api/v1";
 
 /// The API's routes and its document. One line per slice.
-fn api() -> OpenApiRouter<Arc<App>> {
+pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Head::openapi()).nest(
         API_PREFIX,
         OpenApiRouter::new()
