@@ -30,7 +30,8 @@ use crate::{
     app::App,
     cron,
     domain::{
-        agentlink, apikeys, audit, auth, events, nodes, offers, oidc, rentals, settlement, webhooks,
+        admin, agentlink, apikeys, audit, auth, events, nodes, offers, oidc, rentals, settlement,
+        webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -50,7 +51,7 @@ use crate::{
 pub const API_PREFIX: &str = "/api/v1";
 
 /// The API's routes and its document. One line per slice.
-fn api() -> OpenApiRouter<Arc<App>> {
+pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Head::openapi()).nest(
         API_PREFIX,
         OpenApiRouter::new()
@@ -65,6 +66,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
             .merge(settlement::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
+            .merge(admin::api::routes())
             .merge(cron::routes()),
     )
 }

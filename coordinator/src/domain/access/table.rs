@@ -134,6 +134,17 @@ pub const TABLE: &[Line] = &[
     ),
     // running the market
     Line::of("list_audit", &[Admin], Refused),
+    Line::of("admin_list_nodes", &[Admin], Refused),
+    Line::of("ban_node", &[Admin], Refused).fresh(),
+    Line::of("unban_node", &[Admin], Refused).fresh(),
+    Line::of("list_users", &[Admin], Refused),
+    Line::of("change_roles", &[Admin], Refused).fresh(),
+    Line::of("check_ledger", &[Admin], Refused),
+    Line::of("platform_figures", &[Admin], Refused),
+    Line::of("refund", &[Admin], Refused).fresh(),
+    Line::of("get_settings", &[Admin], Refused),
+    Line::of("put_settings", &[Admin], Refused).fresh(),
+    Line::public("get_announcement"),
     // jobs
     Line::of("run_metering", &[Admin, Cron], Refused),
 ];

@@ -140,6 +140,35 @@ pub fn grant(tx: &mut dyn Tx, ctx: &OpCtx, email: &Email, role: Role) -> Result<
     Ok(account)
 }
 
+/// Accounts after a cursor, oldest first; for administrators.
+///
+/// # Errors
+/// What the database says.
+pub fn accounts(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Account>> {
+    store::page(tx, after, limit)
+}
+
+/// Gives and takes roles. The caller records it.
+///
+/// # Errors
+/// 404 when there is no such account.
+pub fn set_roles(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: UserId,
+    grant: &BTreeSet<Role>,
+    revoke: &BTreeSet<Role>,
+) -> Result<Account> {
+    account(tx, id)?;
+    for role in grant {
+        store::insert_role(tx, id, *role, ctx.now)?;
+    }
+    for role in revoke {
+        store::delete_role(tx, id, *role)?;
+    }
+    account(tx, id)
+}
+
 /// An account and its password hash.
 ///
 /// # Errors

@@ -38,6 +38,7 @@ use crate::{
             model::{Account, Email},
             password::NO_PASSWORD,
         },
+        settings,
     },
     error::{Error, Result},
     keys::{Keys, read_private},
@@ -192,6 +193,7 @@ fn open_account(
         return Ok(Err(Refusal::EmailTaken));
     }
     let roles = BTreeSet::from([Role::Consumer]);
+    settings::check_signups(tx)?;
     let account = auth::create_account(tx, ctx, email, NO_PASSWORD, &roles)?;
     let identity = new_identity(ctx, provider, person, &account);
     if !store::insert(tx, &identity)? {

@@ -49,6 +49,24 @@ pub(super) fn insert_role(tx: &mut dyn Tx, user: UserId, role: Role, now: Timest
     Ok(())
 }
 
+/// Takes a role away; does nothing if it isn't there.
+pub(super) fn delete_role(tx: &mut dyn Tx, user: UserId, role: Role) -> Result<()> {
+    tx.execute(
+        "DELETE FROM user_roles WHERE user_id = $1 AND role = $2",
+        params![user, role.name()],
+    )?;
+    Ok(())
+}
+
+/// Accounts after a cursor.
+pub(super) fn page(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Account>> {
+    let rows = tx.query(
+        "SELECT id, email, created_us FROM users WHERE id > $1 ORDER BY id LIMIT $2",
+        params![after, limit],
+    )?;
+    rows.iter().map(|row| account_of(tx, row)).collect()
+}
+
 /// The account of an address, with its password hash.
 pub(super) fn user_by_email(tx: &mut dyn Tx, email: &Email) -> Result<Option<(Account, String)>> {
     let rows = tx.query(

@@ -38,6 +38,7 @@ use crate::{
             self, order,
             purchase::{Reception, Until, Wanted},
         },
+        settings,
     },
     error::{Error, Result},
     http::{ClientIp, Json, Path, Problems, RawBody, extract::parse_json},
@@ -79,7 +80,7 @@ pub(super) async fn quote(
                 resources,
                 duration_ms,
                 rate: priced.rate,
-                fee_bps: rules.fee_bps,
+                fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
             };
             payments::quote(tx, &ctx, &payee, &priced.offer, &order, rules.quote_ttl_ms)
         })
