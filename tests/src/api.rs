@@ -135,6 +135,14 @@ impl Api {
         send(request.json(body)).await
     }
 
+    /// `DELETE`.
+    ///
+    /// # Panics
+    /// If nothing answers.
+    pub async fn delete(&self, path: &str) -> Answer {
+        send(self.request("DELETE", path)).await
+    }
+
     /// `PATCH` of JSON.
     pub async fn patch(&self, path: &str, body: &Value) -> Answer {
         send(self.request("PATCH", path).json(body)).await

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 22] = [
+const GROWING: [&str; 24] = [
     "accounts",
     "api_keys",
     "audit_log",
@@ -35,11 +35,13 @@ const GROWING: [&str; 22] = [
     "enrollment_tokens",
     "events",
     "idempotency_keys",
+    "identities",
     "node_chains",
     "node_coverage",
     "node_flags",
     "nodes",
     "offers",
+    "oidc_used",
     "payments",
     "quotes",
     "refresh_tokens",
@@ -115,6 +117,7 @@ async fn trade(stall: &Stall) {
         ("/api/v1/nodes", &stall.provider),
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
         ("/api/v1/auth/me", &consumer),
+        ("/api/v1/auth/identities", &consumer),
     ] {
         let answer = stall.test.get(path, token).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");

@@ -9,12 +9,14 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 14] = [
+const SLICES: [&str; 17] = [
     "access",
     "events",
     "audit",
+    "settings",
     "auth",
     "apikeys",
+    "oidc",
     "webhooks",
     "ledger",
     "nodes",
@@ -24,6 +26,7 @@ const SLICES: [&str; 14] = [
     "metering",
     "settlement",
     "agentlink",
+    "admin",
 ];
 /// Names that say nothing about what a file is about.
 const EMPTY_NAMES: [&str; 8] = [

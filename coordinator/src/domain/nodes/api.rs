@@ -155,7 +155,11 @@ fn tagged(node: Node) -> Result<Tagged<Json<NodeView>>> {
     Ok(Tagged(tag(&node), Json(view(node)?)))
 }
 
-fn view(node: Node) -> Result<NodeView> {
+/// What of a node is shown.
+///
+/// # Errors
+/// Its inventory can't be written.
+pub fn view(node: Node) -> Result<NodeView> {
     Ok(NodeView {
         id: node.id,
         owner: node.owner,
