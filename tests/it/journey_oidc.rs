@@ -24,14 +24,17 @@ impl Place {
     async fn open(store: Store, alg: &str) -> Self {
         let secret = TempDir::new();
         let file = secret.path().join("client_secret");
-        std::fs::write(&file, CLIENT_SECRET).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&file, CLIENT_SECRET).expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("private");
         let port = free_port();
         let settings = [
             ("outbound.allow_private", "127.0.0.2"),
             ("oidc.google.issuer", &oidc_issuer::url(port)),
             ("oidc.google.client_id", CLIENT_ID),
-            ("oidc.google.client_secret_file", file.to_str().unwrap()),
+            (
+                "oidc.google.client_secret_file",
+                file.to_str().expect("a path of text"),
+            ),
             ("oidc.google.display_name", "Google & Co"),
         ];
         let market = Market::with(store, &settings).await;
@@ -93,13 +96,15 @@ impl Place {
         let shown = browser
             .eval("document.querySelector('pre').innerText")
             .await;
-        serde_json::from_str(shown.unwrap().as_str().unwrap()).unwrap()
+        serde_json::from_str(shown.expect("shown").as_str().expect("text")).expect("JSON")
     }
 
     /// The API with the access token that the browser has as a cookie.
     async fn api_of(&self, browser: &Browser) -> Api {
         let cookie = self.cookie(browser, "at").await.expect("signed in");
-        self.market.api().bearing(cookie["value"].as_str().unwrap())
+        self.market
+            .api()
+            .bearing(cookie["value"].as_str().expect("a token"))
     }
 
     async fn cookie(&self, browser: &Browser, name: &str) -> Option<Value> {

@@ -124,9 +124,13 @@ impl Api {
         send(self.request("GET", path)).await
     }
 
-    /// `POST` of JSON.
+    /// `POST` of JSON; of nothing for `null`.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        send(self.request("POST", path).json(body)).await
+        let request = self.request("POST", path);
+        if body.is_null() {
+            return send(request).await;
+        }
+        send(request.json(body)).await
     }
 
     /// `POST` of JSON with an `Idempotency-Key`.
