@@ -6,8 +6,6 @@
 //! - An administrator is a person with a session who has just proven who they are: never a key (`domain/access`).
 
 pub mod api;
-mod nodes_api;
-mod settings_api;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,8 @@
 //! `/admin/*`: accounts, books, figures, refunds; nodes and settings are in the files beside.
 
+mod nodes;
+mod settings;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
@@ -15,12 +18,12 @@ use shared::{
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Refund, nodes_api, settings_api};
 use crate::{
     app::App,
     books,
     context::{OpCtx, Role},
     domain::{
+        admin::{self, Refund},
         auth::{
             self,
             model::{Account, Email},
@@ -36,16 +39,16 @@ use crate::{
 #[must_use]
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
-        .routes(routes!(nodes_api::list))
-        .routes(routes!(nodes_api::ban))
-        .routes(routes!(nodes_api::unban))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::ban))
+        .routes(routes!(nodes::unban))
         .routes(routes!(users))
         .routes(routes!(roles))
         .routes(routes!(check_books))
         .routes(routes!(figures))
         .routes(routes!(refund))
-        .routes(routes!(settings_api::get, settings_api::put))
-        .routes(routes!(settings_api::announcement))
+        .routes(routes!(settings::get, settings::put))
+        .routes(routes!(settings::announcement))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -135,11 +138,11 @@ async fn roles(
     Path(id): Path<UserId>,
     Json(body): Json<RolesBody>,
 ) -> Result<Json<AdminUserView>> {
-    let reason = super::reason(&body.reason)?;
+    let reason = admin::reason(&body.reason)?;
     let account = app
         .db
         .write("admin.roles", move |tx| {
-            super::change_roles(tx, &ctx, id, &body.grant, &body.revoke, &reason)
+            admin::change_roles(tx, &ctx, id, &body.grant, &body.revoke, &reason)
         })
         .await?;
     Ok(Json(account.into()))
@@ -246,7 +249,7 @@ async fn refund(
     let refund = Refund {
         rental: body.rental_id,
         amount: body.amount,
-        reason: super::reason(&body.reason)?,
+        reason: admin::reason(&body.reason)?,
     };
     let view = RefundView {
         rental_id: refund.rental,
@@ -254,7 +257,7 @@ async fn refund(
     };
     app.db
         .write("admin.refund", move |tx| {
-            super::refund(tx, &ctx, &refund, &key)
+            admin::refund(tx, &ctx, &refund, &key)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(view)))

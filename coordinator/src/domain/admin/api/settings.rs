@@ -12,9 +12,12 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     context::OpCtx,
-    domain::settings::{
-        self,
-        model::{Runtime, Versioned},
+    domain::{
+        admin,
+        settings::{
+            self,
+            model::{Runtime, Versioned},
+        },
     },
     error::{Error, Result},
     http::{Json, Problems, Tag, Tagged},
@@ -88,7 +91,7 @@ pub(super) async fn put(
     Json(body): Json<SettingsBody>,
 ) -> Result<Tagged<Json<SettingsView>>> {
     let version = version_of(&headers)?;
-    let reason = super::reason(&body.reason)?;
+    let reason = admin::reason(&body.reason)?;
     let wanted = Runtime {
         fee_bps: body.fee_bps,
         signups_open: body.signups_open,

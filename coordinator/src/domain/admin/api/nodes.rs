@@ -10,9 +10,12 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     context::OpCtx,
-    domain::nodes::{
-        self,
-        api::{NodeView, view},
+    domain::{
+        admin,
+        nodes::{
+            self,
+            api::{NodeView, view},
+        },
     },
     error::Result,
     http::{Json, Page, Paging, Path, Problems, Query},
@@ -75,10 +78,10 @@ pub(super) async fn ban(
     Path(id): Path<NodeId>,
     Json(body): Json<ReasonBody>,
 ) -> Result<Json<NodeView>> {
-    let reason = super::reason(&body.reason)?;
+    let reason = admin::reason(&body.reason)?;
     let node = app
         .db
-        .write("admin.ban", move |tx| super::ban(tx, &ctx, id, &reason))
+        .write("admin.ban", move |tx| admin::ban(tx, &ctx, id, &reason))
         .await?;
     app.agents.presence.forget(id);
     app.tasks.poke(crate::tasks::settlement::NAME);
@@ -97,10 +100,10 @@ pub(super) async fn unban(
     Path(id): Path<NodeId>,
     Json(body): Json<ReasonBody>,
 ) -> Result<Json<NodeView>> {
-    let reason = super::reason(&body.reason)?;
+    let reason = admin::reason(&body.reason)?;
     let node = app
         .db
-        .write("admin.unban", move |tx| super::unban(tx, &ctx, id, &reason))
+        .write("admin.unban", move |tx| admin::unban(tx, &ctx, id, &reason))
         .await?;
     app.agents.presence.forget(id);
     view(node).map(Json)
