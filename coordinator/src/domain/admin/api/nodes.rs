@@ -50,11 +50,7 @@ pub(super) async fn list(
         })
         .await?;
     let page = Page::of(rows, &paging, |node| node.id.to_string())?;
-    let items = page.items.into_iter().map(view).collect::<Result<_>>()?;
-    Ok(Json(Page {
-        items,
-        next_cursor: page.next_cursor,
-    }))
+    page.try_map(view).map(Json)
 }
 
 /// Why.
