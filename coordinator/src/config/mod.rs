@@ -12,6 +12,7 @@ mod http;
 mod limits;
 mod log;
 mod market;
+mod oidc;
 mod outbound;
 mod payments;
 mod source;
@@ -36,6 +37,7 @@ pub use self::{
     limits::LimitsConfig,
     log::{LogConfig, LogFormat},
     market::MarketConfig,
+    oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
     source::Sources,
@@ -82,6 +84,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Accounts and sessions.
     pub auth: AuthConfig,
+    /// Who else may say who somebody is, by name.
+    pub oidc: OidcConfig,
     /// How rentals are paid.
     pub payments: PaymentsConfig,
     /// The rules of the market.
@@ -110,6 +114,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             database: DatabaseConfig::default(),
             auth: AuthConfig::default(),
+            oidc: OidcConfig::default(),
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
@@ -160,6 +165,7 @@ impl Config {
         }
         self.http.validate()?;
         self.auth.validate()?;
+        oidc::validate(&self.oidc)?;
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;

@@ -181,8 +181,8 @@ macro_rules! id_values {
 }
 
 id_values!(
-    ApiKeyId, EventId, LeaseId, NodeId, OfferId, PaymentId, QuoteId, RentalId, SessionId,
-    TransferId, UserId, DeliveryId, WebhookId
+    ApiKeyId, DeliveryId, EventId, IdentityId, LeaseId, NodeId, OfferId, PaymentId, QuoteId,
+    RentalId, SessionId, TransferId, UserId, WebhookId
 );
 
 /// Parameters of a statement: `params![id, amount, now]`.

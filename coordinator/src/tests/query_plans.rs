@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 29] = [
+const GROWING: [&str; 31] = [
     "accounts",
     "api_keys",
     "audit_log",
@@ -37,6 +37,7 @@ const GROWING: [&str; 29] = [
     "enrollment_tokens",
     "events",
     "idempotency_keys",
+    "identities",
     "market_samples",
     "node_chains",
     "node_coverage",
@@ -45,6 +46,7 @@ const GROWING: [&str; 29] = [
     "nodes",
     "offer_prices",
     "offers",
+    "oidc_used",
     "payments",
     "quotes",
     "refresh_tokens",
@@ -132,6 +134,7 @@ async fn trade(stall: &Stall) {
         ("/api/v1/nodes", &stall.provider),
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
         ("/api/v1/auth/me", &consumer),
+        ("/api/v1/auth/identities", &consumer),
     ] {
         let answer = stall.test.get(path, token).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");

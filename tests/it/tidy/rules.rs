@@ -9,12 +9,14 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 15] = [
+const SLICES: [&str; 18] = [
     "access",
     "events",
     "audit",
+    "settings",
     "auth",
     "apikeys",
+    "oidc",
     "webhooks",
     "ledger",
     "nodes",
@@ -25,6 +27,7 @@ const SLICES: [&str; 15] = [
     "settlement",
     "agentlink",
     "analytics",
+    "admin",
 ];
 /// Names that say nothing about what a file is about.
 const EMPTY_NAMES: [&str; 8] = [

@@ -17,7 +17,7 @@ use crate::{
     app::App,
     context::OpCtx,
     error::{Error, Result},
-    http::{Json, Problems, Query},
+    http::{Json, Problems, Query, openapi::MoneySchema},
 };
 
 /// The routes of this slice.
@@ -87,9 +87,9 @@ struct ProviderPointView {
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     /// The provider's share of what was billed.
-    #[schema(value_type = Object)]
+    #[schema(value_type = MoneySchema)]
     earned: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = MoneySchema)]
     platform_fee: Money,
     billed_ms: i64,
     /// Of the step's time, how much the nodes were provably there. Known some minutes after an hour is over.
@@ -160,7 +160,7 @@ struct ConsumerParams {
 struct ConsumerPointView {
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    #[schema(value_type = Object)]
+    #[schema(value_type = MoneySchema)]
     spent: Money,
     billed_ms: i64,
 }
@@ -170,7 +170,7 @@ struct ConsumerPointView {
 struct ConsumerView {
     items: Vec<ConsumerPointView>,
     /// What the rentals that run now cost in an hour.
-    #[schema(value_type = Object)]
+    #[schema(value_type = MoneySchema)]
     burn_rate_per_hour: Money,
     running_rentals: i64,
 }
@@ -252,13 +252,13 @@ struct MarketPointView {
     at: Timestamp,
     /// A tenth of the offers asked so much or less; absent when there were none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<MoneySchema>)]
     price_p10: Option<Money>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<MoneySchema>)]
     price_median: Option<Money>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<MoneySchema>)]
     price_p90: Option<Money>,
     /// What could be rented: bytes of memory, thousandths of processors, GPUs.
     available: i64,
