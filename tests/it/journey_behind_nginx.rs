@@ -11,6 +11,7 @@ use coordinator::store::testing::TempDir;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use system_tests::{
+    authority::{self, Authority},
     market::{Market, Store},
     node::Node,
     people, wait,
@@ -25,7 +26,9 @@ async fn rest_events_and_agents_pass_through_the_recipe() {
         return;
     };
     let folder = TempDir::new();
-    let authority = certificates(folder.path());
+    let authority = Authority::new(folder.path());
+    authority.certify("leaf");
+    let authority = authority.pem();
     let port = free_port();
     let url = format!("https://localhost:{port}");
     let market = Market::with(Store::Sqlite, &[("http.public_url", &url)]).await;
@@ -107,12 +110,8 @@ async fn reqwest_text(url: &str) -> String {
 }
 
 fn client(authority: &Path, address: [u8; 4]) -> reqwest::Client {
-    shared::tls::init();
-    let pem = std::fs::read(authority).expect("an authority");
-    reqwest::Client::builder()
-        .tls_certs_only([reqwest::Certificate::from_pem(&pem).expect("PEM")])
+    authority::trusting(authority)
         .local_address(IpAddr::from(address))
-        .timeout(wait::PATIENCE)
         .build()
         .expect("a client")
 }
@@ -127,86 +126,6 @@ fn nginx_program() -> Option<PathBuf> {
 fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     socket.local_addr().expect("an address").port()
-}
-
-/// A local authority and a certificate of it for `localhost`; returns the authority's.
-fn certificates(folder: &Path) -> PathBuf {
-    std::fs::write(
-        folder.join("leaf.ext"),
-        "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n",
-    )
-    .expect("written");
-    let key = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-    ];
-    openssl(
-        folder,
-        &["req", "-x509"],
-        &key,
-        &[
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.pem",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=authority of a test",
-        ],
-    );
-    openssl(
-        folder,
-        &["req"],
-        &key,
-        &[
-            "-keyout",
-            "leaf.key",
-            "-out",
-            "leaf.csr",
-            "-subj",
-            "/CN=localhost",
-        ],
-    );
-    openssl(
-        folder,
-        &["x509", "-req"],
-        &[],
-        &[
-            "-in",
-            "leaf.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "leaf.ext",
-            "-out",
-            "leaf.pem",
-        ],
-    );
-    folder.join("ca.pem")
-}
-
-fn openssl(folder: &Path, what: &[&str], key: &[&str], more: &[&str]) {
-    let made = Command::new("openssl")
-        .args(what)
-        .args(key)
-        .args(more)
-        .current_dir(folder)
-        .output()
-        .expect("openssl is installed");
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
 }
 
 /// A running nginx; ended when dropped.

@@ -24,6 +24,8 @@ mod journey_oom;
 mod journey_races;
 mod journey_rent_and_pay;
 mod journey_schema_fuzz;
+mod journey_tls;
+mod journey_webhooks;
 mod systemd_units;
 mod tidy;
 mod x402_stock_client;

@@ -7,6 +7,7 @@
 //! - Whatever goes wrong here panics: a test can't go on without it.
 
 pub mod api;
+pub mod authority;
 pub mod books;
 pub mod browser;
 pub mod client;
@@ -22,6 +23,7 @@ mod program;
 pub mod stage;
 pub mod stock_client;
 pub mod wait;
+pub mod webhook_receiver;
 
 /// Bytes of a mebibyte.
 pub const MIB: i64 = 1 << 20;
