@@ -32,7 +32,8 @@ async fn rest_events_and_agents_pass_through_the_recipe() {
     let port = free_port();
     let url = format!("https://localhost:{port}");
     let market = Market::with(Store::Sqlite, &[("http.public_url", &url)]).await;
-    let _proxy = Proxy::start(&nginx, folder.path(), port, market.port());
+    let plain = free_port();
+    let _proxy = Proxy::start(&nginx, folder.path(), (port, plain), market.port());
     let from = |address: [u8; 4]| client(&authority, address);
     let http = from([127, 0, 0, 2]);
     wait::until("nginx answers", || async {
@@ -99,6 +100,17 @@ async fn rest_events_and_agents_pass_through_the_recipe() {
             .then_some(())
     })
     .await;
+    // without TLS people are led to it, and programs refused before they get used to it
+    let without = |path: &str| {
+        let url = format!("http://localhost:{plain}{path}");
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        client.build().expect("a client").get(url).send()
+    };
+    let page = without("/login").await.expect("an answer");
+    assert_eq!(page.status(), 301);
+    assert_eq!(page.headers()["location"], "https://localhost/login");
+    let api = without("/api/v1/offers").await.expect("an answer");
+    assert_eq!(api.status(), 403);
     // the recipe keeps the numbers of the market to this machine
     let hidden = http.get(format!("{url}/metrics")).send().await;
     assert_eq!(hidden.expect("an answer").status(), 404);
@@ -132,9 +144,9 @@ fn free_port() -> u16 {
 struct Proxy(Child);
 
 impl Proxy {
-    fn start(nginx: &Path, folder: &Path, port: u16, market: u16) -> Self {
+    fn start(nginx: &Path, folder: &Path, ports: (u16, u16), market: u16) -> Self {
         let config = folder.join("nginx.conf");
-        std::fs::write(&config, configuration(folder, port, market)).expect("written");
+        std::fs::write(&config, configuration(folder, ports, market)).expect("written");
         let child = Command::new(nginx)
             .arg("-c")
             .arg(&config)
@@ -156,7 +168,7 @@ impl Drop for Proxy {
 }
 
 /// The manual's recipe with this test's addresses, and around it what Debian's own file has.
-fn configuration(folder: &Path, port: u16, market: u16) -> String {
+fn configuration(folder: &Path, (port, plain): (u16, u16), market: u16) -> String {
     let recipe = MANUAL
         .split("```nginx\n")
         .nth(1)
@@ -168,7 +180,7 @@ fn configuration(folder: &Path, port: u16, market: u16) -> String {
         let line = line
             .replace("127.0.0.1:8402", &format!("127.0.0.1:{market}"))
             .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
-            .replace("listen 80;", &format!("listen 127.0.0.1:{};", free_port()))
+            .replace("listen 80;", &format!("listen 127.0.0.1:{plain};"))
             .replace("server_name market.example", "server_name localhost")
             .replace(
                 "/etc/letsencrypt/live/market.example/fullchain.pem",
