@@ -28,7 +28,7 @@ use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 use crate::{
     app::App,
     cron,
-    domain::{agentlink, audit, auth, events, nodes, offers, rentals, settlement},
+    domain::{agentlink, audit, auth, events, kyc, nodes, offers, rentals, settlement},
     error::{Error, Kind},
     http::{extract::BODY_BYTES_MAX, middleware, openapi::Head, request_id},
     telemetry, web,
@@ -45,6 +45,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
             .merge(audit::api::routes())
             .merge(auth::api::routes())
             .merge(events::api::routes())
+            .merge(kyc::api::routes())
             .merge(nodes::api::routes())
             .merge(offers::api::routes())
             .merge(rentals::api::routes())

@@ -115,6 +115,10 @@ macro_rules! typed_ids {
 typed_ids! {
     /// A set of event rows' position-independent identity.
     EventId = "evt";
+    /// A submission of somebody's proof of identity.
+    KycCaseId = "kyc";
+    /// A document of such a submission.
+    KycDocumentId = "doc";
     /// A rental's lease of a node's capacity; changes when a rental is placed anew.
     LeaseId = "lea";
     /// A machine that a provider enrolled.

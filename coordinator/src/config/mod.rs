@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod auth;
 mod http;
+mod kyc;
 mod log;
 mod market;
 mod outbound;
@@ -31,6 +32,7 @@ pub use self::{
     audit::AuditConfig,
     auth::AuthConfig,
     http::HttpConfig,
+    kyc::{KycConfig, KycGate},
     log::{LogConfig, LogFormat},
     market::MarketConfig,
     outbound::OutboundConfig,
@@ -84,6 +86,8 @@ pub struct Config {
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
     pub agents: AgentsConfig,
+    /// Proof of identity.
+    pub kyc: KycConfig,
     /// The audit log.
     pub audit: AuditConfig,
     /// What the coordinator may call on behalf of others.
@@ -105,6 +109,7 @@ impl Default for Config {
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
+            kyc: KycConfig::default(),
             audit: AuditConfig::default(),
             outbound: OutboundConfig::default(),
             tasks: TasksConfig::default(),
@@ -128,7 +133,11 @@ impl Config {
     /// The first setting that can't be read or is out of bounds.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut config = source::read(sources)?;
-        let secrets = [&mut config.cron_token, &mut config.database.url];
+        let secrets = [
+            &mut config.cron_token,
+            &mut config.database.url,
+            &mut config.kyc.webhook_secret,
+        ];
         for secret in secrets.into_iter().flatten() {
             secret.read_file()?;
         }
@@ -153,6 +162,7 @@ impl Config {
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
+        self.kyc.validate()?;
         self.audit.validate()?;
         self.outbound.validate()?;
         self.tasks.validate()?;

@@ -1,10 +1,11 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `events` → `audit` → `auth` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `events` → `audit` → `auth` → `kyc` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
 
 pub mod agentlink;
 pub mod audit;
 pub mod auth;
 pub mod events;
+pub mod kyc;
 pub mod ledger;
 pub mod metering;
 pub mod nodes;

@@ -181,7 +181,18 @@ macro_rules! id_values {
 }
 
 id_values!(
-    EventId, LeaseId, NodeId, OfferId, PaymentId, QuoteId, RentalId, SessionId, TransferId, UserId
+    EventId,
+    KycCaseId,
+    KycDocumentId,
+    LeaseId,
+    NodeId,
+    OfferId,
+    PaymentId,
+    QuoteId,
+    RentalId,
+    SessionId,
+    TransferId,
+    UserId
 );
 
 /// Parameters of a statement: `params![id, amount, now]`.

@@ -5,3 +5,4 @@ mod openapi;
 mod query_plans;
 mod races;
 mod stall;
+mod untrusted;

@@ -20,20 +20,24 @@ use crate::{
     },
     store::{Tx, Value, testing::statements},
     tasks::{
-        Task, event_relay::EventRelay, expiry::Expiry, leases::Leases, liveness::Liveness,
-        market_feed, payments::Payments, settlement::Settlement, uptime::Uptime,
+        Task, event_relay::EventRelay, expiry::Expiry, kyc::Kyc, leases::Leases,
+        liveness::Liveness, market_feed, payments::Payments, settlement::Settlement,
+        uptime::Uptime,
     },
     testing::TestApp,
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 21] = [
+const GROWING: [&str; 24] = [
     "accounts",
     "audit_log",
     "billing_windows",
     "enrollment_tokens",
     "events",
     "idempotency_keys",
+    "kyc_cases",
+    "kyc_documents",
+    "kyc_events",
     "node_chains",
     "node_coverage",
     "node_flags",
@@ -114,6 +118,7 @@ async fn trade(stall: &Stall) {
         ("/api/v1/nodes", &stall.provider),
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
         ("/api/v1/auth/me", &consumer),
+        ("/api/v1/kyc", &consumer),
     ] {
         let answer = stall.test.get(path, token).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
@@ -187,6 +192,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
         Box::new(Settlement::new(app())),
+        Box::new(Kyc(app())),
     ];
     for task in &mut tasks {
         let name = task.name();

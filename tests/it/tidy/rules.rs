@@ -9,10 +9,11 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 11] = [
+const SLICES: [&str; 12] = [
     "events",
     "audit",
     "auth",
+    "kyc",
     "ledger",
     "nodes",
     "offers",
