@@ -17,6 +17,7 @@ use crate::{
     context::{Actor, OpCtx},
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
+        apikeys::LiveKeys,
         auth::{AuthState, attempts::Attempts},
         events::Events,
         nodes::model::Patience,
@@ -46,6 +47,8 @@ pub struct App {
     pub keys: Keys,
     /// Passwords, tokens and sessions.
     pub auth: AuthState,
+    /// API keys found lately.
+    pub api_keys: LiveKeys,
     /// The tokens of rentals.
     pub rental_tokens: RentalTokens,
     /// The live end of the event stream.
@@ -85,6 +88,7 @@ impl App {
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
         Ok(Arc::new(Self {
+            api_keys: LiveKeys::default(),
             rental_tokens: RentalTokens::new(&keys.token),
             events: Events::new(config.http.event_streams_max),
             tasks: Tasks::default(),

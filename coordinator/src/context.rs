@@ -8,11 +8,11 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use shared::{
-    id::{Ids, Minted, NodeId, RentalId, SessionId, UserId},
+    id::{ApiKeyId, Ids, Minted, NodeId, RentalId, SessionId, UserId},
     time::Timestamp,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// What a person may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,6 +59,107 @@ pub struct User {
     pub proven_at: Timestamp,
 }
 
+/// What an API key may do; see `domain/access` for what each opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Scope {
+    /// Who the account is, and its balance.
+    #[serde(rename = "account:read")]
+    AccountRead,
+    /// Looking at rentals, their usage and receipts.
+    #[serde(rename = "rentals:read")]
+    RentalsRead,
+    /// Renting, extending and stopping: spends the balance.
+    #[serde(rename = "rentals:write")]
+    RentalsWrite,
+    /// Filling the balance.
+    #[serde(rename = "balance:write")]
+    BalanceWrite,
+    /// Looking at nodes.
+    #[serde(rename = "nodes:read")]
+    NodesRead,
+    /// Enrolling, changing and retiring nodes.
+    #[serde(rename = "nodes:write")]
+    NodesWrite,
+    /// Making, changing and deleting offers.
+    #[serde(rename = "offers:write")]
+    OffersWrite,
+    /// Following the event stream.
+    #[serde(rename = "events:read")]
+    EventsRead,
+    /// Looking at webhooks and their deliveries.
+    #[serde(rename = "webhooks:read")]
+    WebhooksRead,
+    /// Making and changing webhooks.
+    #[serde(rename = "webhooks:write")]
+    WebhooksWrite,
+    /// Own figures over time.
+    #[serde(rename = "analytics:read")]
+    AnalyticsRead,
+}
+
+impl Scope {
+    /// Every scope there is.
+    pub const ALL: [Self; 11] = [
+        Self::AccountRead,
+        Self::RentalsRead,
+        Self::RentalsWrite,
+        Self::BalanceWrite,
+        Self::NodesRead,
+        Self::NodesWrite,
+        Self::OffersWrite,
+        Self::EventsRead,
+        Self::WebhooksRead,
+        Self::WebhooksWrite,
+        Self::AnalyticsRead,
+    ];
+
+    /// The scope's name in the database and in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AccountRead => "account:read",
+            Self::RentalsRead => "rentals:read",
+            Self::RentalsWrite => "rentals:write",
+            Self::BalanceWrite => "balance:write",
+            Self::NodesRead => "nodes:read",
+            Self::NodesWrite => "nodes:write",
+            Self::OffersWrite => "offers:write",
+            Self::EventsRead => "events:read",
+            Self::WebhooksRead => "webhooks:read",
+            Self::WebhooksWrite => "webhooks:write",
+            Self::AnalyticsRead => "analytics:read",
+        }
+    }
+
+    /// The scope of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+}
+
+/// A program that acts for a person by an API key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Which key.
+    pub id: ApiKeyId,
+    /// Whose.
+    pub user: UserId,
+    /// The person's roles, never [`Role::Admin`]: the market isn't run by keys.
+    pub roles: BTreeSet<Role>,
+    /// What the key may do of what the person may.
+    pub scopes: BTreeSet<Scope>,
+}
+
+/// The person behind an action, signed in or by a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Person<'a> {
+    /// Who.
+    pub id: UserId,
+    /// What they may do.
+    pub roles: &'a BTreeSet<Role>,
+}
+
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
@@ -66,12 +167,32 @@ pub enum Actor {
     Anonymous,
     /// A signed-in person.
     User(User),
+    /// A person's program, by an API key.
+    ApiKey(ApiKey),
     /// Whoever holds the token of one rental (a payer without an account).
     RentalToken(RentalId),
     /// A node, by its signature.
     Node(NodeId),
     /// A built-in timer or the cron token.
     System,
+}
+
+impl Actor {
+    /// The person who acts, themselves or by a key.
+    #[must_use]
+    pub const fn person(&self) -> Option<Person<'_>> {
+        match self {
+            Self::User(user) => Some(Person {
+                id: user.id,
+                roles: &user.roles,
+            }),
+            Self::ApiKey(key) => Some(Person {
+                id: key.user,
+                roles: &key.roles,
+            }),
+            Self::Anonymous | Self::RentalToken(_) | Self::Node(_) | Self::System => None,
+        }
+    }
 }
 
 /// The context of one operation.
@@ -124,25 +245,31 @@ impl OpCtx {
         self.ids.mint()
     }
 
-    /// The signed-in person.
+    /// The person who acts, signed in or by an API key.
     ///
     /// # Errors
     /// 401 for anybody else.
-    pub fn user(&self) -> Result<&User> {
+    pub fn user(&self) -> Result<Person<'_>> {
+        self.actor.person().ok_or_else(sign_in_required)
+    }
+
+    /// The person who signed in themselves, with their session: for what a key must never do.
+    ///
+    /// # Errors
+    /// 401 for anybody else, 403 for an API key.
+    pub fn signed_in(&self) -> Result<&User> {
         match &self.actor {
             Actor::User(user) => Ok(user),
-            _ => Err(Error::unauthenticated(
-                "sign_in_required",
-                "sign in first: POST /api/v1/auth/login",
-            )),
+            Actor::ApiKey(_) => Err(key_refused()),
+            _ => Err(sign_in_required()),
         }
     }
 
-    /// The signed-in person, who must have `role`.
+    /// The person who acts, who must have `role`.
     ///
     /// # Errors
     /// 401 for anybody who isn't signed in, 403 without the role.
-    pub fn user_with(&self, role: Role) -> Result<&User> {
+    pub fn user_with(&self, role: Role) -> Result<Person<'_>> {
         let user = self.user()?;
         if user.roles.contains(&role) {
             Ok(user)
@@ -154,9 +281,25 @@ impl OpCtx {
         }
     }
 
-    /// Whether an administrator acts.
+    /// Whether an administrator acts; an API key never is one.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         matches!(&self.actor, Actor::User(user) if user.roles.contains(&Role::Admin))
     }
+}
+
+/// 401: a person must sign in.
+#[must_use]
+pub fn sign_in_required() -> Error {
+    Error::unauthenticated("sign_in_required", "sign in first: POST /api/v1/auth/login")
+}
+
+/// 403: what no API key opens.
+#[must_use]
+pub fn key_refused() -> Error {
+    Error::new(
+        Kind::Forbidden,
+        "key_not_allowed",
+        "an API key can't do this: sign in to do it",
+    )
 }

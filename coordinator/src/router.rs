@@ -28,9 +28,15 @@ use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 use crate::{
     app::App,
     cron,
-    domain::{agentlink, audit, auth, events, kyc, nodes, offers, rentals, settlement},
+    domain::{agentlink, apikeys, audit, auth, events, kyc, nodes, offers, rentals, settlement},
     error::{Error, Kind},
-    http::{extract::BODY_BYTES_MAX, middleware, openapi::Head, request_id},
+    http::{
+        extract::BODY_BYTES_MAX,
+        gate::{self, Gate},
+        middleware,
+        openapi::Head,
+        request_id,
+    },
     telemetry, web,
 };
 
@@ -44,6 +50,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         OpenApiRouter::new()
             .merge(audit::api::routes())
             .merge(auth::api::routes())
+            .merge(apikeys::api::routes())
             .merge(events::api::routes())
             .merge(kyc::api::routes())
             .merge(nodes::api::routes())
@@ -64,6 +71,7 @@ pub fn openapi() -> OpenApi {
 /// Everything that is served.
 pub fn router(app: &Arc<App>) -> Router {
     let (api, document) = api().split_for_parts();
+    let gate = Arc::new(Gate::new(&document));
     // layers are listed inside out
     Router::new()
         .merge(api)
@@ -71,6 +79,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .merge(telemetry::health::routes())
         .route("/api/openapi.json", get(async || Json(document)))
         .merge(viewer())
+        // before the fallbacks: what isn't served needs no leave
+        .layer(from_fn_with_state((Arc::clone(app), gate), gate::guard))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

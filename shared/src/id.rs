@@ -113,6 +113,8 @@ macro_rules! typed_ids {
 }
 
 typed_ids! {
+    /// A key by which a program acts for an account.
+    ApiKeyId = "key";
     /// A set of event rows' position-independent identity.
     EventId = "evt";
     /// A submission of somebody's proof of identity.

@@ -104,7 +104,7 @@ async fn a_payer_extends_with_a_second_payment_and_stops_twice_without_harm() {
     let more = json!({"duration_seconds": 600});
     let path = format!("/rentals/{}/extend", rented.id);
     // nobody else may
-    assert_eq!(api.post(&path, &more).await.status, 404);
+    assert_eq!(api.post(&path, &more).await.status, 401);
     let payment = payer.ask_and_sign(&rented.api, &path, &more).await;
     for _ in 0..2 {
         // the repeat finds what the first did

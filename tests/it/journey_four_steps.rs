@@ -248,7 +248,7 @@ async fn four_steps(app: TestApp) {
     assert_eq!(split["settled"], false, "it is about to run: {split}");
     assert_eq!(atomic(&split["escrow"]), 156_000, "all of it is held");
     let nobody = stand.post("/api/v1/payments/settle", &settle).await;
-    assert_eq!(nobody.status, 404);
+    assert_eq!(nobody.status, 401);
 }
 
 /// A payment that was verified when its coordinator died looks like one that was authorized.

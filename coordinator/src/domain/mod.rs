@@ -1,7 +1,9 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `events` → `audit` → `auth` → `kyc` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `access` → `events` → `audit` → `auth` → `apikeys` → `kyc` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
 
+pub mod access;
 pub mod agentlink;
+pub mod apikeys;
 pub mod audit;
 pub mod auth;
 pub mod events;

@@ -2,34 +2,34 @@
 //!
 //! # Invariants
 //! - A credential that is there but doesn't hold is 401: it never makes its bearer nobody.
-//! - The cron token opens [`CRON_PATH`] and nothing else: what it stands for, the system, may do everything.
+//! - Who asks is resolved by the gate, once; a handler that the gate doesn't stand before gets no context.
 //! - An `Authorization` header goes before the cookie; only the cookie needs the protection of [`csrf`].
 
 use std::sync::Arc;
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath},
+    extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
 
-use shared::id::SessionId;
-
-use super::{ClientIp, csrf, rental_token, request_id};
+use super::{ClientIp, csrf, gate::Resolved, rental_token, request_id};
 use crate::{
     app::App,
     context::{Actor, OpCtx},
-    domain::auth,
+    domain::{apikeys, auth},
     error::{Error, Result},
 };
-
-/// What the cron token opens.
-const CRON_PATH: &str = "/api/v1/cron/";
 
 impl FromRequestParts<Arc<App>> for OpCtx {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        let actor = actor_of(app, parts).await?;
+        let Some(Resolved(actor)) = parts.extensions.get::<Resolved>() else {
+            return Err(Error::internal(
+                "a handler asks who acts, and no gate is before it",
+            ));
+        };
+        let actor = actor.clone();
         Ok(context(app, parts, actor))
     }
 }
@@ -70,16 +70,28 @@ pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
     auth::authenticate(app, cookie).await.map(Actor::User)
 }
 
-/// Whether a session still holds, as known for at most 30 s; for what lasts longer than a request.
+/// Whether the session or the key by which somebody acts still holds, as known for at most 30 s; for what lasts longer than a
+/// request.
 ///
 /// # Errors
 /// What the database says.
-pub async fn session_holds(app: &App, session: SessionId) -> Result<bool> {
-    let user = auth::session::live_user(app, session).await?;
-    Ok(user.is_some())
+pub async fn still_holds(app: &App, actor: &Actor) -> Result<bool> {
+    match actor {
+        Actor::User(user) => {
+            let live = auth::session::live_user(app, user.session).await?;
+            Ok(live.is_some())
+        }
+        Actor::ApiKey(key) => apikeys::holds(app, key).await,
+        Actor::Anonymous | Actor::RentalToken(_) | Actor::Node(_) | Actor::System => Ok(true),
+    }
 }
 
 async fn bearer_actor(app: &App, parts: &Parts, token: &str) -> Result<Actor> {
+    if token.starts_with(apikeys::model::PREFIX) {
+        let client = ClientIp::of(parts, &app.config.http.trusted_proxies).known();
+        let key = apikeys::authenticate(app, token, client).await?;
+        return Ok(Actor::ApiKey(key));
+    }
     if token.starts_with(rental_token::PREFIX) {
         return app
             .rental_tokens
@@ -88,15 +100,7 @@ async fn bearer_actor(app: &App, parts: &Parts, token: &str) -> Result<Actor> {
             .ok_or_else(|| Error::unauthenticated("rental_token", "the rental token isn't valid"));
     }
     if is_cron_token(app, token) {
-        let route = parts.extensions.get::<MatchedPath>();
-        return if route.is_some_and(|route| route.as_str().starts_with(CRON_PATH)) {
-            Ok(Actor::System)
-        } else {
-            Err(Error::unauthenticated(
-                "cron_token",
-                "the cron token opens the cron endpoints only",
-            ))
-        };
+        return Ok(Actor::System);
     }
     auth::authenticate(app, token).await.map(Actor::User)
 }

@@ -1,4 +1,4 @@
-//! The web kit: what every endpoint speaks. It knows of the slices only `auth`, for the credentials.
+//! The web kit: what every endpoint speaks. It knows of the slices only `access`, for the gate, `auth` and `apikeys`, for the credentials.
 //!
 //! # Invariants
 //! - Every error that leaves is `application/problem+json` (RFC 9457), made in [`error`] and nowhere else.
@@ -11,6 +11,7 @@ pub mod csrf;
 mod device;
 pub mod error;
 pub mod extract;
+pub mod gate;
 pub mod middleware;
 pub mod openapi;
 pub mod pagination;

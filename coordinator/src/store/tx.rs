@@ -181,6 +181,7 @@ macro_rules! id_values {
 }
 
 id_values!(
+    ApiKeyId,
     EventId,
     KycCaseId,
     KycDocumentId,

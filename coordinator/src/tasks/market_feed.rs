@@ -7,19 +7,17 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
     app::App,
-    domain::{offers, rentals},
+    domain::{nodes, offers, rentals},
     error::Result,
+    store::Tx,
 };
 
 const PAGE: i64 = 500;
 /// What changes what a node is to do. Of other news it is the source, or they are none of its business: a nudge would only make it
 /// beat while it starts a container.
-const FOR_NODES: [&str; 4] = [
-    "rental.paid",
-    "rental.extended",
-    "rental.stopping",
-    "rental.ended",
-];
+const FOR_NODES: [&str; 3] = ["rental.paid", "rental.stopping", "rental.ended"];
+/// What changes its leases alone, which have no generation.
+const EXTENDED: &str = "rental.extended";
 
 /// Loads the whole index.
 ///
@@ -50,7 +48,7 @@ pub async fn follow(app: Arc<App>) -> anyhow::Result<()> {
     let mut events = app.events.subscribe();
     load(&app).await?;
     while let Some(event) = app.shutdown.run_until_cancelled(events.recv()).await {
-        let mut nodes = BTreeSet::new();
+        let (mut nodes, mut to_tell) = (BTreeSet::new(), BTreeSet::new());
         let mut lagged = false;
         let mut next = Some(event);
         // take what is there at once: many events of one node are one look
@@ -59,8 +57,10 @@ pub async fn follow(app: Arc<App>) -> anyhow::Result<()> {
                 Ok(event) => {
                     if let Some(node) = event.node {
                         nodes.insert(node);
-                        if FOR_NODES.contains(&event.kind.as_str()) {
+                        if event.kind == EXTENDED {
                             app.agents.nudger.nudge(node);
+                        } else if FOR_NODES.contains(&event.kind.as_str()) {
+                            to_tell.insert(node);
                         }
                     }
                     next = events.try_recv().ok().map(Ok);
@@ -72,12 +72,23 @@ pub async fn follow(app: Arc<App>) -> anyhow::Result<()> {
                 Err(RecvError::Closed) => return Ok(()),
             }
         }
+        for node in to_tell {
+            tell(&app, node).await?;
+        }
         if lagged {
             load(&app).await?;
         } else {
             refresh(&app, nodes).await?;
         }
     }
+    Ok(())
+}
+
+/// Nudges a node if what it is to do is newer than what its link was nudged for.
+async fn tell(app: &App, node: NodeId) -> Result<()> {
+    let find = move |tx: &mut dyn Tx| nodes::get(tx, node);
+    let generation = app.db.read("market.generation", find).await?.generation;
+    app.agents.nudger.tell(node, generation);
     Ok(())
 }
 

@@ -28,8 +28,9 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 24] = [
+const GROWING: [&str; 25] = [
     "accounts",
+    "api_keys",
     "audit_log",
     "billing_windows",
     "enrollment_tokens",

@@ -120,7 +120,7 @@ async fn present(
     let presented = presented.expect("readable").expect("a payment");
     let ctx = stall.system();
     let received = purchases.receive(&ctx, presented, wanted, hash).await;
-    let Ok(Reception::New(payment)) = received else {
+    let Ok(Reception::New(payment, _)) = received else {
         panic!("not received: {received:?}");
     };
     let driven = purchases.drive(payment.id, Until::Settled).await;

@@ -30,7 +30,7 @@ use super::{
     notes::{Failure, NoteStore},
     plan::Key,
 };
-use crate::runtime::{ContainerRuntime, PullProgress, RuntimeError, code, hardening};
+use crate::runtime::{ContainerRuntime, Created, PullProgress, RuntimeError, code, hardening};
 
 /// Pulls that run at once; others wait.
 pub(super) const PULLS_AT_ONCE: usize = 4;
@@ -80,59 +80,57 @@ impl Worker {
         abort: &CancellationToken,
     ) -> Result<(), RuntimeError> {
         hardening::check_supported(&rental.resources)?;
-        if !self.have_image(rental, abort).await? || abort.is_cancelled() {
+        let Some(created) = self.create(rental, abort).await? else {
             return Ok(());
-        }
-        let created = self.runtime.create(rental).await?;
-        if abort.is_cancelled() {
-            return Ok(());
-        }
+        };
         let (rental_id, lease_id) = (rental.rental_id, rental.lease_id);
-        let container_id = created.container_id.clone();
+        let (container_id, started) = match created {
+            Created::Fresh(id) => (id, false),
+            Created::Started(id) => (id, true),
+            Created::NoImage => {
+                let image = rental.spec.image();
+                let why = format!("{image} was fetched but isn't there; try again");
+                return Err(RuntimeError::refused(code::IMAGE_PULL_FAILED, why));
+            }
+        };
+        if abort.is_cancelled() && !started {
+            return Ok(());
+        }
+        let noted = container_id.clone();
         let note = self
             .notes
-            .change(move |notes| notes.started(rental_id, lease_id, &container_id));
-        if created.started {
+            .change(move |notes| notes.started(rental_id, lease_id, &noted));
+        if started {
             note.await;
             return Ok(());
         }
-        let (started, ()) = tokio::join!(self.runtime.start(&created.container_id), note);
+        let (started, ()) = tokio::join!(self.runtime.start(&container_id), note);
         if started.is_ok() {
-            tracing::info!(rental.id = %rental_id, container.id = created.container_id, "a rental was started");
+            tracing::info!(rental.id = %rental_id, container.id = container_id, "a rental was started");
         }
         started
     }
 
-    /// Whether the image is there now; `false` when the launch was aborted.
-    async fn have_image(
+    /// Creates the container, after a pull if its image isn't there; `None` when the launch was aborted meanwhile. Whether the image is
+    /// there isn't asked first: it mostly is, and the question would make every launch wait.
+    async fn create(
         &self,
         rental: &DesiredRental,
         abort: &CancellationToken,
-    ) -> Result<bool, RuntimeError> {
-        let reference = rental.spec.image();
-        let image = if let Some(image) = self.runtime.image(reference).await? {
-            image
-        } else {
-            tokio::select! {
-                pulled = self.pull(rental) => pulled?,
-                () = abort.cancelled() => return Ok(false),
-            }
-            let starting = Message::Progress(Key::Rental(rental.rental_id), Phase::Starting);
-            if self.messages.send(starting).await.is_err() {
-                return Ok(false);
-            }
-            self.runtime.image(reference).await?.ok_or_else(|| {
-                let why = format!("{reference} was fetched but isn't there; try again");
-                RuntimeError::refused(code::IMAGE_PULL_FAILED, why)
-            })?
-        };
-        if image.has_volumes {
-            let why = format!(
-                "{reference} declares volumes, which would escape the rental's limits; use an image without VOLUME"
-            );
-            return Err(RuntimeError::refused(code::IMAGE_NOT_SUPPORTED, why));
+    ) -> Result<Option<Created>, RuntimeError> {
+        let created = self.runtime.create(rental).await?;
+        if created != Created::NoImage {
+            return Ok(Some(created));
         }
-        Ok(true)
+        tokio::select! {
+            pulled = self.pull(rental) => pulled?,
+            () = abort.cancelled() => return Ok(None),
+        }
+        let starting = Message::Progress(Key::Rental(rental.rental_id), Phase::Starting);
+        if self.messages.send(starting).await.is_err() || abort.is_cancelled() {
+            return Ok(None);
+        }
+        self.runtime.create(rental).await.map(Some)
     }
 
     async fn pull(&self, rental: &DesiredRental) -> Result<(), RuntimeError> {

@@ -448,7 +448,7 @@ async fn what_cant_start_fails_with_its_code_and_leaves_nothing() {
 
 #[tokio::test]
 async fn an_engine_that_breaks_off_at_each_call_costs_a_retry_and_nothing_else() {
-    for op in [Op::Image, Op::Create, Op::Start, Op::Inspect, Op::List] {
+    for op in [Op::Create, Op::Start, Op::Inspect, Op::List] {
         let node = Node::new(&format!("break-{op:?}"));
         let agent = node.start().await;
         let rental = node.rental("busybox");

@@ -247,11 +247,6 @@ impl Sender {
         self.setup
             .interval_ms
             .send_if_modified(|now| std::mem::replace(now, interval_ms) != interval_ms);
-        // `more` without progress would be a busy loop
-        let progress = match reply.ack {
-            Some(ack) => self.acknowledge(ack).await,
-            None => false,
-        };
         let first_end = reply.leases.iter().map(|lease| lease.lease_ms).min();
         self.lease_end_boot_ms = first_end.map(|lease_ms| sent_boot_ms.saturating_add(lease_ms));
         self.shared
@@ -261,6 +256,12 @@ impl Sender {
             .map_err(|error| {
                 RequestError::BadAnswer(format!("the desired state can't be kept: {error:#}"))
             })?;
+        // after the wish: a paid rental waits for that, and for this nobody
+        let progress = match reply.ack {
+            Some(ack) => self.acknowledge(ack).await,
+            None => false,
+        };
+        // `more` without progress would be a busy loop
         Ok(reply.more && progress)
     }
 

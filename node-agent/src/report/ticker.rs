@@ -125,16 +125,86 @@ impl Ticker {
     }
 }
 
-/// Whether only bytes of a pull changed.
+/// Whether nothing changed but how far a start is that has no container yet. A beat for that would compete with the start itself; what
+/// takes longer than [`PROGRESS_EVERY`] is told.
 fn same_but_for_progress(before: &[LiveRental], now: &[LiveRental]) -> bool {
-    let same = |a: &LiveRental, b: &LiveRental| {
-        a == b
-            || (matches!(a.observed.phase, Phase::Pulling { .. })
-                && matches!(b.observed.phase, Phase::Pulling { .. })
-                && a.observed.rental_id == b.observed.rental_id
-                && a.observed.lease_id == b.observed.lease_id
-                && a.pid == b.pid
-                && a.observed.container_id == b.observed.container_id)
+    let begins = |rental: &LiveRental| {
+        let phase = &rental.observed.phase;
+        rental.observed.container_id.is_none()
+            && matches!(
+                phase,
+                Phase::Pending | Phase::Pulling { .. } | Phase::Starting
+            )
     };
-    before.len() == now.len() && before.iter().zip(now).all(|(a, b)| same(a, b))
+    let same_lease = |a: &LiveRental, b: &LiveRental| {
+        a.observed.rental_id == b.observed.rental_id && a.observed.lease_id == b.observed.lease_id
+    };
+    let gone = |old: &&LiveRental| !now.iter().any(|new| same_lease(old, new));
+    let is_news = |new: &&LiveRental| {
+        let old = before.iter().find(|old| same_lease(old, new));
+        old != Some(*new) && !(begins(new) && old.is_none_or(begins))
+    };
+    !before.iter().any(|old| gone(&old)) && !now.iter().any(|new| is_news(&new))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{
+        id::Ids,
+        wire::observed::{ObservedRental, Phase},
+    };
+
+    use super::*;
+
+    fn rental(phase: Phase) -> LiveRental {
+        LiveRental {
+            observed: ObservedRental {
+                rental_id: Ids::System.mint(),
+                lease_id: Ids::System.mint(),
+                phase,
+                container_id: None,
+                image_digest: None,
+                started_at: None,
+                finished_at: None,
+            },
+            spec_sha256: String::new(),
+            pid: None,
+        }
+    }
+
+    fn later(rental: &LiveRental, phase: Phase) -> LiveRental {
+        let mut later = rental.clone();
+        later.observed.phase = phase;
+        later
+    }
+
+    #[test]
+    fn steps_of_a_start_can_wait_and_nothing_else() {
+        let new = rental(Phase::Pending);
+        let pulling = Phase::Pulling {
+            done_bytes: 1,
+            total_bytes: 2,
+        };
+        let can_wait = |before: &[&LiveRental], now: &[&LiveRental]| {
+            let owned = |all: &[&LiveRental]| all.iter().copied().cloned().collect::<Vec<_>>();
+            same_but_for_progress(&owned(before), &owned(now))
+        };
+        let other = later(&rental(Phase::Running), Phase::Running);
+        assert!(can_wait(&[&other], &[&new, &other]));
+        let (pulling, starting) = (later(&new, pulling), later(&new, Phase::Starting));
+        assert!(can_wait(&[&new], &[&pulling]));
+        assert!(can_wait(&[&pulling], &[&starting]));
+        assert!(!can_wait(&[&starting], &[&later(&new, Phase::Running)]));
+        assert!(!can_wait(&[&starting], &[]));
+        let failed = Phase::Failed {
+            code: "x".to_owned(),
+            reason: "y".to_owned(),
+        };
+        assert!(!can_wait(&[&starting], &[&later(&new, failed.clone())]));
+        assert!(!can_wait(&[], &[&later(&new, failed)]));
+        let mut created = starting.clone();
+        created.observed.container_id = Some("c".to_owned());
+        assert!(!can_wait(&[&starting], &[&created]), "the journal says it");
+        assert!(!can_wait(&[&other], &[&later(&other, Phase::Stopping)]));
+    }
 }

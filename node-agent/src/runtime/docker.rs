@@ -28,7 +28,7 @@ use futures_util::{
 use shared::{time::Timestamp, wire::desired::DesiredRental};
 
 use super::{
-    Container, ContainerRuntime, ContainerState, Created, Event, Image, LABEL_LEASE, LABEL_NODE,
+    Container, ContainerRuntime, ContainerState, Created, Event, LABEL_LEASE, LABEL_NODE,
     LABEL_RENTAL, LABEL_SPEC, OnProgress, RuntimeError, code, digest,
     hardening::{self, HostFacts},
     parse,
@@ -135,8 +135,8 @@ impl DockerRuntime {
             return Ok(digest);
         }
         // the reference may stand for another image by now, so the question goes by id
-        let image = self.inspect_image(image_id, reference).await?;
-        let digest = image.map_or_else(|| image_id.to_owned(), |image| image.digest);
+        let digest = self.image_digest(image_id, reference).await?;
+        let digest = digest.unwrap_or_else(|| image_id.to_owned());
         self.remember(key, &digest);
         Ok(digest)
     }
@@ -149,32 +149,23 @@ impl DockerRuntime {
         digests.insert(key, digest.to_owned());
     }
 
-    async fn inspect_image(
+    async fn image_digest(
         &self,
-        asked: &str,
+        image_id: &str,
         reference: &str,
-    ) -> Result<Option<Image>, RuntimeError> {
+    ) -> Result<Option<String>, RuntimeError> {
         let client = self.engine.client().await?;
         let call = async {
-            match client.inspect_image(asked).await {
+            match client.inspect_image(image_id).await {
                 Err(error) if is_status(&error, 404) => Ok(None),
                 other => other.map(Some),
             }
         };
-        let Some(answer) = self.engine.read(call).await? else {
-            return Ok(None);
-        };
-        let id = answer.id.unwrap_or_default();
-        let repo_digests = answer.repo_digests.unwrap_or_default();
-        let image = Image {
-            digest: digest::of_image(reference, &id, &repo_digests),
-            has_volumes: answer
-                .config
-                .and_then(|config| config.volumes)
-                .is_some_and(|volumes| !volumes.is_empty()),
-        };
-        self.remember((id, reference.to_owned()), &image.digest);
-        Ok(Some(image))
+        let image = self.engine.read(call).await?;
+        Ok(image.map(|image| {
+            let repo_digests = image.repo_digests.unwrap_or_default();
+            digest::of_image(reference, image_id, &repo_digests)
+        }))
     }
 
     /// Adopts the container that holds the rental's name, if it is the rental's own.
@@ -208,13 +199,14 @@ impl DockerRuntime {
         if !started {
             self.check(&id, body, &held).await?;
         }
-        Ok(Created {
-            container_id: id,
-            started,
+        Ok(if started {
+            Created::Started(id)
+        } else {
+            Created::Fresh(id)
         })
     }
 
-    /// Removes a container that isn't limited as asked.
+    /// Removes a container that isn't limited as asked, or whose image brings volumes.
     async fn check(
         &self,
         container_id: &str,
@@ -224,7 +216,7 @@ impl DockerRuntime {
         let Err(refusal) = hardening::check(body, held) else {
             return Ok(());
         };
-        tracing::error!(container.id = container_id, error = %refusal, "the engine ignored a limit");
+        tracing::error!(container.id = container_id, error = %refusal, "a container isn't limited as asked");
         self.remove(container_id).await?;
         Err(refusal)
     }
@@ -260,10 +252,6 @@ impl ContainerRuntime for DockerRuntime {
             Some(answer) => self.parsed(&answer).await,
             None => Ok(None),
         }
-    }
-
-    async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
-        self.inspect_image(reference, reference).await
     }
 
     async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError> {
@@ -311,6 +299,7 @@ impl ContainerRuntime for DockerRuntime {
         let created = match client.create_container(Some(options), body.clone()).await {
             Ok(created) => created,
             Err(error) if is_status(&error, 409) => return self.adopt(rental, &body).await,
+            Err(error) if is_status(&error, 404) => return Ok(Created::NoImage),
             Err(error) => return Err(self.engine.classify(error, code::CREATE_FAILED)),
         };
         // one question (about 1 ms) that must come before the start: afterwards a stranger's code would have run without the limit
@@ -318,10 +307,7 @@ impl ContainerRuntime for DockerRuntime {
             RuntimeError::Unavailable("the container vanished after it was created".to_owned())
         })?;
         self.check(&created.id, &body, &held).await?;
-        Ok(Created {
-            container_id: created.id,
-            started: false,
-        })
+        Ok(Created::Fresh(created.id))
     }
 
     async fn start(&self, container_id: &str) -> Result<(), RuntimeError> {

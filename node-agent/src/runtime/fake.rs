@@ -18,7 +18,7 @@ use shared::{
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Container, ContainerRuntime, ContainerState, Created, Event, Image, OnProgress, PullProgress,
+    Container, ContainerRuntime, ContainerState, Created, Event, OnProgress, PullProgress,
     RuntimeError, code, hardening,
 };
 
@@ -32,8 +32,6 @@ pub enum Op {
     List,
     /// `inspect`
     Inspect,
-    /// `image`
-    Image,
     /// `pull`
     Pull,
     /// `create`
@@ -46,11 +44,16 @@ pub enum Op {
     Remove,
 }
 
+#[derive(Debug)]
+struct Image {
+    has_volumes: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
     containers: BTreeMap<String, Container>,
     images: BTreeMap<String, Image>,
-    registry: BTreeMap<String, Image>,
+    registry: BTreeSet<String>,
     down: bool,
     failures: BTreeMap<Op, Vec<RuntimeError>>,
     held: BTreeSet<Op>,
@@ -91,14 +94,13 @@ impl FakeRuntime {
 
     /// Puts an image on this machine.
     pub fn add_image(&self, reference: &str, has_volumes: bool) {
-        let image = image(has_volumes);
+        let image = Image { has_volumes };
         self.lock().images.insert(reference.to_owned(), image);
     }
 
     /// Puts an image where a pull finds it.
     pub fn add_to_registry(&self, reference: &str) {
-        let image = image(false);
-        self.lock().registry.insert(reference.to_owned(), image);
+        self.lock().registry.insert(reference.to_owned());
     }
 
     /// Makes every call fail (and events end) as if the engine were gone, or lets it come back with the containers that it had.
@@ -207,13 +209,6 @@ impl FakeRuntime {
     }
 }
 
-fn image(has_volumes: bool) -> Image {
-    Image {
-        digest: format!("sha256:{}", "1".repeat(64)),
-        has_volumes,
-    }
-}
-
 fn end(container: &mut Container, exit: Exit, now: Timestamp) {
     container.state = ContainerState::Exited(exit);
     container.pid = None;
@@ -232,11 +227,6 @@ impl ContainerRuntime for FakeRuntime {
         Ok(self.lock().containers.get(container_id).cloned())
     }
 
-    async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
-        self.call(Op::Image, reference).await?;
-        Ok(self.lock().images.get(reference).cloned())
-    }
-
     async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError> {
         on_progress(PullProgress {
             done_bytes: 1,
@@ -244,9 +234,11 @@ impl ContainerRuntime for FakeRuntime {
         });
         self.call(Op::Pull, reference).await?;
         let mut state = self.lock();
-        let image = state.registry.get(reference).cloned().ok_or_else(|| {
-            RuntimeError::refused(code::IMAGE_NOT_FOUND, "the registry doesn't have it")
-        })?;
+        if !state.registry.contains(reference) {
+            let why = "the registry doesn't have it";
+            return Err(RuntimeError::refused(code::IMAGE_NOT_FOUND, why));
+        }
+        let image = Image { has_volumes: false };
         state.images.insert(reference.to_owned(), image);
         Ok(())
     }
@@ -263,15 +255,19 @@ impl ContainerRuntime for FakeRuntime {
                     let why = "its name is taken by an earlier lease".to_owned();
                     return Err(RuntimeError::Unavailable(why));
                 }
-                return Ok(Created {
-                    container_id: known.id.clone(),
-                    started: known.state != ContainerState::Created,
+                let id = known.id.clone();
+                return Ok(match known.state {
+                    ContainerState::Created => Created::Fresh(id),
+                    _ => Created::Started(id),
                 });
             }
-            let image = state.images.get(rental.spec.image()).cloned();
-            let image = image.ok_or_else(|| {
-                RuntimeError::refused(code::CREATE_FAILED, "the image isn't on this machine")
-            })?;
+            let Some(image) = state.images.get(rental.spec.image()) else {
+                return Ok(Created::NoImage);
+            };
+            if image.has_volumes {
+                let why = "the image declares volumes";
+                return Err(RuntimeError::refused(code::IMAGE_NOT_SUPPORTED, why));
+            }
             state.minted += 1;
             let container = Container {
                 id: format!("{:064x}", state.minted),
@@ -282,7 +278,7 @@ impl ContainerRuntime for FakeRuntime {
                 pid: None,
                 started_at: None,
                 finished_at: None,
-                image_digest: Some(image.digest),
+                image_digest: Some(format!("sha256:{}", "1".repeat(64))),
             };
             state
                 .containers
@@ -290,10 +286,7 @@ impl ContainerRuntime for FakeRuntime {
             container
         };
         self.tell(Some(&created));
-        Ok(Created {
-            container_id: created.id,
-            started: false,
-        })
+        Ok(Created::Fresh(created.id))
     }
 
     async fn start(&self, container_id: &str) -> Result<(), RuntimeError> {

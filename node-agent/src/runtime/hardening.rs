@@ -201,6 +201,14 @@ pub fn check(
     asked: &ContainerCreateBody,
     held: &ContainerInspectResponse,
 ) -> Result<(), RuntimeError> {
+    let volumes = held.config.as_ref().and_then(|c| c.volumes.as_ref());
+    if volumes.is_some_and(|volumes| !volumes.is_empty()) {
+        // the request names none, so they are the image's
+        return Err(RuntimeError::refused(
+            code::IMAGE_NOT_SUPPORTED,
+            "the image declares volumes, which would escape the rental's limits; use an image without VOLUME",
+        ));
+    }
     match first_difference(asked, held) {
         None => Ok(()),
         Some(what) => Err(RuntimeError::refused(

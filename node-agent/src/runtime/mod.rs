@@ -91,15 +91,6 @@ pub enum ContainerState {
     Removing,
 }
 
-/// An image on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
-    /// `sha256:…`: of the manifest when it came from a registry, else of its configuration.
-    pub digest: String,
-    /// Whether it declares volumes, which Docker would create outside every limit.
-    pub has_volumes: bool,
-}
-
 /// How much of an image was fetched, as far as the registry said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PullProgress {
@@ -111,11 +102,13 @@ pub struct PullProgress {
 
 /// What [`ContainerRuntime::create`] left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Created {
-    /// The container's id.
-    pub container_id: String,
-    /// Whether it had been started before: an adopted one.
-    pub started: bool,
+pub enum Created {
+    /// A container that can be started, by its id.
+    Fresh(String),
+    /// One that had been started before, and is adopted; by its id.
+    Started(String),
+    /// Nothing: the image isn't on this machine and must be pulled.
+    NoImage,
 }
 
 /// Something happened to one of our containers.
@@ -167,14 +160,11 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug {
     /// One container; `None` when it isn't there or isn't this node's.
     async fn inspect(&self, container_id: &str) -> Result<Option<Container>, RuntimeError>;
 
-    /// The image with this reference on this machine; `None` when it must be pulled.
-    async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError>;
-
     /// Fetches an image. Refusals have [`code::IMAGE_NOT_FOUND`] or [`code::IMAGE_PULL_FAILED`]. Dropping the future ends the pull.
     async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError>;
 
-    /// Creates the rental's container, limited as `resources` say, and checks that the engine took each limit. One that exists for
-    /// this rental, lease and specification is adopted.
+    /// Creates the rental's container, limited as `resources` say, and checks that the engine took each limit and that the image brings
+    /// no volumes, which would escape them. One that exists for this rental, lease and specification is adopted.
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError>;
 
     /// Starts a created container. One that runs already is left alone.

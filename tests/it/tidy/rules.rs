@@ -9,10 +9,12 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 12] = [
+const SLICES: [&str; 14] = [
+    "access",
     "events",
     "audit",
     "auth",
+    "apikeys",
     "kyc",
     "ledger",
     "nodes",
@@ -213,11 +215,12 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "http_kit",
-        says: "the HTTP kit knows no slice but auth",
+        says: "the HTTP kit knows no slice but those that say who asks and what they may: auth, apikeys, access",
         find: |file| match file.place {
             Place::Http => file.naming(|name| {
                 let slice = name.segments.get(2);
-                name.starts_with(&["crate", "domain"]) && slice.is_some_and(|slice| slice != "auth")
+                let asks = |slice: &String| ["access", "auth", "apikeys"].contains(&slice.as_str());
+                name.starts_with(&["crate", "domain"]) && slice.is_some_and(|slice| !asks(slice))
             }),
             _ => Vec::new(),
         },

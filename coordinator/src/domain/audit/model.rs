@@ -207,6 +207,7 @@ pub fn actor_name(actor: &Actor) -> String {
     match actor {
         Actor::Anonymous => "anonymous".to_owned(),
         Actor::User(user) => user.id.to_string(),
+        Actor::ApiKey(key) => key.user.to_string(),
         Actor::RentalToken(rental) => rental.to_string(),
         Actor::Node(node) => node.to_string(),
         Actor::System => "system".to_owned(),
@@ -216,6 +217,7 @@ pub fn actor_name(actor: &Actor) -> String {
 fn via(actor: &Actor) -> Option<String> {
     match actor {
         Actor::User(user) => Some(user.session.to_string()),
+        Actor::ApiKey(key) => Some(key.id.to_string()),
         _ => None,
     }
 }

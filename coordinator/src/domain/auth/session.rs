@@ -151,7 +151,7 @@ pub async fn live_user(app: &App, session: SessionId) -> Result<Option<User>> {
 /// # Errors
 /// 401 for anybody who isn't signed in; 403 `step_up_required` when the proof is older.
 pub fn require_fresh(ctx: &OpCtx) -> Result<()> {
-    if ctx.now.ms_since(ctx.user()?.proven_at) <= FRESH_MS {
+    if ctx.now.ms_since(ctx.signed_in()?.proven_at) <= FRESH_MS {
         return Ok(());
     }
     Err(Error::new(

@@ -15,7 +15,6 @@ use axum::{
     },
 };
 use futures_util::{Stream, stream};
-use shared::id::SessionId;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, MissedTickBehavior},
@@ -59,16 +58,12 @@ async fn follow(State(app): State<Arc<App>>, ctx: OpCtx, headers: HeaderMap) -> 
                 "too many streams are open; try again",
             )
         })?;
-    let session = match ctx.actor {
-        Actor::User(user) => Some(user.session),
-        _ => None,
-    };
     let follower = Follower {
         feed: Feed::open(&app.db, &app.events, after).await?,
         heartbeat: heartbeat(),
         app,
         viewer,
-        session,
+        actor: ctx.actor,
         _place: place,
     };
     // a proxy that collects before it passes on would hold events back
@@ -103,7 +98,7 @@ fn heartbeat() -> tokio::time::Interval {
 struct Follower {
     app: Arc<App>,
     viewer: Viewer,
-    session: Option<SessionId>,
+    actor: Actor,
     feed: Feed,
     heartbeat: tokio::time::Interval,
     _place: OwnedSemaphorePermit,
@@ -146,17 +141,14 @@ impl Follower {
     }
 
     async fn beat(&self) -> Option<Sse> {
-        if let Some(session) = self.session {
-            match credentials::session_holds(&self.app, session).await {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => {
-                    tracing::warn!(%error, "event stream ended: its session can't be checked");
-                    return None;
-                }
+        match credentials::still_holds(&self.app, &self.actor).await {
+            Ok(true) => Some(Sse::default().comment("")),
+            Ok(false) => None,
+            Err(error) => {
+                tracing::warn!(%error, "event stream ended: its session can't be checked");
+                None
             }
         }
-        Some(Sse::default().comment(""))
     }
 }
 

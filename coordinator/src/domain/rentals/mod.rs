@@ -62,8 +62,9 @@ pub struct Rules {
 pub fn get(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
     let rental = find(tx, id)?;
     let visible = match &ctx.actor {
-        Actor::User(user) => {
-            rental.consumer == Some(user.id) || rental.provider == user.id || ctx.is_admin()
+        Actor::User(_) | Actor::ApiKey(_) => {
+            let person = ctx.user()?.id;
+            rental.consumer == Some(person) || rental.provider == person || ctx.is_admin()
         }
         Actor::RentalToken(token) => *token == id,
         Actor::System => true,
@@ -83,7 +84,9 @@ pub fn get(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
 pub fn get_as_consumer(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
     let rental = get(tx, ctx, id)?;
     let pays = match &ctx.actor {
-        Actor::User(user) => rental.consumer == Some(user.id) || ctx.is_admin(),
+        Actor::User(_) | Actor::ApiKey(_) => {
+            rental.consumer == Some(ctx.user()?.id) || ctx.is_admin()
+        }
         Actor::RentalToken(_) | Actor::System => true,
         Actor::Anonymous | Actor::Node(_) => false,
     };

@@ -18,7 +18,7 @@ use super::{
     store,
 };
 use crate::{
-    context::{Actor, OpCtx, Role},
+    context::{OpCtx, Role},
     domain::{
         ledger::{
             self,
@@ -143,10 +143,7 @@ pub struct Buyer {
 /// 409 `capacity_gone`.
 pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -> Result<Rental> {
     let offer = offers::get(tx, order.offer_id)?;
-    let consumer = match &ctx.actor {
-        Actor::User(user) => Some(user.id),
-        _ => None,
-    };
+    let consumer = ctx.actor.person().map(|person| person.id);
     let rental = Rental {
         id: buyer.rental_id,
         lease_id: ctx.mint(),

@@ -55,8 +55,8 @@ pub enum Wanted {
 /// What receiving a payment came to.
 #[derive(Debug)]
 pub enum Reception {
-    /// It is new, durable, and its room is held.
-    New(Payment),
+    /// It is new, durable, and its room is held; with the quote that it pays.
+    New(Payment, Box<Quote>),
     /// The same signed payment came before.
     Before(Payment),
     /// It can't be taken: ask for payment again, with this reason.
@@ -164,7 +164,7 @@ fn take(
             Received::Before(payment) => return Ok(Reception::Before(payment)),
             Received::New(payment) => {
                 hold(tx, ctx, rules, wanted, quote, &payment)?;
-                return Ok(Reception::New(payment));
+                return Ok(Reception::New(payment, Box::new(quote.clone())));
             }
         }
     }

@@ -32,7 +32,7 @@ pub(super) async fn step_up(
     ctx: OpCtx,
     Json(body): Json<StepUpRequest>,
 ) -> Result<StatusCode> {
-    let user = ctx.user()?.clone();
+    let user = ctx.signed_in()?.clone();
     let password = model::new_password(body.password).map_err(|_| refused())?;
     let (account, hash) = app
         .db

@@ -12,6 +12,7 @@ use crate::{
     app::App,
     context::{Actor, OpCtx},
     domain::{
+        nodes,
         payments::{
             model::{Payment, PaymentState},
             x402_http,
@@ -36,14 +37,18 @@ pub(super) async fn answer(app: &App, ctx: &OpCtx, payment: &Payment) -> Result<
     match payment.state {
         PaymentState::Credited => {
             let id = payment.rental_id;
-            let rental = app
+            let (rental, generation) = app
                 .db
-                .read("rental.paid", move |tx| rentals::find(tx, id))
+                .read("rental.paid", move |tx| {
+                    let rental = rentals::find(tx, id)?;
+                    let node = nodes::get(tx, rental.node_id)?;
+                    Ok((rental, node.generation))
+                })
                 .await?;
+            app.agents.nudger.tell(rental.node_id, generation);
             if !may_see(ctx, &rental) {
                 return Err(Error::not_found("payment"));
             }
-            app.agents.nudger.nudge(rental.node_id);
             let transaction = payment.tx_hash.as_deref().unwrap_or_default();
             let receipt = x402_http::settled(network, transaction, &payer);
             Ok(created(app, &rental, ctx.now, receipt)?.into_response())
@@ -101,7 +106,9 @@ pub(super) fn created(
 /// Whoever repeats a signed payment knows it; an account's payment belongs to the account.
 pub(super) fn may_see(ctx: &OpCtx, rental: &Rental) -> bool {
     match (&ctx.actor, rental.consumer) {
-        (Actor::User(user), Some(consumer)) => user.id == consumer || ctx.is_admin(),
+        (Actor::User(_) | Actor::ApiKey(_), Some(consumer)) => {
+            ctx.user().is_ok_and(|person| person.id == consumer) || ctx.is_admin()
+        }
         (Actor::RentalToken(id), Some(_)) => *id == rental.id,
         (Actor::System, _) | (_, None) => true,
         _ => false,

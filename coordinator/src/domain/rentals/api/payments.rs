@@ -173,7 +173,7 @@ pub(super) async fn authorize(
         .await?
     {
         Reception::AskAgain(why) => return ask::ask(&app, ctx, client, wanted, hash, &why).await,
-        Reception::New(payment) | Reception::Before(payment) => payment,
+        Reception::New(payment, _) | Reception::Before(payment) => payment,
     };
     let payment = app.purchases.drive(payment.id, Until::Verified).await?;
     match payment.state {

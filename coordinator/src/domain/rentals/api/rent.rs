@@ -231,12 +231,15 @@ async fn pay_or_ask(
         .await?
     {
         Reception::AskAgain(why) => ask(app, ctx, client, wanted, hash, &why).await,
-        Reception::New(payment) => {
+        Reception::New(payment, quote) => {
             let (purchases, id) = (Arc::clone(&app.purchases), payment.id);
-            let work = async move { purchases.drive(id, Until::Settled).await };
-            in_background(app, payment, work).await?;
-            // somebody who repeated the request may have taken it up
-            let payment = app.purchases.wait(id, ALIVE).await?;
+            let fresh = payment.clone();
+            let work = async move { purchases.drive_on(fresh, &quote, Until::Settled).await };
+            let mut payment = in_background(app, payment, work).await?;
+            if !payment.state.is_final() {
+                // somebody who repeated the request may have taken it up
+                payment = app.purchases.wait(id, ALIVE).await?;
+            }
             answer(app, &ctx, &payment).await
         }
         Reception::Before(payment) => {

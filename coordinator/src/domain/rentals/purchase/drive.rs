@@ -36,13 +36,26 @@ impl Purchases {
     /// # Errors
     /// The database's; the payment is where it was.
     pub async fn drive(&self, id: PaymentId, until: Until) -> Result<Payment> {
-        let (mut payment, quote) = self.load(id).await?;
+        let (payment, quote) = self.load(id).await?;
+        self.drive_on(payment, &quote, until).await
+    }
+
+    /// As [`Purchases::drive`], for a payment and its quote as they were just committed.
+    ///
+    /// # Errors
+    /// The database's; the payment is where it was.
+    pub async fn drive_on(
+        &self,
+        mut payment: Payment,
+        quote: &Quote,
+        until: Until,
+    ) -> Result<Payment> {
         loop {
             let moved = match payment.state {
                 PaymentState::Credited | PaymentState::Rejected | PaymentState::Expired => {
                     return Ok(payment);
                 }
-                PaymentState::Received => self.verify(&payment, &quote, until).await?,
+                PaymentState::Received => self.verify(&payment, quote, until).await?,
                 // only new rentals are held in two steps; more time that was verified is settled by whoever takes it up
                 PaymentState::Verified
                     if until == Until::Verified && quote.purpose == Purpose::Rent =>
@@ -50,14 +63,14 @@ impl Purchases {
                     return Ok(payment);
                 }
                 PaymentState::Verified | PaymentState::Settling | PaymentState::Pending => {
-                    self.settle(&payment, &quote).await?
+                    self.settle(&payment, quote).await?
                 }
             };
             match moved {
                 Moved::On(next) => payment = next,
                 Moved::Waits(next) => return Ok(next),
                 Moved::BySomebodyElse => {
-                    payment = self.load(id).await?.0;
+                    payment = self.load(payment.id).await?.0;
                     if matches!(
                         payment.state,
                         PaymentState::Settling | PaymentState::Pending

@@ -1,0 +1,118 @@
+//! The table. A new operation needs a line here, and a row in the matrix of `tests/matrix`.
+
+use super::{
+    Caller::{Admin, Anyone, Cron, Person, Provider, RentalToken},
+    Keys::{Refused, With},
+    Line,
+};
+use crate::context::Scope;
+
+/// Every operation of the API, by area.
+pub const TABLE: &[Line] = &[
+    // auth
+    Line::own_proof("signup"),
+    Line::own_proof("login"),
+    Line::own_proof("refresh"),
+    Line::own_proof("logout"),
+    Line::of("me", &[Person], With(Scope::AccountRead)),
+    Line::of("step_up", &[Person], Refused),
+    // keys: made by people only
+    Line::of("create_api_key", &[Person], Refused).fresh(),
+    Line::of("list_api_keys", &[Person], Refused),
+    Line::of("revoke_api_key", &[Person], Refused),
+    // proof of identity: people only; the provider's webhook is signed
+    Line::of("get_kyc", &[Person], Refused),
+    Line::of("submit_kyc", &[Person], Refused),
+    Line::own_proof("take_kyc_webhook"),
+    // offers
+    Line::public("list_offers"),
+    Line::public("get_offer"),
+    Line::public("market_summary"),
+    Line::of("create_offer", &[Provider], With(Scope::OffersWrite)),
+    Line::of("change_offer", &[Provider, Admin], With(Scope::OffersWrite)),
+    Line::of("delete_offer", &[Provider, Admin], With(Scope::OffersWrite)),
+    // payments: whoever signs a payment needs no account
+    Line::public("create_quote"),
+    Line::of("authorize_payment", &[Anyone], With(Scope::RentalsWrite)),
+    Line::of("complete_payment", &[Anyone], With(Scope::RentalsWrite)),
+    Line::of("get_payment", &[Anyone], With(Scope::RentalsRead)),
+    Line::of(
+        "settle_rental",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
+    Line::of("get_balance", &[Person], With(Scope::AccountRead)),
+    Line::of("top_up", &[Person], With(Scope::BalanceWrite)),
+    // rentals
+    Line::of("create_rental", &[Anyone], With(Scope::RentalsWrite)),
+    Line::of(
+        "list_rentals",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "get_rental",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "extend_rental",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
+    Line::of(
+        "stop_rental",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
+    Line::of(
+        "delete_rental",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
+    Line::of(
+        "rental_events",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "rental_usage",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "rental_receipts",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    // nodes
+    Line::of(
+        "create_enrollment_token",
+        &[Provider],
+        With(Scope::NodesWrite),
+    ),
+    Line::own_proof("enroll_node"),
+    Line::of("list_nodes", &[Provider, Admin], With(Scope::NodesRead)),
+    Line::of("get_node", &[Provider, Admin], With(Scope::NodesRead)),
+    Line::of("change_node", &[Provider, Admin], With(Scope::NodesWrite)),
+    Line::of("retire_node", &[Provider, Admin], With(Scope::NodesWrite)),
+    Line::of("cordon_node", &[Provider, Admin], With(Scope::NodesWrite)),
+    Line::of("uncordon_node", &[Provider, Admin], With(Scope::NodesWrite)),
+    Line::of("drain_node", &[Provider, Admin], With(Scope::NodesWrite)),
+    // agents: signed by the node's key, which the handler checks
+    Line::own_proof("heartbeat"),
+    Line::own_proof("node_link"),
+    // live
+    Line::of(
+        "follow_events",
+        &[Person, RentalToken],
+        With(Scope::EventsRead),
+    ),
+    // running the market
+    Line::of("list_audit", &[Admin], Refused),
+    Line::of("list_kyc", &[Admin], Refused),
+    Line::of("decide_kyc", &[Admin], Refused).fresh(),
+    Line::of("download_kyc_document", &[Admin], Refused),
+    // jobs
+    Line::of("run_metering", &[Admin, Cron], Refused),
+];

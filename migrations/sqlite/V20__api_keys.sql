@@ -1,0 +1,16 @@
+-- Keys by which programs act for a person. The secret is stored as SHA-256 only; scopes and address ranges are words.
+CREATE TABLE api_keys (
+    id             TEXT PRIMARY KEY,
+    user_id        TEXT NOT NULL REFERENCES users (id),
+    name           TEXT NOT NULL,
+    secret_hash    BLOB NOT NULL,
+    scopes         TEXT NOT NULL,
+    addresses      TEXT NOT NULL,
+    created_us     INTEGER NOT NULL,
+    expires_us     INTEGER NOT NULL,
+    revoked_us     INTEGER,
+    last_used_us   INTEGER,
+    last_used_from TEXT,
+    CHECK (expires_us > created_us)
+) STRICT;
+CREATE INDEX api_keys_by_user ON api_keys (user_id, id);
