@@ -1,6 +1,6 @@
 //! The assembled coordinator: the only place that names adapters.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use shared::{
@@ -18,7 +18,7 @@ use crate::{
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
         apikeys::LiveKeys,
-        auth::{AuthState, attempts::Attempts},
+        auth::AuthState,
         events::Events,
         nodes::model::Patience,
         offers::index::MarketIndex,
@@ -27,6 +27,7 @@ use crate::{
     },
     http::rental_token::RentalTokens,
     keys::Keys,
+    limits::Limits,
     outbound::Outbound,
     store::Db,
     tasks::Tasks,
@@ -59,8 +60,8 @@ pub struct App {
     pub market: MarketIndex,
     /// Paying by x402.
     pub purchases: Arc<Purchases>,
-    /// Quotes by address of the client.
-    pub quotes_by_ip: Attempts<IpAddr>,
+    /// How often callers may do what.
+    pub limits: Limits,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
     /// Calls to URLs from outside.
@@ -93,7 +94,7 @@ impl App {
             events: Events::new(config.http.event_streams_max),
             tasks: Tasks::default(),
             market: MarketIndex::default(),
-            quotes_by_ip: Attempts::new(config.payments.quotes_per_minute_ip),
+            limits: Limits::new(&config),
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             purchases,

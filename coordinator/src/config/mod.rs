@@ -10,6 +10,7 @@ mod audit;
 mod auth;
 mod http;
 mod kyc;
+mod limits;
 mod log;
 mod market;
 mod outbound;
@@ -33,6 +34,7 @@ pub use self::{
     auth::AuthConfig,
     http::HttpConfig,
     kyc::{KycConfig, KycGate},
+    limits::LimitsConfig,
     log::{LogConfig, LogFormat},
     market::MarketConfig,
     outbound::OutboundConfig,
@@ -92,6 +94,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// What the coordinator may call on behalf of others.
     pub outbound: OutboundConfig,
+    /// How often callers may do what, and how much at once.
+    pub limits: LimitsConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
     /// The log.
@@ -112,6 +116,7 @@ impl Default for Config {
             kyc: KycConfig::default(),
             audit: AuditConfig::default(),
             outbound: OutboundConfig::default(),
+            limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
             log: LogConfig::default(),
         }
@@ -165,6 +170,7 @@ impl Config {
         self.kyc.validate()?;
         self.audit.validate()?;
         self.outbound.validate()?;
+        self.limits.validate()?;
         self.tasks.validate()?;
         self.log.validate()
     }

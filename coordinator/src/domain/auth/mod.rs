@@ -8,7 +8,6 @@
 //! - Whether an account exists can't be told from a failed login: neither by its text nor by its time.
 
 pub mod api;
-pub mod attempts;
 pub mod cookies;
 pub mod model;
 pub mod password;
@@ -18,14 +17,13 @@ mod store;
 mod tests;
 pub mod token;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use ring::hmac;
 use shared::id::{SessionId, UserId};
 
 pub use self::session::{authenticate, require_fresh};
 use self::{
-    attempts::Attempts,
     cookies::Cookies,
     model::{Account, Device, Email, Session, SessionLife},
     password::Passwords,
@@ -56,10 +54,6 @@ pub struct AuthState {
     pub passwords: Passwords,
     /// Sessions found alive lately.
     pub live: LiveSessions,
-    /// Login attempts by address of the account.
-    pub by_account: Attempts<String>,
-    /// Login and signup attempts by address of the client.
-    pub by_ip: Attempts<IpAddr>,
     /// Derives the successors of refresh tokens.
     pub refresh_key: hmac::Key,
 }
@@ -76,8 +70,6 @@ impl AuthState {
             access: AccessTokens::new(keys, config.http.public_url(), auth.access_token_s),
             passwords: Passwords::new(auth)?,
             live: LiveSessions::default(),
-            by_account: Attempts::new(auth.attempts_per_minute_account),
-            by_ip: Attempts::new(auth.attempts_per_minute_ip),
             refresh_key: keys.token.key("ramarket-refresh-successor-v1"),
         })
     }

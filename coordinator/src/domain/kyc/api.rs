@@ -159,6 +159,7 @@ struct SubmittedDocument {
 #[utoipa::path(
     post, path = "/kyc", operation_id = "submit_kyc", tag = "kyc", request_body = SubmitRequest,
     description = "Submits documents, stored encrypted, or begins with the hosted provider.",
+    extensions(("x-files-in-json" = json!(true))),
     responses((status = 201, body = KycView), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 async fn submit(

@@ -24,6 +24,7 @@ use crate::{
     context::{Actor, OpCtx, Role},
     error::{Error, Result},
     http::{ClientIp, Json, Problems, PublicCtx, RawBody, credentials, csrf, extract},
+    limits::{Action, Caller},
 };
 
 /// The routes of this slice.
@@ -112,7 +113,7 @@ impl From<Account> for UserResponse {
 async fn signup(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     device: Device,
     Json(body): Json<SignupRequest>,
 ) -> Result<Response> {
@@ -120,7 +121,9 @@ async fn signup(
     let password = model::new_password(body.password)?;
     let roles = model::signup_roles(&body.roles)?;
     let now = ctx.now;
-    app.auth.by_ip.count(ip, app.clock.boot_ms())?;
+    let client = Caller::Address(client.group());
+    app.limits
+        .count(Action::SignIn, client, app.clock.boot_ms())?;
     let hash = app.auth.passwords.hash(password).await?;
     let login = Login::new(&app.config, &roles, device)?;
     let signed_in = app
@@ -140,7 +143,7 @@ async fn signup(
 async fn login(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     device: Device,
     Json(body): Json<LoginRequest>,
 ) -> Result<Response> {
@@ -149,10 +152,10 @@ async fn login(
         return Err(login_failed());
     };
     let (now, now_ms) = (ctx.now, app.clock.boot_ms());
-    app.auth.by_ip.count(ip, now_ms)?;
-    app.auth
-        .by_account
-        .count(email.as_str().to_owned(), now_ms)?;
+    let client = Caller::Address(client.group());
+    app.limits.count(Action::SignIn, client, now_ms)?;
+    let account = Caller::Email(email.as_str().to_owned());
+    app.limits.count(Action::Login, account, now_ms)?;
     let password = model::new_password(body.password).map_err(|_| login_failed())?;
     let found = app
         .db
@@ -196,10 +199,14 @@ fn login_failed() -> Error {
 async fn refresh(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
+    client: ClientIp,
     method: Method,
     headers: HeaderMap,
     RawBody(body): RawBody,
 ) -> Result<Response> {
+    let client = Caller::Address(client.group());
+    app.limits
+        .count(Action::Refresh, client, app.clock.boot_ms())?;
     let token =
         refresh_token(&app, &method, &headers, &body)?.ok_or_else(super::refresh_refused)?;
     let (now, state) = (ctx.now, Arc::clone(&app));

@@ -12,6 +12,7 @@ use crate::{
     domain::auth::{self, model},
     error::{Error, Kind, Result},
     http::{Json, Problems},
+    limits::{Action, Caller},
 };
 
 /// A proof of who you are.
@@ -38,8 +39,9 @@ pub(super) async fn step_up(
         .db
         .read("auth.proof", move |tx| auth::account_with_hash(tx, user.id))
         .await?;
-    let attempts = &app.auth.by_account;
-    attempts.count(account.email, app.clock.boot_ms())?;
+    let caller = Caller::Email(account.email);
+    app.limits
+        .count(Action::Login, caller, app.clock.boot_ms())?;
     if !app.auth.passwords.verify(password, Some(&hash)).await? {
         return Err(refused());
     }
