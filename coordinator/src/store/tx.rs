@@ -193,7 +193,9 @@ id_values!(
     RentalId,
     SessionId,
     TransferId,
-    UserId
+    UserId,
+    DeliveryId,
+    WebhookId
 );
 
 /// Parameters of a statement: `params![id, amount, now]`.

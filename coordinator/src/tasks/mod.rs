@@ -21,6 +21,8 @@ pub mod settlement;
 #[cfg(test)]
 mod tests;
 pub mod uptime;
+pub mod webhook_courier;
+pub mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,6 +56,11 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     start(
         app.config.audit.checkpoint_s.saturating_mul(1_000),
         Box::new(checkpoint),
+    )?;
+    start(periods.webhooks_ms, Box::new(webhooks::Webhooks(own())))?;
+    start(
+        periods.webhook_courier_ms,
+        Box::new(webhook_courier::WebhookCourier(own())),
     )?;
     lifecycle.spawn("market_feed", market_feed::follow(own()));
     let (agents, shutdown) = (Arc::clone(&app.agents), app.shutdown.clone());
