@@ -39,7 +39,7 @@ fn record() -> Value {
     json!({"record": {
         "node_id": format!("nod_{}", "1".repeat(32)), "boot_id": "b", "rental_id": format!("rnt_{}", "2".repeat(32)),
         "lease_id": format!("lea_{}", "3".repeat(32)), "seq": 1, "prev_hash": "0".repeat(64), "beacon": "ab",
-        "t_wall": "2026-01-31T12:00:00.000000Z", "t_boot_ms": 5, "state": "running", "container_id": "c", "image_digest": "d",
+        "t_wall": "2026-01-31T12:00:00.000000Z", "t_boot_ms": 5, "state": "running", "container_id": "c", "image_digest": "d", "spec_sha256": "e",
         "started_at": null, "finished_at": null, "cum_cpu_ns": 1, "cum_mem_byte_s": 2, "cum_rx_bytes": 3, "cum_tx_bytes": 4,
         "exit": null}, "signature": key().sign("d", b"m").to_string()})
 }
@@ -71,7 +71,7 @@ fn reply() -> Value {
 /// The samples are valid: else nothing below would test much.
 #[test]
 fn samples_are_accepted() {
-    assert!(serde_json::from_value::<SignedRecord>(record()).is_ok());
+    serde_json::from_value::<SignedRecord>(record()).expect("a record");
     serde_json::from_value::<ContainerSpec>(spec()).expect("a spec");
     serde_json::from_value::<Beat>(beat()).expect("a beat");
     serde_json::from_value::<Reply>(reply()).expect("a reply");

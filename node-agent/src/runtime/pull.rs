@@ -84,7 +84,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::mangled::{cases, mangled};
+    use crate::mangled::{cases, mangled, mangled_text};
 
     fn line(value: serde_json::Value) -> CreateImageInfo {
         serde_json::from_value(value).expect("Docker's form")
@@ -135,6 +135,7 @@ mod tests {
         fn whatever_a_registry_says_is_summed_within_bounds(
             lines in prop::collection::vec((0..400_u16, 0..4_usize, any::<Option<i64>>(), any::<Option<i64>>()), 0..600),
             noise in mangled(r#"{"id":"a","status":"Downloading","progressDetail":{"current":1,"total":2}}"#),
+            words in mangled_text("pull access denied: manifest unknown"),
         ) {
             let mut layers = Layers::default();
             for (id, status, current, total) in lines {
@@ -150,7 +151,6 @@ mod tests {
             if let Ok(line) = serde_json::from_slice::<CreateImageInfo>(&noise) {
                 layers.take(&line);
             }
-            let words = String::from_utf8_lossy(&noise).into_owned();
             let told = refusal("busybox", &words).to_string();
             prop_assert!(told.contains("busybox"));
         }
