@@ -53,7 +53,7 @@ fn beat() -> Value {
         "sent_wall": "2026-01-31T12:00:00Z", "sent_boot_ms": 1, "agent_version": "1",
         "inventory": {"hostname": "h", "kernel": "k", "os": "o", "ram_total_bytes": 1, "cpu_model": "c", "cpu_count": 1,
             "disks": [], "gpus": [], "gpu_absent_reason": "no", "docker": null, "docker_absent_reason": "no", "cgroup_version": 2},
-        "load": {"ram_available_bytes": 1, "cpu_busy_millis": 1, "disk_free_bytes": [], "gpus": []},
+        "load": {"ram_available_bytes": 1, "cpu_busy_millis": 1, "load1_millis": 1, "disk_free_bytes": [], "gpus": []},
         "generation": 1, "observed": [{"rental_id": format!("rnt_{}", "2".repeat(32)), "lease_id": format!("lea_{}", "3".repeat(32)),
             "phase": {"phase": "exited", "exit": {"code": 1, "oom_killed": false}, "cause": "itself"},
             "container_id": null, "image_digest": null, "started_at": null, "finished_at": null}],
