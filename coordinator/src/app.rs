@@ -22,6 +22,7 @@ use crate::{
         events::Events,
         nodes::model::Patience,
         offers::index::MarketIndex,
+        oidc::Oidc,
         payments::{model::Payee, ports::Facilitator},
         rentals::{Rules, purchase::Purchases},
         webhooks::courier::Courier,
@@ -49,6 +50,8 @@ pub struct App {
     pub keys: Keys,
     /// Passwords, tokens and sessions.
     pub auth: AuthState,
+    /// Signing in with an account elsewhere.
+    pub oidc: Oidc,
     /// API keys found lately.
     pub api_keys: LiveKeys,
     /// The tokens of rentals.
@@ -88,6 +91,7 @@ impl App {
     ) -> anyhow::Result<Arc<Self>> {
         let keys = Keys::open(&config)?;
         let auth = AuthState::new(&config, &keys)?;
+        let oidc = Oidc::new(&config, &keys)?;
         let purchases = Arc::new(purchases(&config, &db, &clock, &ids)?);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
@@ -106,6 +110,7 @@ impl App {
             agents,
             outbound,
             auth,
+            oidc,
             keys,
             config,
             db,

@@ -123,6 +123,8 @@ typed_ids! {
     KycCaseId = "kyc";
     /// A document of such a submission.
     KycDocumentId = "doc";
+    /// An account elsewhere that opens one here.
+    IdentityId = "idn";
     /// A rental's lease of a node's capacity; changes when a rental is placed anew.
     LeaseId = "lea";
     /// A machine that a provider enrolled.

@@ -8,11 +8,14 @@
 
 pub mod api;
 pub mod books;
+pub mod browser;
 pub mod client;
 pub mod containers;
 pub mod events;
 pub mod market;
 pub mod node;
+pub mod npm;
+pub mod oidc_issuer;
 pub mod payer;
 pub mod people;
 mod program;

@@ -13,6 +13,7 @@ mod kyc;
 mod limits;
 mod log;
 mod market;
+mod oidc;
 mod outbound;
 mod payments;
 mod source;
@@ -38,6 +39,7 @@ pub use self::{
     limits::LimitsConfig,
     log::{LogConfig, LogFormat},
     market::MarketConfig,
+    oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
     source::Sources,
@@ -84,6 +86,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Accounts and sessions.
     pub auth: AuthConfig,
+    /// Who else may say who somebody is, by name.
+    pub oidc: OidcConfig,
     /// How rentals are paid.
     pub payments: PaymentsConfig,
     /// The rules of the market.
@@ -114,6 +118,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             database: DatabaseConfig::default(),
             auth: AuthConfig::default(),
+            oidc: OidcConfig::default(),
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
@@ -169,6 +174,7 @@ impl Config {
         }
         self.http.validate()?;
         self.auth.validate()?;
+        oidc::validate(&self.oidc)?;
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;

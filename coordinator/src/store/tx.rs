@@ -182,7 +182,9 @@ macro_rules! id_values {
 
 id_values!(
     ApiKeyId,
+    DeliveryId,
     EventId,
+    IdentityId,
     KycCaseId,
     KycDocumentId,
     LeaseId,
@@ -194,7 +196,6 @@ id_values!(
     SessionId,
     TransferId,
     UserId,
-    DeliveryId,
     WebhookId
 );
 

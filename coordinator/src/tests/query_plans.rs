@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 25] = [
+const GROWING: [&str; 27] = [
     "accounts",
     "api_keys",
     "audit_log",
@@ -39,11 +39,13 @@ const GROWING: [&str; 25] = [
     "kyc_cases",
     "kyc_documents",
     "kyc_events",
+    "identities",
     "node_chains",
     "node_coverage",
     "node_flags",
     "nodes",
     "offers",
+    "oidc_used",
     "payments",
     "quotes",
     "refresh_tokens",
@@ -120,6 +122,7 @@ async fn trade(stall: &Stall) {
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
         ("/api/v1/auth/me", &consumer),
         ("/api/v1/kyc", &consumer),
+        ("/api/v1/auth/identities", &consumer),
     ] {
         let answer = stall.test.get(path, token).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");

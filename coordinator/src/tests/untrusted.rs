@@ -7,7 +7,7 @@ mod mangled;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use axum::{
@@ -78,14 +78,23 @@ fn payments() -> [Value; 2] {
     [v1, v2]
 }
 
+/// Made once: keys are files that are synced.
+static ACCESS: LazyLock<AccessTokens> = LazyLock::new(|| {
+    let folder = TempDir::new();
+    let config = Config {
+        data_dir: folder.path().to_owned(),
+        ..Config::default()
+    };
+    let keys = Keys::open(&config).expect("keys");
+    AccessTokens::new(&keys, "https://m.example".to_owned(), 600)
+});
+
 proptest! {
     #![proptest_config(cases(500))]
 
     #[test]
     fn only_our_own_access_tokens_hold(edits in mangled("x".repeat(400)), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let folder = TempDir::new();
-        let keys = Keys::open(&Config { data_dir: folder.path().to_owned(), ..Config::default() }).expect("keys");
-        let tokens = AccessTokens::new(&keys, "https://m.example".to_owned(), 600);
+        let tokens = &*ACCESS;
         let ids = Ids::counting();
         let (token, _) = tokens.sign(ids.mint(), ids.mint(), NOW, NOW.plus_ms(600_000)).expect("signed");
         let token = token.expose().clone();

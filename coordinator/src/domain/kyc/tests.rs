@@ -1,7 +1,10 @@
 //! Proof of identity from submission to its end, by administrators and by a hosted provider, and the gate before offers.
 
-use axum::http::StatusCode;
+use std::time::Duration;
+
+use axum::{body::Body, http::StatusCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use futures_util::{future::join_all, stream::pending};
 use ring::hmac;
 use serde_json::{Value, json};
 use shared::clock::Clock as _;
@@ -234,6 +237,31 @@ async fn what_is_no_document_is_refused_and_what_is_is_sealed() {
     let sealed = rows[0].blob(0).expect("bytes");
     assert!(sealed.len() > super::model::DOCUMENT_BYTES_MAX);
     assert!(!sealed.windows(8).any(|part| part == b"Lovelace"));
+}
+
+#[tokio::test]
+async fn submissions_in_memory_are_few() {
+    let test = TestApp::new().await;
+    let ada = test.signup("ada@example.org", &[]).await;
+    let never_ends = || {
+        let mut request = request("POST", "/api/v1/kyc", &ada, &json!({}));
+        *request.body_mut() = Body::from_stream(pending::<std::io::Result<Vec<u8>>>());
+        request
+    };
+    let slow = join_all((0..4).map(|_| test.open(never_ends())));
+    let busy = async {
+        // it says nothing, which is refused once it was read
+        while test.post("/api/v1/kyc", &ada, &json!({})).await.status
+            != StatusCode::SERVICE_UNAVAILABLE
+        {
+            // the others' turn
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answers = slow => panic!("bodies that never end are answered: {answers:?}"),
+        waited = tokio::time::timeout(Duration::from_secs(30), busy) => waited.expect("the fifth is told to come back"),
+    }
 }
 
 #[tokio::test]

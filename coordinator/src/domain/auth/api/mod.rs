@@ -22,6 +22,7 @@ use super::{
 use crate::{
     app::App,
     context::{Actor, OpCtx, Role},
+    domain::settings,
     error::{Error, Result},
     http::{ClientIp, Json, Problems, PublicCtx, RawBody, credentials, csrf, extract},
     limits::{Action, Caller},
@@ -129,6 +130,7 @@ async fn signup(
     let signed_in = app
         .db
         .write("auth.signup", move |tx| {
+            settings::check_signups(tx)?;
             let account = super::create_account(tx, &ctx, &email, &hash, &roles)?;
             super::begin_session(tx, &ctx, &account, &login)
         })
