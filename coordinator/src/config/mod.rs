@@ -16,6 +16,7 @@ mod market;
 mod oidc;
 mod outbound;
 mod payments;
+mod retention;
 mod source;
 mod tasks;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use self::{
     oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
+    retention::RetentionConfig,
     source::Sources,
     tasks::TasksConfig,
     webhooks::WebhooksConfig,
@@ -104,6 +106,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
+    /// How long things are kept.
+    pub retention: RetentionConfig,
     /// Webhooks.
     pub webhooks: WebhooksConfig,
     /// The log.
@@ -127,6 +131,7 @@ impl Default for Config {
             outbound: OutboundConfig::default(),
             limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
+            retention: RetentionConfig::default(),
             webhooks: WebhooksConfig::default(),
             log: LogConfig::default(),
         }
@@ -183,6 +188,7 @@ impl Config {
         self.outbound.validate()?;
         self.limits.validate()?;
         self.tasks.validate()?;
+        self.retention.validate()?;
         self.webhooks.validate()?;
         self.log.validate()
     }

@@ -18,6 +18,7 @@ pub mod leases;
 pub mod liveness;
 pub mod market_feed;
 pub mod payments;
+pub mod retention;
 pub mod settlement;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         Box::new(checkpoint),
     )?;
     start(periods.analytics_ms, Box::new(analytics::Analytics(own())))?;
+    start(periods.retention_ms, Box::new(retention::Retention::new(own())))?;
     start(periods.webhooks_ms, Box::new(webhooks::Webhooks(own())))?;
     start(
         periods.webhook_courier_ms,

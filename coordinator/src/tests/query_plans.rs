@@ -21,7 +21,7 @@ use crate::{
     store::{Tx, Value, testing::statements},
     tasks::{
         Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry, kyc::Kyc,
-        leases::Leases, liveness::Liveness, market_feed, payments::Payments,
+        leases::Leases, liveness::Liveness, market_feed, payments::Payments, retention::Retention,
         settlement::Settlement, uptime::Uptime, webhook_courier::WebhookCourier,
         webhooks::Webhooks,
     },
@@ -234,6 +234,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Kyc(app())),
         Box::new(Analytics(app())),
         Box::new(Webhooks(app())),
+        Box::new(Retention::new(app())),
         Box::new(WebhookCourier(app())),
     ];
     for task in &mut tasks {

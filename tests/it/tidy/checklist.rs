@@ -150,7 +150,9 @@ fn faults(list: &str, tests: &Tests) -> Vec<String> {
         match missing.remove(item) {
             Some(wanted) if level == wanted.to_string() => {}
             Some(wanted) => found.push(format!("{item} is of level {wanted}")),
-            None => found.push(format!("{item} is there twice, or isn't an item of level 1 or 2")),
+            None => found.push(format!(
+                "{item} is there twice, or isn't an item of level 1 or 2"
+            )),
         }
         if !STANDS.contains(&stands) {
             found.push(format!("{item}: how it stands is one of {STANDS:?}"));
@@ -192,7 +194,10 @@ fn all_tests() -> Tests {
     let mut paths = Vec::new();
     collect(&root, &mut paths);
     let mut tests = Tests::new();
-    for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "rs")) {
+    for path in paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+    {
         let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let relative = path.strip_prefix(&root).unwrap().with_extension("");
         let parts: BTreeSet<String> = relative
@@ -200,7 +205,10 @@ fn all_tests() -> Tests {
             .map(|part| part.to_string_lossy().replace('-', "_"))
             .collect();
         for name in tests_of(&text) {
-            tests.entry(name.to_owned()).or_default().push(parts.clone());
+            tests
+                .entry(name.to_owned())
+                .or_default()
+                .push(parts.clone());
         }
     }
     tests
@@ -221,7 +229,8 @@ fn every_item_is_there_and_every_test_that_it_names_exists() {
 
 #[test]
 fn what_is_wrong_with_a_list_is_found() {
-    let source = "#[test]\nfn here() {}\n\nfn helper() {}\non_both_stores!(both);\nasync fn both() {}\n";
+    let source =
+        "#[test]\nfn here() {}\n\nfn helper() {}\non_both_stores!(both);\nasync fn both() {}\n";
     let parts = BTreeSet::from(["auth".to_owned(), "tests".to_owned()]);
     let tests: Tests = tests_of(source)
         .map(|name| (name.to_owned(), vec![parts.clone()]))
@@ -234,17 +243,29 @@ fn what_is_wrong_with_a_list_is_found() {
     assert_eq!(faults(&good, &tests), Vec::<String>::new());
     for (bad, fault) in [
         (good.replace("| 6.2.1 |", "| 6.2.2 |"), "6.2.1 is missing"),
-        (good.replace("| 6.2.1 |", "| 6.2.2 |"), "6.2.2 is there twice"),
-        (good.replace("| 1.1.1 | 2", "| 1.1.1 | 1"), "1.1.1 is of level 2"),
+        (
+            good.replace("| 6.2.1 |", "| 6.2.2 |"),
+            "6.2.2 is there twice",
+        ),
+        (
+            good.replace("| 1.1.1 | 2", "| 1.1.1 | 1"),
+            "1.1.1 is of level 2",
+        ),
         (good.replace("| met |", "| nearly |"), "how it stands"),
         (good.replace("| asks |", "| |"), "five cells"),
         (all(""), "lacks a reason"),
         (all("`auth::tests::gone`"), "no test auth::tests::gone"),
         (all("`auth::helper`"), "no test auth::helper"),
         (all("`oidc::tests::here`"), "no test oidc::tests::here"),
-        (format!("{good}| 3.1.1 | 3 | asks | met | it |"), "3.1.1 is there twice, or isn't"),
+        (
+            format!("{good}| 3.1.1 | 3 | asks | met | it |"),
+            "3.1.1 is there twice, or isn't",
+        ),
     ] {
         let found = faults(&bad, &tests);
-        assert!(found.iter().any(|line| line.contains(fault)), "{fault}: {found:?}");
+        assert!(
+            found.iter().any(|line| line.contains(fault)),
+            "{fault}: {found:?}"
+        );
     }
 }
