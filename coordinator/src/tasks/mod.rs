@@ -60,7 +60,10 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         Box::new(checkpoint),
     )?;
     start(periods.analytics_ms, Box::new(analytics::Analytics(own())))?;
-    start(periods.retention_ms, Box::new(retention::Retention::new(own())))?;
+    start(
+        periods.retention_ms,
+        Box::new(retention::Retention::new(own())),
+    )?;
     start(periods.webhooks_ms, Box::new(webhooks::Webhooks(own())))?;
     start(
         periods.webhook_courier_ms,

@@ -4,18 +4,14 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use shared::{clock::Clock as _, id::RentalId};
+use shared::id::RentalId;
 
 use crate::{
     domain::events::{self, Event, Feed},
     params,
     store::Tx,
     tasks::{Task as _, event_relay::EventRelay, retention::Retention, webhooks::Webhooks},
-    testing::{
-        TestApp,
-        market::Market,
-        on_both_stores,
-    },
+    testing::{TestApp, market::Market, on_both_stores},
 };
 
 const DAY_MS: i64 = 86_400_000;
@@ -33,7 +29,11 @@ async fn forget(test: &TestApp) -> Value {
 
 async fn number(test: &TestApp, sql: &'static str) -> i64 {
     let read = move |tx: &mut dyn Tx| Ok(tx.query(sql, params![])?[0].int(0)?);
-    test.app.db.read("test.number", read).await.expect("a number")
+    test.app
+        .db
+        .read("test.number", read)
+        .await
+        .expect("a number")
 }
 
 async fn happen(test: &TestApp, count: u32) {
@@ -42,7 +42,11 @@ async fn happen(test: &TestApp, count: u32) {
         let event = |n| Event::new("test.happened", json!({ "number": n }));
         (0..count).try_for_each(|n| events::append(tx, &ctx, event(n)))
     };
-    test.app.db.write("test.events", write).await.expect("written");
+    test.app
+        .db
+        .write("test.events", write)
+        .await
+        .expect("written");
     let mut relay = EventRelay::new(&test.app);
     relay.activate().await.expect("placed");
 }
@@ -55,7 +59,11 @@ async fn events_go_once_they_are_old_and_seen(test: TestApp) {
     let count = "SELECT COUNT(*) FROM events";
     let all = number(&test, count).await;
     test.clock.advance_ms(1_001);
-    assert_eq!(forget(&test).await["events"], 0, "webhooks haven't seen them");
+    assert_eq!(
+        forget(&test).await["events"],
+        0,
+        "webhooks haven't seen them"
+    );
     let mut webhooks = Webhooks(Arc::clone(&test.app));
     webhooks.activate().await.expect("handed out");
     let gone = forget(&test).await["events"].as_i64().expect("a number");
@@ -63,7 +71,9 @@ async fn events_go_once_they_are_old_and_seen(test: TestApp) {
     assert_eq!((all - gone, number(&test, count).await), (3, 3));
     assert_eq!(forget(&test).await["events"], 0);
     // whoever resumes at what is gone goes on with what is left, without end or gap
-    let mut feed = Feed::open(&test.app.db, &test.app.events, Some(1)).await.expect("open");
+    let mut feed = Feed::open(&test.app.db, &test.app.events, Some(1))
+        .await
+        .expect("open");
     let mut seqs = Vec::new();
     for _ in 0..3 {
         seqs.push(feed.next().await.expect("read").expect("an event").seq);
@@ -78,11 +88,16 @@ async fn records_go_once_their_rental_is_settled(test: TestApp) {
     let mut market = Market::open(test).await;
     let unsettled = market.rent(600).await;
     let (test, node) = (&market.test, market.node.id);
-    let unknown: RentalId = "rnt_00000000000000000000000000000009".parse().expect("an id");
+    let unknown: RentalId = "rnt_00000000000000000000000000000009"
+        .parse()
+        .expect("an id");
     let now = test.app.clock.now();
     // numbers behind those of the node's own journal
     let write = move |tx: &mut dyn Tx| {
-        for (seq, rental) in (1_000_000..1_000_700).map(|n| (n, unknown)).chain([(2_000_000, unsettled)]) {
+        for (seq, rental) in (1_000_000..1_000_700)
+            .map(|n| (n, unknown))
+            .chain([(2_000_000, unsettled)])
+        {
             tx.execute(
                 "INSERT INTO usage_records (node_id, seq, hash, rental_id, body, received_at) VALUES ($1, $2, $3, $4, $5, $6)",
                 params![node, seq, &b"hash"[..], rental, "{}", now.plus_ms(seq % 7)],
@@ -90,13 +105,19 @@ async fn records_go_once_their_rental_is_settled(test: TestApp) {
         }
         Ok(())
     };
-    test.app.db.write("test.records", write).await.expect("written");
+    test.app
+        .db
+        .write("test.records", write)
+        .await
+        .expect("written");
     let left = "SELECT COUNT(*) FROM usage_records WHERE seq >= 1000000";
     test.clock.advance_ms(180 * DAY_MS);
     forget(test).await;
     assert_eq!(number(test, left).await, 701, "not a day too early");
     test.clock.advance_ms(10);
-    let gone = forget(test).await["usage_records"].as_i64().expect("a number");
+    let gone = forget(test).await["usage_records"]
+        .as_i64()
+        .expect("a number");
     assert!(gone >= 700, "{gone}");
     assert_eq!(number(test, left).await, 1);
     let whose = "SELECT COUNT(*) FROM usage_records WHERE seq = 2000000";
@@ -105,7 +126,14 @@ async fn records_go_once_their_rental_is_settled(test: TestApp) {
         let set = "UPDATE rentals SET settled_at = created_at WHERE id = $1";
         Ok(tx.execute(set, params![unsettled])?)
     };
-    assert_eq!(test.app.db.write("test.settled", settled).await.expect("set"), 1);
+    assert_eq!(
+        test.app
+            .db
+            .write("test.settled", settled)
+            .await
+            .expect("set"),
+        1
+    );
     forget(test).await;
     assert_eq!(number(test, left).await, 0);
 }

@@ -158,7 +158,7 @@ pub(super) fn records_before(
         "SELECT received_at, node_id, seq, rental_id FROM usage_records
          WHERE (received_at, node_id, seq) > ($1, $2, $3) AND received_at < $4
          ORDER BY received_at, node_id, seq LIMIT $5",
-        params![at, node.as_str(), seq, before, limit],
+        params![*at, node.as_str(), *seq, before, limit],
     )?;
     rows.iter()
         .map(|row| {
@@ -174,7 +174,7 @@ pub(super) fn records_before(
 pub(super) fn forget_record(tx: &mut dyn Tx, (_, node, seq): &RecordPlace) -> Result<u64> {
     Ok(tx.execute(
         "DELETE FROM usage_records WHERE node_id = $1 AND seq = $2",
-        params![node.as_str(), seq],
+        params![node.as_str(), *seq],
     )?)
 }
 
