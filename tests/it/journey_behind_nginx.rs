@@ -56,7 +56,10 @@ async fn rest_events_and_agents_pass_through_the_recipe() {
             .map(|value| value.to_str().expect("text").to_owned())
             .collect()
     };
-    assert_eq!(all("strict-transport-security").len(), 1);
+    assert_eq!(
+        all("strict-transport-security"),
+        ["max-age=31536000; includeSubDomains"]
+    );
     let cookies = all("set-cookie");
     assert!(
         cookies
