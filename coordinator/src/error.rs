@@ -138,6 +138,18 @@ impl Error {
         error
     }
 
+    /// The same for a field that the caller knows under another name.
+    #[must_use]
+    pub fn at(self, pointer: &str) -> Self {
+        let Some(field) = self.fields.into_iter().next() else {
+            return Self {
+                fields: Vec::new(),
+                ..self
+            };
+        };
+        Self::field(self.kind, self.code, pointer, field.message)
+    }
+
     /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> Kind {

@@ -19,7 +19,7 @@ use ring::{
 };
 use shared::{secret::Secret, sign::SigningKey};
 
-use crate::config::Config;
+use crate::{config::Config, sealing::Sealing};
 
 const KEY_BYTES_MAX: u64 = 4096;
 
@@ -85,6 +85,15 @@ impl TokenSecret {
         let master = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
         let derived = hmac::sign(&master, purpose.as_bytes());
         hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+    }
+
+    /// What seals values of one purpose in the database.
+    ///
+    /// # Errors
+    /// Never: the derived key has the right length.
+    pub fn sealing(&self, purpose: &str) -> anyhow::Result<Sealing> {
+        let master = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
+        Sealing::new(hmac::sign(&master, purpose.as_bytes()).as_ref())
     }
 }
 

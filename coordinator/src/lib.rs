@@ -19,6 +19,7 @@ pub mod keys;
 pub mod lifecycle;
 pub mod outbound;
 pub mod router;
+pub mod sealing;
 pub mod serve;
 pub mod store;
 pub mod tasks;

@@ -119,6 +119,8 @@ typed_ids! {
     EventId = "evt";
     /// A rental's lease of a node's capacity; changes when a rental is placed anew.
     LeaseId = "lea";
+    /// A mail to somebody.
+    MailId = "mai";
     /// A machine that a provider enrolled.
     NodeId = "nod";
     /// A priced slice of a node.

@@ -10,6 +10,7 @@ mod audit;
 mod auth;
 mod http;
 mod log;
+mod mail;
 mod market;
 mod outbound;
 mod payments;
@@ -29,9 +30,10 @@ use shared::secret::Secret;
 pub use self::{
     agents::AgentsConfig,
     audit::AuditConfig,
-    auth::AuthConfig,
+    auth::{AuthConfig, SecondFactor},
     http::HttpConfig,
     log::{LogConfig, LogFormat},
+    mail::MailConfig,
     market::MarketConfig,
     outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
@@ -78,6 +80,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Accounts and sessions.
     pub auth: AuthConfig,
+    /// Mail to people.
+    pub mail: MailConfig,
     /// How rentals are paid.
     pub payments: PaymentsConfig,
     /// The rules of the market.
@@ -102,6 +106,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             database: DatabaseConfig::default(),
             auth: AuthConfig::default(),
+            mail: MailConfig::default(),
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
@@ -128,7 +133,11 @@ impl Config {
     /// The first setting that can't be read or is out of bounds.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut config = source::read(sources)?;
-        let secrets = [&mut config.cron_token, &mut config.database.url];
+        let secrets = [
+            &mut config.cron_token,
+            &mut config.database.url,
+            &mut config.mail.smtp_url,
+        ];
         for secret in secrets.into_iter().flatten() {
             secret.read_file()?;
         }
@@ -150,6 +159,7 @@ impl Config {
         }
         self.http.validate()?;
         self.auth.validate()?;
+        self.mail.validate()?;
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;

@@ -20,6 +20,8 @@ pub struct TasksConfig {
     pub settlement_ms: u32,
     /// Asks what became of payments in doubt, milliseconds.
     pub payments_ms: u32,
+    /// Sends queued mail, milliseconds.
+    pub mail_ms: u32,
 }
 
 impl Default for TasksConfig {
@@ -31,6 +33,7 @@ impl Default for TasksConfig {
             expiry_ms: 1_000,
             settlement_ms: 5_000,
             payments_ms: 5_000,
+            mail_ms: 1_000,
         }
     }
 }
@@ -44,6 +47,7 @@ impl TasksConfig {
         within("tasks.leases_ms", self.leases_ms, 10, HOUR_MS)?;
         within("tasks.expiry_ms", self.expiry_ms, 10, HOUR_MS)?;
         within("tasks.settlement_ms", self.settlement_ms, 10, HOUR_MS)?;
-        within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)
+        within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)?;
+        within("tasks.mail_ms", self.mail_ms, 10, HOUR_MS)
     }
 }

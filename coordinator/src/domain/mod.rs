@@ -1,5 +1,5 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `auth` → `apikeys` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `access` → `events` → `audit` → `mail` → `auth` → `apikeys` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
 
 pub mod access;
 pub mod agentlink;
@@ -8,6 +8,7 @@ pub mod audit;
 pub mod auth;
 pub mod events;
 pub mod ledger;
+pub mod mail;
 pub mod metering;
 pub mod nodes;
 pub mod offers;

@@ -181,7 +181,7 @@ macro_rules! id_values {
 }
 
 id_values!(
-    ApiKeyId, EventId, LeaseId, NodeId, OfferId, PaymentId, QuoteId, RentalId, SessionId,
+    ApiKeyId, EventId, LeaseId, MailId, NodeId, OfferId, PaymentId, QuoteId, RentalId, SessionId,
     TransferId, UserId
 );
 

@@ -14,6 +14,7 @@ pub mod event_relay;
 pub mod expiry;
 pub mod leases;
 pub mod liveness;
+pub mod mail;
 pub mod market_feed;
 pub mod payments;
 pub mod settlement;
@@ -53,6 +54,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         app.config.audit.checkpoint_s.saturating_mul(1_000),
         Box::new(checkpoint),
     )?;
+    start(periods.mail_ms, Box::new(mail::MailRound(own())))?;
     lifecycle.spawn("market_feed", market_feed::follow(own()));
     let (agents, shutdown) = (Arc::clone(&app.agents), app.shutdown.clone());
     lifecycle.spawn("ingest", async move { agents.run_ingest(shutdown).await });

@@ -21,13 +21,14 @@ use crate::{
     store::{Tx, Value, testing::statements},
     tasks::{
         Task, event_relay::EventRelay, expiry::Expiry, leases::Leases, liveness::Liveness,
-        market_feed, payments::Payments, settlement::Settlement, uptime::Uptime,
+        mail::MailRound, market_feed, payments::Payments, settlement::Settlement, uptime::Uptime,
     },
     testing::TestApp,
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 22] = [
+const GROWING: [&str; 26] = [
+    "account_links",
     "accounts",
     "api_keys",
     "audit_log",
@@ -35,6 +36,7 @@ const GROWING: [&str; 22] = [
     "enrollment_tokens",
     "events",
     "idempotency_keys",
+    "mail_outbox",
     "node_chains",
     "node_coverage",
     "node_flags",
@@ -42,10 +44,12 @@ const GROWING: [&str; 22] = [
     "offers",
     "payments",
     "quotes",
+    "recovery_codes",
     "refresh_tokens",
     "rentals",
     "sandbox_settlements",
     "sandbox_wallets",
+    "second_factors",
     "sessions",
     "transfers",
     "usage_records",
@@ -115,6 +119,7 @@ async fn trade(stall: &Stall) {
         ("/api/v1/nodes", &stall.provider),
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
         ("/api/v1/auth/me", &consumer),
+        ("/api/v1/sessions", &consumer),
     ] {
         let answer = stall.test.get(path, token).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
@@ -187,6 +192,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Leases(app())),
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
+        Box::new(MailRound(app())),
         Box::new(Settlement::new(app())),
     ];
     for task in &mut tasks {

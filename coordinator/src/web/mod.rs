@@ -1,5 +1,6 @@
 //! Pages: plain HTML made here, complete without JavaScript, under a strict content policy.
 
+mod account;
 mod home;
 mod html;
 
@@ -22,6 +23,7 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(home_page))
         .route("/static/site.css", get(style))
+        .merge(account::routes())
 }
 
 async fn home_page(State(app): State<Arc<App>>) -> Html<String> {

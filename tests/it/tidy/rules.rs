@@ -9,10 +9,11 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 13] = [
+const SLICES: [&str; 14] = [
     "access",
     "events",
     "audit",
+    "mail",
     "auth",
     "apikeys",
     "ledger",

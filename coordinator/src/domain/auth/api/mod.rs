@@ -1,8 +1,12 @@
 //! `/auth/*`: parse, limit, hash, call the service, answer with tokens in the body and as cookies.
 
+mod email;
+mod password;
+mod sessions;
 mod step_up;
+mod totp;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use axum::{
     extract::State,
@@ -15,8 +19,10 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Login, Refreshed, SignedIn, cookies,
+    Login, SignedIn, account, cookies,
+    links::LinkToken,
     model::{self, Account, Device, Email},
+    refresh::{self as rotation, Refreshed, Rotation},
     token::RefreshToken,
 };
 use crate::{
@@ -24,6 +30,7 @@ use crate::{
     context::{Actor, OpCtx, Role},
     error::{Error, Result},
     http::{ClientIp, Json, Problems, PublicCtx, RawBody, credentials, csrf, extract},
+    store::Tx,
 };
 
 /// The routes of this slice.
@@ -36,6 +43,20 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(logout))
         .routes(routes!(me))
         .routes(routes!(step_up::step_up))
+        .routes(routes!(password::change_password))
+        .routes(routes!(password::forgot_password))
+        .routes(routes!(password::reset_password))
+        .routes(routes!(email::change_email))
+        .routes(routes!(email::request_email_verification))
+        .routes(routes!(email::verify_email))
+        .routes(routes!(
+            sessions::list_sessions,
+            sessions::end_other_sessions
+        ))
+        .routes(routes!(sessions::end_session))
+        .routes(routes!(totp::login_totp))
+        .routes(routes!(totp::begin_totp, totp::remove_totp))
+        .routes(routes!(totp::confirm_totp))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -90,6 +111,10 @@ struct UserResponse {
     email: String,
     #[schema(value_type = Vec<String>, example = json!(["consumer"]))]
     roles: BTreeSet<Role>,
+    /// Whether mail to the address was shown to arrive.
+    email_verified: bool,
+    /// Whether signing in needs a code of an authenticator app.
+    second_factor: bool,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
@@ -100,6 +125,8 @@ impl From<Account> for UserResponse {
             id: account.id,
             email: account.email,
             roles: account.roles,
+            email_verified: account.verified.is_some(),
+            second_factor: account.second_factor,
             created_at: account.created,
         }
     }
@@ -117,23 +144,26 @@ async fn signup(
     Json(body): Json<SignupRequest>,
 ) -> Result<Response> {
     let email = Email::parse(&body.email)?;
-    let password = model::new_password(body.password)?;
+    let password = model::chosen_password("/password", body.password, Some(email.as_str()))?;
     let roles = model::signup_roles(&body.roles)?;
     let now = ctx.now;
     app.auth.by_ip.count(ip, app.clock.boot_ms())?;
     let hash = app.auth.passwords.hash(password).await?;
     let login = Login::new(&app.config, &roles, device)?;
+    let (link, postbox) = (LinkToken::random()?, Arc::clone(&app.postbox));
     let signed_in = app
         .db
         .write("auth.signup", move |tx| {
             let account = super::create_account(tx, &ctx, &email, &hash, &roles)?;
+            account::ask_to_verify(tx, &ctx, &postbox, &account, &link)?;
             super::begin_session(tx, &ctx, &account, &login)
         })
         .await?;
     answer(&app, StatusCode::CREATED, now, signed_in)
 }
 
-/// Signs in.
+/// Signs in. Where a second factor is in force, the answer is 401 `second_factor_required` with a `challenge` to send with a code
+/// to `POST /auth/login/totp`.
 #[utoipa::path(post, path = "/auth/login", operation_id = "login", tag = "auth", security(()),
     request_body = LoginRequest,
     responses((status = 200, description = "Signed in", body = TokenResponse), Problems))]
@@ -161,8 +191,14 @@ async fn login(
     let known = found.as_ref().map(|(_, hash)| hash.as_str());
     let passwords = &app.auth.passwords;
     let holds = passwords.verify(password.clone(), known).await?;
-    let Some((account, hash)) = found.filter(|_| holds) else {
-        return Err(login_failed());
+    let (account, hash) = match found {
+        Some(found) if holds => found,
+        other => {
+            let meant = other.map(|(account, _)| account.id);
+            let note = move |tx: &mut dyn Tx| super::login_failed(tx, &ctx, meant);
+            app.db.write("auth.login_failed", note).await?;
+            return Err(login_failed());
+        }
     };
     let new_hash = if passwords.is_outdated(&hash) {
         Some(passwords.hash(password).await?)
@@ -170,15 +206,28 @@ async fn login(
         None
     };
     let login = Login::new(&app.config, &account.roles, device)?;
+    let (known, again) = (
+        new_hash.clone().unwrap_or_else(|| hash.clone()),
+        ctx.clone(),
+    );
+    let needs_code = account.second_factor.then(|| account.clone());
     let signed_in = app
         .db
         .write("auth.login", move |tx| {
             if let Some(new_hash) = &new_hash {
                 super::rehash(tx, account.id, &hash, new_hash)?;
             }
-            super::begin_session(tx, &ctx, &account, &login)
+            if account.second_factor {
+                return Ok(None);
+            }
+            super::begin_session(tx, &ctx, &account, &login).map(Some)
         })
         .await?;
+    let Some(signed_in) = signed_in else {
+        return needs_code
+            .map(|account| totp::required(&app, &again, &account, &known))
+            .ok_or_else(login_failed);
+    };
     answer(&app, StatusCode::OK, now, signed_in)
 }
 
@@ -196,17 +245,25 @@ fn login_failed() -> Error {
 async fn refresh(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
+    ClientIp(ip): ClientIp,
+    device: Device,
     method: Method,
     headers: HeaderMap,
     RawBody(body): RawBody,
 ) -> Result<Response> {
-    let token =
-        refresh_token(&app, &method, &headers, &body)?.ok_or_else(super::refresh_refused)?;
+    let token = refresh_token(&app, &method, &headers, &body)?.ok_or_else(rotation::refused)?;
     let (now, state) = (ctx.now, Arc::clone(&app));
+    limit_refreshes(&app, &token, ip).await?;
     let outcome = app
         .db
         .write("auth.refresh", move |tx| {
-            super::refresh(tx, &ctx, &state.config, &state.auth.refresh_key, &token)
+            let rotation = Rotation {
+                config: &state.config,
+                key: &state.auth.refresh_key,
+                postbox: &state.postbox,
+                device: &device,
+            };
+            rotation::refresh(tx, &ctx, rotation, &token)
         })
         .await?;
     match outcome {
@@ -215,7 +272,25 @@ async fn refresh(
             app.auth.live.forget(session);
             metrics::counter!("auth_refresh_reuse_total").increment(1);
             tracing::warn!(session.id = %session, "refresh token used twice, session ended");
-            Err(super::refresh_refused())
+            Err(rotation::refused())
+        }
+    }
+}
+
+/// So many refreshes per session; tokens that nobody was given count by address, as guesses at a password do.
+async fn limit_refreshes(app: &App, token: &RefreshToken, ip: IpAddr) -> Result<()> {
+    let (token, now_ms) = (token.clone(), app.clock.boot_ms());
+    let session = app
+        .db
+        .read("auth.refresh_session", move |tx| {
+            rotation::session_of(tx, &token)
+        })
+        .await?;
+    match session {
+        Some(session) => app.auth.refreshes.count(session, now_ms),
+        None => {
+            app.auth.by_ip.count(ip, now_ms)?;
+            Err(rotation::refused())
         }
     }
 }

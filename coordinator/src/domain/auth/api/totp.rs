@@ -1,0 +1,195 @@
+//! `/auth/totp`: setting and removing the second factor, and signing in with it.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use shared::wire::problem::Problem;
+use utoipa::ToSchema;
+
+use crate::{
+    app::App,
+    context::OpCtx,
+    domain::auth::{
+        self, Login,
+        model::{Account, Device},
+        second_factor::{self, NewSecret, SecondFactors},
+    },
+    error::{Error, Result},
+    http::{ClientIp, Json, Problems, PublicCtx, error as problems},
+    store::Tx,
+};
+
+/// A secret for an authenticator app, shown once.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NewSecretResponse {
+    /// To type: base32.
+    #[schema(example = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")]
+    secret: String,
+    /// To show as a QR code.
+    otpauth_url: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfirmRequest {
+    /// What the app shows now.
+    #[schema(example = "287082")]
+    code: String,
+}
+
+/// Codes for when the app is lost; each works once, and they are shown once.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RecoveryResponse {
+    #[schema(example = json!(["MZXW-6YTB-OIAA-BCDE"]))]
+    recovery_codes: Vec<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoginTotpRequest {
+    /// From the problem `second_factor_required` of the login.
+    challenge: String,
+    /// What the app shows now, or a recovery code.
+    #[schema(example = "287082")]
+    code: String,
+}
+
+/// The answer to a right password where a second factor is in force: 401 with a challenge.
+pub(super) fn required(app: &App, ctx: &OpCtx, account: &Account, hash: &str) -> Response {
+    #[derive(Serialize)]
+    struct Required {
+        #[serde(flatten)]
+        problem: Problem,
+        /// To be sent with the code.
+        challenge: String,
+    }
+    let error = Error::unauthenticated(
+        "second_factor_required",
+        "send a code of the second factor and this challenge: POST /api/v1/auth/login/totp",
+    );
+    let status = StatusCode::UNAUTHORIZED;
+    let body = Required {
+        problem: problems::problem(&error, status),
+        challenge: app.auth.second_factors.challenge(ctx, account.id, hash),
+    };
+    let head = [(header::CONTENT_TYPE, problems::PROBLEM_JSON)];
+    match serde_json::to_vec(&body) {
+        Ok(body) => (status, head, super::no_store(), body).into_response(),
+        Err(error) => Error::internal(error).into_response(),
+    }
+}
+
+/// Signs in with the second factor, after `POST /auth/login` answered 401 `second_factor_required` with a `challenge`.
+#[utoipa::path(post, path = "/auth/login/totp", operation_id = "login_totp", tag = "auth", security(()),
+    request_body = LoginTotpRequest,
+    responses((status = 200, description = "Signed in", body = super::TokenResponse), Problems))]
+pub(super) async fn login_totp(
+    State(app): State<Arc<App>>,
+    PublicCtx(ctx): PublicCtx,
+    ClientIp(ip): ClientIp,
+    device: Device,
+    Json(body): Json<LoginTotpRequest>,
+) -> Result<Response> {
+    let (now, now_ms) = (ctx.now, app.clock.boot_ms());
+    app.auth.by_ip.count(ip, now_ms)?;
+    let user = SecondFactors::challenged_user(&body.challenge)?;
+    let found = app
+        .db
+        .read("auth.challenged", move |tx| {
+            auth::account_with_hash(tx, user)
+        })
+        .await;
+    let (account, hash) = found.map_err(|error| match error.kind() {
+        crate::error::Kind::NotFound => second_factor::challenge_refused(),
+        _ => error,
+    })?;
+    if !app.auth.second_factors.holds(&ctx, &body.challenge, &hash) {
+        return Err(second_factor::challenge_refused());
+    }
+    app.auth.by_account.count(account.email.clone(), now_ms)?;
+    let login = Login::new(&app.config, &account.roles, device)?;
+    let state = Arc::clone(&app);
+    let signed_in = app
+        .db
+        .write("auth.login_totp", move |tx| {
+            let factors = &state.auth.second_factors;
+            if factors.accepts(tx, &ctx, account.id, &body.code)? {
+                auth::begin_session(tx, &ctx, &account, &login).map(Some)
+            } else {
+                auth::login_failed(tx, &ctx, Some(account.id))?;
+                Ok(None)
+            }
+        })
+        .await?;
+    let signed_in = signed_in.ok_or_else(second_factor::code_refused)?;
+    super::answer(&app, StatusCode::OK, now, signed_in)
+}
+
+/// Begins to set a second factor: a secret for an authenticator app. Needs a fresh proof of who you are.
+#[utoipa::path(post, path = "/auth/totp", operation_id = "begin_totp", tag = "auth",
+    security(("access_token" = []), ("cookie" = [])),
+    responses((status = 201, description = "Begun; confirm it with a code", body = NewSecretResponse), Problems))]
+pub(super) async fn begin_totp(State(app): State<Arc<App>>, ctx: OpCtx) -> Result<Response> {
+    let secret = NewSecret::random()?;
+    let (state, kept) = (Arc::clone(&app), secret.clone());
+    let account = app
+        .db
+        .write("auth.begin_totp", move |tx| {
+            state.auth.second_factors.begin(tx, &ctx, &kept)
+        })
+        .await?;
+    let (secret, otpauth_url) = secret.shown(&account.email);
+    let body = NewSecretResponse {
+        secret,
+        otpauth_url,
+    };
+    Ok((StatusCode::CREATED, super::no_store(), Json(body)).into_response())
+}
+
+/// Puts the second factor into force: logins and proofs need it from now on. All your other sessions end.
+#[utoipa::path(post, path = "/auth/totp/confirm", operation_id = "confirm_totp", tag = "auth",
+    security(("access_token" = []), ("cookie" = [])),
+    request_body = ConfirmRequest,
+    responses((status = 200, description = "In force", body = RecoveryResponse), Problems))]
+pub(super) async fn confirm_totp(
+    State(app): State<Arc<App>>,
+    ctx: OpCtx,
+    Json(body): Json<ConfirmRequest>,
+) -> Result<Response> {
+    let user = ctx.signed_in()?.clone();
+    let attempts = &app.auth.by_account;
+    attempts.count(user.id.to_string(), app.clock.boot_ms())?;
+    let recovery = second_factor::recovery_codes()?;
+    let (state, kept) = (Arc::clone(&app), recovery.clone());
+    let ended = app
+        .db
+        .write("auth.confirm_totp", move |tx| {
+            let factors = &state.auth.second_factors;
+            factors.confirm(tx, &ctx, &state.postbox, &body.code, &kept)
+        })
+        .await?;
+    app.auth.live.forget_all(&ended);
+    app.auth.live.forget(user.session);
+    let recovery_codes = recovery.iter().map(|code| code.expose().clone()).collect();
+    let body = RecoveryResponse { recovery_codes };
+    Ok((super::no_store(), Json(body)).into_response())
+}
+
+/// Removes your second factor. Needs a fresh proof of who you are, with a code of it.
+#[utoipa::path(delete, path = "/auth/totp", operation_id = "remove_totp", tag = "auth",
+    security(("access_token" = []), ("cookie" = [])),
+    responses((status = 204, description = "Removed"), Problems))]
+pub(super) async fn remove_totp(State(app): State<Arc<App>>, ctx: OpCtx) -> Result<StatusCode> {
+    let session = ctx.signed_in()?.session;
+    let postbox = Arc::clone(&app.postbox);
+    let remove = move |tx: &mut dyn Tx| second_factor::remove(tx, &ctx, &postbox);
+    app.db.write("auth.remove_totp", remove).await?;
+    // what an administrator may do can depend on it
+    app.auth.live.forget(session);
+    Ok(StatusCode::NO_CONTENT)
+}
