@@ -20,6 +20,7 @@ mod journey_not_supported;
 mod journey_oom;
 mod journey_races;
 mod journey_rent_and_pay;
+mod mail_by_smtp;
 mod systemd_units;
 mod tidy;
 mod x402_stock_client;

@@ -79,8 +79,8 @@ fn cost_of(piece: &[char], own: &[String]) -> Option<usize> {
 fn is_walk(piece: &[char]) -> bool {
     let there: String = piece.iter().collect();
     let back: String = piece.iter().rev().collect();
-    let on = |walk: &&str| walk.contains(&there) || walk.contains(&back);
-    piece.len() >= 3 && WALKS.iter().any(|walk| on(&walk))
+    let on = |walk: &str| walk.contains(&there) || walk.contains(&back);
+    piece.len() >= 3 && WALKS.iter().any(|walk| on(walk))
 }
 
 fn is_word(piece: &[char], own: &[String]) -> bool {
