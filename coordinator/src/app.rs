@@ -1,6 +1,6 @@
 //! The assembled coordinator: the only place that names adapters.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use shared::{
@@ -20,7 +20,7 @@ use crate::{
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
         apikeys::LiveKeys,
-        auth::{AuthState, attempts::Attempts},
+        auth::AuthState,
         events::Events,
         mail::{Postbox, ports::Mailer},
         nodes::model::Patience,
@@ -30,6 +30,7 @@ use crate::{
     },
     http::rental_token::RentalTokens,
     keys::Keys,
+    limits::Limits,
     outbound::Outbound,
     store::Db,
     tasks::Tasks,
@@ -62,8 +63,8 @@ pub struct App {
     pub market: MarketIndex,
     /// Paying by x402.
     pub purchases: Arc<Purchases>,
-    /// Quotes by address of the client.
-    pub quotes_by_ip: Attempts<IpAddr>,
+    /// How often callers may do what.
+    pub limits: Limits,
     /// Where mail goes out.
     pub postbox: Arc<Postbox>,
     /// The link to agents.
@@ -99,7 +100,7 @@ impl App {
             events: Events::new(config.http.event_streams_max),
             tasks: Tasks::default(),
             market: MarketIndex::default(),
-            quotes_by_ip: Attempts::new(config.payments.quotes_per_minute_ip),
+            limits: Limits::new(&config),
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             purchases,

@@ -23,12 +23,22 @@ pub enum Kind {
     NotFound,
     /// 405: this path has no such method.
     MethodNotAllowed,
+    /// 408: the request didn't arrive in time.
+    Slow,
     /// 409: the state of things doesn't allow it now.
     Conflict,
+    /// 412: it isn't any more what the caller saw.
+    Changed,
     /// 413: too much.
     TooLarge,
+    /// 414: the URL is too long.
+    LongUrl,
+    /// 415: a body of this type isn't understood.
+    MediaType,
     /// 422: understood, but a value is out of bounds.
     Invalid,
+    /// 431: the headers are too many or too long.
+    LargeHead,
     /// 429: too often; seconds until it may be tried again.
     TooMany {
         /// For `Retry-After`.
@@ -50,6 +60,7 @@ pub struct Error {
     code: &'static str,
     detail: String,
     fields: Vec<FieldError>,
+    retry_after_s: Option<u64>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -64,6 +75,7 @@ impl Error {
             code,
             detail: detail.into(),
             fields: Vec::new(),
+            retry_after_s: None,
             source: None,
         }
     }
@@ -148,6 +160,24 @@ impl Error {
             };
         };
         Self::field(self.kind, self.code, pointer, field.message)
+    }
+
+    /// The same, with the seconds after which a repetition makes sense, for kinds that don't say it themselves.
+    #[must_use]
+    pub const fn retry_after_s(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Seconds until it may be tried again, where that is known.
+    #[must_use]
+    pub const fn wait_s(&self) -> Option<u64> {
+        match self.kind {
+            Kind::TooMany { retry_after_s } | Kind::Unavailable { retry_after_s } => {
+                Some(retry_after_s)
+            }
+            _ => self.retry_after_s,
+        }
     }
 
     /// Its kind.

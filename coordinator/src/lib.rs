@@ -17,6 +17,7 @@ pub mod error;
 pub mod http;
 pub mod keys;
 pub mod lifecycle;
+pub mod limits;
 pub mod outbound;
 pub mod router;
 pub mod sealing;

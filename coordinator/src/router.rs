@@ -31,8 +31,10 @@ use crate::{
     domain::{agentlink, apikeys, audit, auth, events, nodes, offers, rentals, settlement},
     error::{Error, Kind},
     http::{
+        contract::Contract,
         extract::BODY_BYTES_MAX,
         gate::{self, Gate},
+        intake::{self, Intake},
         middleware,
         openapi::Head,
         request_id,
@@ -68,8 +70,13 @@ pub fn openapi() -> OpenApi {
 }
 
 /// Everything that is served.
+///
+/// # Panics
+/// If the document of the API can't be written as JSON, which the tests would show.
 pub fn router(app: &Arc<App>) -> Router {
     let (api, document) = api().split_for_parts();
+    let contract = Contract::of(&document).expect("the document is JSON");
+    let intake = Intake::new(&app.config.limits, contract);
     let gate = Arc::new(Gate::new(&document));
     // layers are listed inside out
     Router::new()
@@ -83,8 +90,11 @@ pub fn router(app: &Arc<App>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn(middleware::bounds))
+        .layer(from_fn(middleware::time))
         .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn_with_state(intake, intake::admit))
+        .layer(from_fn(middleware::every_error_a_problem))
+        .layer(from_fn(middleware::tell_limits))
         .layer(middleware::cors())
         .layer(from_fn_with_state(
             Arc::clone(app),

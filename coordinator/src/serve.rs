@@ -1,11 +1,15 @@
 //! The server: opens what is needed, listens, runs the timers, hands over to the lifecycle.
 //!
 //! # Invariants
-//! - Connections are bounded in number; their heads in size and time, before any handler sees them.
+//! - Connections are bounded in number, in all and by address; their heads in size and time, before any handler sees them.
+//! - A connection that doesn't go on is cut off.
 //! - The schema is brought up to date before the first request is taken.
 
+mod guarded;
+mod guests;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,16 +18,26 @@ use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use shared::{clock::SystemClock, id::Ids};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use self::{
+    guarded::{Guarded, HELLO_TIME_MAX},
+    guests::{Guest, Guests},
+    tls::Certificate,
+};
 use crate::{
     app::App,
     config::Config,
@@ -36,8 +50,10 @@ use crate::{
 
 /// A request's head arrives within this.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-const HEADERS_MAX: usize = 64;
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Beyond what `http::intake` refuses in words; heads between the two are told what is wrong with them.
+const HEADERS_MAX: usize = 128;
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+const H2_RESETS_MAX: usize = 20;
 const H2_STREAMS_MAX: u32 = 100;
 /// Part of [`STOP_TIME_MAX`] that open requests get.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
@@ -101,8 +117,14 @@ pub async fn bind(mut config: Config) -> anyhow::Result<(Config, TcpListener)> {
 /// A timer can't be started.
 pub fn start(app: &Arc<App>, listener: TcpListener, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     tasks::start(app, lifecycle)?;
+    let certificate = Certificate::open(&app.config.http)?;
     let server = Server {
         app: Arc::clone(app),
+        guests: Guests::new(&app.config.http),
+        tls: certificate
+            .as_ref()
+            .map(Certificate::acceptor)
+            .transpose()?,
         router: router(app),
         builder: builder(),
         slots: Arc::new(Semaphore::new(usize::try_from(
@@ -110,6 +132,9 @@ pub fn start(app: &Arc<App>, listener: TcpListener, lifecycle: &Lifecycle) -> an
         )?)),
     };
     lifecycle.spawn("http", server.run(listener));
+    if let Some(certificate) = certificate {
+        lifecycle.spawn("certificate", certificate.follow(app.shutdown.clone()));
+    }
     Ok(())
 }
 
@@ -128,17 +153,24 @@ fn builder() -> Builder {
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .enable_connect_protocol()
         .max_concurrent_streams(H2_STREAMS_MAX)
-        .max_header_list_size(16 * 1024)
-        .max_pending_accept_reset_streams(20);
+        .max_header_list_size(32 * 1024)
+        .max_pending_accept_reset_streams(H2_RESETS_MAX)
+        .max_local_error_reset_streams(H2_RESETS_MAX);
     builder
 }
 
+#[derive(Clone)]
 struct Server {
     app: Arc<App>,
     router: Router,
     builder: Builder,
     slots: Arc<Semaphore>,
+    guests: Arc<Guests>,
+    tls: Option<TlsAcceptor>,
 }
+
+/// What a connection holds while it is open.
+type Place = (OwnedSemaphorePermit, Guest);
 
 impl Server {
     async fn run(self, listener: TcpListener) -> anyhow::Result<()> {
@@ -146,7 +178,13 @@ impl Server {
         let shutdown = self.app.shutdown.clone();
         while let Some(accepted) = shutdown.run_until_cancelled(self.accept(&listener)).await {
             let (stream, peer, slot) = accepted?;
-            self.serve(stream, peer, slot, &connections);
+            match self.guests.admit(peer.ip()) {
+                Ok(guest) => self.take(stream, peer, (slot, guest), &connections),
+                Err(why) => {
+                    metrics::counter!("http_connections_refused_total").increment(1);
+                    tracing::debug!(client = %peer, why, "connection refused");
+                }
+            }
         }
         drop(listener);
         debug_assert!(DRAIN_TIME_MAX < STOP_TIME_MAX);
@@ -178,16 +216,37 @@ impl Server {
         }
     }
 
-    fn serve(
+    /// Serves a connection, after its TLS handshake if we have TLS of our own.
+    fn take(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        slot: OwnedSemaphorePermit,
+        place: Place,
         connections: &GracefulShutdown,
     ) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection without nodelay");
         }
+        let Some(acceptor) = self.tls.clone() else {
+            self.serve(stream, peer, place, connections.watcher());
+            return;
+        };
+        let (this, watcher) = (self.clone(), connections.watcher());
+        tokio::spawn(async move {
+            match timeout(HELLO_TIME_MAX, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => this.serve(stream, peer, place, watcher),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, client = %peer, "connection without a TLS handshake");
+                }
+                Err(_) => tracing::debug!(client = %peer, "handshake took too long"),
+            }
+        });
+    }
+
+    fn serve<S>(&self, stream: S, peer: SocketAddr, place: Place, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let router = self.router.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
@@ -197,14 +256,14 @@ impl Server {
         });
         let connection = self
             .builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .serve_connection_with_upgrades(TokioIo::new(Guarded::new(stream)), service)
             .into_owned();
-        let connection = connections.watch(connection);
+        let connection = watcher.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, client = %peer, "connection ended early");
             }
-            drop(slot);
+            drop(place);
         });
     }
 }

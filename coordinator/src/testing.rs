@@ -177,6 +177,10 @@ impl TestApp {
         config.auth.argon2_passes = 1;
         // everybody in a test has the same address
         config.payments.quotes_per_minute_ip = 60_000;
+        config.limits.rentals_per_minute = 60_000;
+        config.limits.refreshes_per_minute = 60_000;
+        // its clock stands still unless it is moved
+        config.limits.beats_over_nominal = 1_000;
         change(&mut config);
         config.validate().expect("settings are in bounds");
         let clock = ManualClock::starting_at(Timestamp::from_secs(1_800_000_000));

@@ -23,12 +23,14 @@ const PROGRAM: &str = "ramarket-coordinator";
 /// Below the ports that the kernel gives to outgoing connections, which could take ours while we are down.
 const PORTS: std::ops::Range<u32> = 20_000..32_000;
 /// Settings of every test market: fast beats and timers, cheap hashes, no limits on logins.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("agents.beat_interval_ms", "500"),
     ("auth.argon2_memory_kib", "64"),
     ("auth.argon2_passes", "1"),
     ("auth.attempts_per_minute_account", "60000"),
     ("auth.attempts_per_minute_ip", "60000"),
+    ("limits.refreshes_per_minute", "60000"),
+    ("limits.rentals_per_minute", "60000"),
     ("auth.access_token_s", "3600"),
     ("tasks.leases_ms", "500"),
     ("tasks.settlement_ms", "500"),

@@ -22,8 +22,6 @@ pub struct AuthConfig {
     pub attempts_per_minute_ip: u32,
     /// Whether administrators need a second factor to be any.
     pub admin_second_factor: SecondFactor,
-    /// Refreshes per session and minute.
-    pub refreshes_per_minute: u32,
     /// Life of an access token, seconds.
     pub access_token_s: u32,
     /// A session ends after so many seconds without a refresh.
@@ -61,7 +59,6 @@ impl Default for AuthConfig {
             attempts_per_minute_account: 5,
             attempts_per_minute_ip: 20,
             admin_second_factor: SecondFactor::Optional,
-            refreshes_per_minute: 30,
             access_token_s: 600,
             session_idle_s: 14 * 86_400,
             session_max_s: 30 * 86_400,
@@ -93,12 +90,6 @@ impl AuthConfig {
         within(
             "auth.attempts_per_minute_ip",
             self.attempts_per_minute_ip,
-            1,
-            60_000,
-        )?;
-        within(
-            "auth.refreshes_per_minute",
-            self.refreshes_per_minute,
             1,
             60_000,
         )?;

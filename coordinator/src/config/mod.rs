@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod auth;
 mod http;
+mod limits;
 mod log;
 mod mail;
 mod market;
@@ -32,6 +33,7 @@ pub use self::{
     audit::AuditConfig,
     auth::{AuthConfig, SecondFactor},
     http::HttpConfig,
+    limits::LimitsConfig,
     log::{LogConfig, LogFormat},
     mail::MailConfig,
     market::MarketConfig,
@@ -92,6 +94,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// What the coordinator may call on behalf of others.
     pub outbound: OutboundConfig,
+    /// How often callers may do what, and how much at once.
+    pub limits: LimitsConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
     /// The log.
@@ -112,6 +116,7 @@ impl Default for Config {
             agents: AgentsConfig::default(),
             audit: AuditConfig::default(),
             outbound: OutboundConfig::default(),
+            limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
             log: LogConfig::default(),
         }
@@ -165,6 +170,7 @@ impl Config {
         self.agents.validate()?;
         self.audit.validate()?;
         self.outbound.validate()?;
+        self.limits.validate()?;
         self.tasks.validate()?;
         self.log.validate()
     }

@@ -129,7 +129,27 @@ fn only_loopback_is_served_without_tls() {
     };
     assert!(ok("127.0.0.1:1", "") && ok("[::1]:1", ""));
     assert!(ok("127.0.0.1:1", "http://localhost:1"));
-    assert!(ok("0.0.0.0:1", "https://market.example"));
+    assert!(ok("127.0.0.1:1", "https://market.example"));
+    assert!(!ok("0.0.0.0:1", "https://market.example"));
+    let behind = |proxies: &str| {
+        let flags = [
+            ("http.listen", "0.0.0.0:1"),
+            ("http.public_url", "https://market.example"),
+            ("http.trusted_proxies", proxies),
+        ];
+        load(&[], &flags).is_ok()
+    };
+    assert!(behind("10.0.0.9") && !behind("127.0.0.1") && !behind(""));
+    let own = |more: &[(&str, &str)]| {
+        let mut flags = vec![("http.listen", "0.0.0.0:1"), ("http.tls_cert", "c.pem")];
+        flags.extend(more);
+        load(&[], &flags)
+    };
+    let config = own(&[("http.tls_key", "k.pem")]).expect("TLS of our own");
+    assert_eq!(config.http.public_url(), "https://0.0.0.0:1");
+    assert!(config.http.is_tls() && own(&[]).is_err());
+    let plain = ("http.public_url", "http://localhost:1");
+    assert!(own(&[("http.tls_key", "k.pem"), plain]).is_err());
     assert!(!ok("0.0.0.0:1", "") && !ok("10.0.0.1:1", "http://10.0.0.1:1"));
     assert!(!ok("0.0.0.0:1", "http://localhost:1"));
     assert!(!ok("127.0.0.1:1", "http://market.example"));

@@ -1,11 +1,16 @@
 //! Requests that another site makes a browser send.
 //!
 //! # Invariants
-//! - A cookie counts on an unsafe method only when the browser says that our own pages sent the request.
+//! - A cookie counts on an unsafe method only when the browser says that our own pages sent the request,
+//!   and the request carries a header that a form or a link can't.
 
 use axum::http::{HeaderMap, Method, header};
 
 use crate::error::{Error, Result};
+
+/// Our scripts send it along with a cookie. Another site's can't: CORS doesn't allow it to them, and a form has no headers.
+const SENT_BY: &str = "x-requested-with";
+const OURS: &str = "ramarket";
 
 /// Refuses unsafe methods that a cookie stands for, unless they come from `origin` (our public URL).
 ///
@@ -16,7 +21,12 @@ pub fn check_cookie(method: &Method, headers: &HeaderMap, origin: &str) -> Resul
         return Ok(());
     }
     match verdict(headers, origin) {
-        Some(true) => Ok(()),
+        Some(true) if headers.get(SENT_BY).is_some_and(|who| who == OURS) => Ok(()),
+        Some(true) => Err(Error::new(
+            crate::error::Kind::Forbidden,
+            "csrf",
+            "a cookie counts here only with the header X-Requested-With: ramarket",
+        )),
         _ => Err(refused()),
     }
 }

@@ -21,7 +21,7 @@ impl IntoResponse for Error {
             log(&self);
         }
         let mut response = respond(status, &problem(&self, status));
-        decorate(&mut response, self.kind());
+        decorate(&mut response, &self);
         response
     }
 }
@@ -62,8 +62,13 @@ pub const fn status_of(kind: Kind) -> StatusCode {
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::Slow => StatusCode::REQUEST_TIMEOUT,
         Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Changed => StatusCode::PRECONDITION_FAILED,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::LongUrl => StatusCode::URI_TOO_LONG,
+        Kind::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Kind::LargeHead => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Kind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -78,6 +83,11 @@ const fn title_of(kind: Kind) -> &'static str {
         Kind::Forbidden => "Not allowed",
         Kind::NotFound => "Not found",
         Kind::MethodNotAllowed => "Method not allowed",
+        Kind::Slow => "The request didn't arrive in time",
+        Kind::Changed => "It was changed in between",
+        Kind::LongUrl => "The URL is too long",
+        Kind::MediaType => "This type of body isn't understood",
+        Kind::LargeHead => "The headers are too many or too long",
         Kind::Conflict => "The state of things doesn't allow it now",
         Kind::TooLarge => "The request is too large",
         Kind::Invalid => "A value is out of bounds",
@@ -87,19 +97,16 @@ const fn title_of(kind: Kind) -> &'static str {
     }
 }
 
-fn decorate(response: &mut Response, kind: Kind) {
+fn decorate(response: &mut Response, error: &Error) {
     let headers = response.headers_mut();
-    match kind {
-        Kind::Unauthenticated => {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"ramarket\""),
-            );
-        }
-        Kind::TooMany { retry_after_s } | Kind::Unavailable { retry_after_s } => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
-        }
-        _ => {}
+    if error.kind() == Kind::Unauthenticated {
+        headers.insert(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"ramarket\""),
+        );
+    }
+    if let Some(seconds) = error.wait_s() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
 }
 

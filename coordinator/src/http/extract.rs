@@ -24,7 +24,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
         if !is_json(request.headers()) {
-            return Err(Error::bad_request(
+            return Err(Error::new(
+                Kind::MediaType,
                 "content_type",
                 "send the body as JSON with the header content-type: application/json",
             ));
@@ -50,6 +51,9 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
             "malformed_json",
             format!("the body nests deeper than {JSON_DEPTH_MAX} levels"),
         ));
+    }
+    if has_nul(bytes) {
+        return Err(Error::invalid("", "text can't contain NUL"));
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -157,6 +161,20 @@ fn depth(bytes: &[u8]) -> usize {
     deepest
 }
 
+/// Whether a string holds `\u0000`: databases can't keep it.
+pub(super) fn has_nul(json: &[u8]) -> bool {
+    let mut escaped = false;
+    json.iter().enumerate().any(|(at, byte)| {
+        let starts_escape = *byte == b'\\' && !escaped;
+        let is_nul = escaped
+            && json
+                .get(at..)
+                .is_some_and(|rest| rest.starts_with(b"u0000"));
+        escaped = starts_escape;
+        is_nul
+    })
+}
+
 fn pointer_of(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     path.iter().fold(String::new(), |pointer, segment| {
@@ -189,6 +207,14 @@ mod tests {
         assert_eq!((error.kind(), error.code()), (Kind::Invalid, "invalid"));
         let error = parse_json::<Outer>(br#"{"list":[]}x"#).expect_err("trailing");
         assert_eq!(error.code(), "malformed_json");
+    }
+
+    #[test]
+    fn nul_is_refused_however_it_is_escaped() {
+        assert!(has_nul(br#"{"a":"x\u0000"}"#) && has_nul(br#""\\\u0000""#));
+        assert!(!has_nul(br#""\\u0000""#) && !has_nul(br#""\u0001 u0000""#));
+        let error = parse_json::<String>(br#""\u0000""#).expect_err("NUL");
+        assert_eq!(error.kind(), Kind::Invalid);
     }
 
     #[test]

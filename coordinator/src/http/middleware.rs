@@ -1,10 +1,11 @@
-//! The layers around every route, outermost first: name, log, headers, CORS, panics, time and size.
+//! The layers around every route, outermost first: name, log, headers, CORS, limits told, every error a problem, (`intake`:)
+//! size, lanes, then panics and time.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -12,21 +13,26 @@ use tokio::time::Instant;
 use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 use tracing::Instrument as _;
 
-use super::request_id;
+use super::{
+    error::{PROBLEM_JSON, problem, respond},
+    request_id,
+};
 use crate::{
     app::App,
     error::{Error, Kind},
+    limits,
 };
 
 /// A handler answers within this; a stream may go on after its head is sent.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
-const URL_BYTES_MAX: usize = 8 * 1024;
 /// Our pages need a style sheet and pictures of our own, and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; \
      form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 /// The API viewer is a program: its own scripts, its own requests, styles that it sets on elements.
 const VIEWER_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Where the API viewer lies.
 pub const VIEWER_PATH: &str = "/api/docs";
 
@@ -156,6 +162,8 @@ pub fn cors() -> CorsLayer {
             name("payment-response"),
             name("x-payment-response"),
             name("x-request-id"),
+            RATE_LIMIT_POLICY,
+            RATE_LIMIT,
             header::ETAG,
             header::LOCATION,
             header::RETRY_AFTER,
@@ -163,14 +171,8 @@ pub fn cors() -> CorsLayer {
         .max_age(Duration::from_secs(3_600))
 }
 
-/// Bounds the time of a handler and the length of a URL.
-pub async fn bounds(request: Request, next: Next) -> Response {
-    let uri = request.uri();
-    let length = uri.path().len() + uri.query().map_or(0, str::len);
-    if length > URL_BYTES_MAX {
-        let detail = format!("a URL may have at most {URL_BYTES_MAX} bytes");
-        return Error::bad_request("url_too_long", detail).into_response();
-    }
+/// Bounds the time of a handler.
+pub async fn time(request: Request, next: Next) -> Response {
     match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Error::new(
@@ -180,6 +182,57 @@ pub async fn bounds(request: Request, next: Next) -> Response {
         )
         .into_response(),
     }
+}
+
+/// Tells callers where they stand with the limits that their request counted against.
+pub async fn tell_limits(request: Request, next: Next) -> Response {
+    let (mut response, standings) = limits::noting(next.run(request)).await;
+    if let Some((policy, rate)) = limits::headers(&standings) {
+        let told = [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, rate)];
+        for (name, value) in told {
+            // digits and names of ours
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+    }
+    response
+}
+
+/// Makes a problem of an error that somebody else wrote: a library's refusal of a WebSocket, a missing file of the viewer.
+pub async fn every_error_a_problem(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_ours = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|media| media == PROBLEM_JSON || media == "application/json");
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (parts, _body) = response.into_parts();
+    let error = match status {
+        StatusCode::NOT_FOUND => Error::not_found("page"),
+        StatusCode::METHOD_NOT_ALLOWED => Error::new(
+            Kind::MethodNotAllowed,
+            "method_not_allowed",
+            "this method isn't served here; the header allow lists what is",
+        ),
+        _ if status.is_client_error() => Error::bad_request(
+            "bad_request",
+            "the request lacks what this endpoint needs: see /api/docs",
+        ),
+        _ => Error::internal("an error without a problem"),
+    };
+    let mut problem = problem(&error, status);
+    problem.status = status.as_u16();
+    let mut response = respond(status, &problem);
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
 }
 
 /// A handler that panicked is our fault, and nobody else's.

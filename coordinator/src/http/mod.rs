@@ -6,12 +6,16 @@
 //! - Bodies, headers, nesting and time are bounded before a handler sees anything.
 
 pub mod client_ip;
+pub mod contract;
 pub mod credentials;
 pub mod csrf;
 mod device;
 pub mod error;
+pub mod etag;
 pub mod extract;
 pub mod gate;
+pub mod intake;
+pub mod lanes;
 pub mod middleware;
 pub mod openapi;
 pub mod pagination;
@@ -23,6 +27,7 @@ mod tests;
 pub use self::{
     client_ip::ClientIp,
     credentials::PublicCtx,
+    etag::{IfMatch, Tag, Tagged},
     extract::{Json, Path, Query, RawBody},
     openapi::Problems,
     pagination::{Page, Paging},

@@ -52,18 +52,33 @@ pub enum Problems {
     /// Absent, or not yours.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemSchema),
+    /// The request didn't arrive in time.
+    #[response(status = 408, content_type = "application/problem+json")]
+    Slow(ProblemSchema),
     /// The state of things doesn't allow it now.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(ProblemSchema),
+    /// It isn't any more what `If-Match` says.
+    #[response(status = 412, content_type = "application/problem+json")]
+    Changed(ProblemSchema),
     /// The body is too large.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemSchema),
+    /// The URL is too long.
+    #[response(status = 414, content_type = "application/problem+json")]
+    LongUrl(ProblemSchema),
+    /// The body isn't of the type that is taken.
+    #[response(status = 415, content_type = "application/problem+json")]
+    MediaType(ProblemSchema),
     /// A value is out of bounds, or not supported yet.
     #[response(status = 422, content_type = "application/problem+json")]
     Invalid(ProblemSchema),
     /// Too often: see `Retry-After`.
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(ProblemSchema),
+    /// The headers are too many or too long.
+    #[response(status = 431, content_type = "application/problem+json")]
+    LargeHead(ProblemSchema),
     /// Our fault.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemSchema),

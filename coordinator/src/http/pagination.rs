@@ -48,6 +48,9 @@ impl Paging {
             return Err(bad());
         }
         let bytes = BASE64URL.decode(cursor).map_err(|_| bad())?;
+        if super::extract::has_nul(&bytes) {
+            return Err(bad());
+        }
         serde_json::from_slice(&bytes).map(Some).map_err(|_| bad())
     }
 

@@ -1,5 +1,7 @@
 //! Tests of the web kit through the router.
 
+mod manners;
+
 use axum::{
     body::Body,
     http::{Request, StatusCode, header},
@@ -42,7 +44,7 @@ async fn every_refusal_is_a_problem() {
     let bad = send(raw("POST", LOGIN, json, "{")).await;
     problem(&bad, StatusCode::BAD_REQUEST, "malformed_json");
     let media = send(raw("POST", LOGIN, "text/plain", "{}")).await;
-    problem(&media, StatusCode::BAD_REQUEST, "content_type");
+    problem(&media, StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type");
     let extra = r#"{"email":"a@b.c","password":"x","more":1}"#;
     let unknown = send(raw("POST", LOGIN, json, extra)).await;
     problem(&unknown, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
@@ -65,7 +67,7 @@ async fn every_refusal_is_a_problem() {
     problem(&wrong, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
     assert_eq!(wrong.headers[header::ALLOW], "POST");
     let long = test.get(&format!("/{}", "a".repeat(9_000)), "").await;
-    problem(&long, StatusCode::BAD_REQUEST, "url_too_long");
+    problem(&long, StatusCode::URI_TOO_LONG, "url_too_long");
     problem(
         &test.get("/api/v1/auth/me", "").await,
         StatusCode::UNAUTHORIZED,

@@ -25,6 +25,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     http::{ClientIp, PublicCtx, error::status_of},
+    limits::{Action, Caller},
 };
 
 /// A page: what it asks, and what it says when that is done.
@@ -99,11 +100,11 @@ fn open(page: &Page, opened: &Opened) -> Response {
 async fn verify(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     Form(sent): Form<Sent>,
 ) -> Response {
     let act = async {
-        let token = link(&app, ip, &sent)?;
+        let token = link(&app, client, &sent)?;
         app.db
             .write("auth.verify_email", move |tx| {
                 account::verify(tx, &ctx, &token)
@@ -116,11 +117,11 @@ async fn verify(
 async fn change(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     Form(sent): Form<Sent>,
 ) -> Response {
     let act = async {
-        let token = link(&app, ip, &sent)?;
+        let token = link(&app, client, &sent)?;
         let postbox = Arc::clone(&app.postbox);
         app.db
             .write("auth.change_email", move |tx| {
@@ -134,19 +135,21 @@ async fn change(
 async fn reset(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     Form(sent): Form<Sent>,
 ) -> Response {
     let (shown, Sent { password, .. }) = (sent.token.clone(), &sent);
     let act = async {
-        let token = link(&app, ip, &sent)?;
+        let token = link(&app, client, &sent)?;
         account::reset_password(&app, ctx, token, password.clone()).await
     };
     answer(&RESET, &shown, act.await)
 }
 
-fn link(app: &App, ip: std::net::IpAddr, sent: &Sent) -> Result<LinkToken> {
-    app.auth.by_ip.count(ip, app.clock.boot_ms())?;
+fn link(app: &App, client: ClientIp, sent: &Sent) -> Result<LinkToken> {
+    let address = Caller::Address(client.group());
+    app.limits
+        .count(Action::SignIn, address, app.clock.boot_ms())?;
     LinkToken::parse(&sent.token)
 }
 

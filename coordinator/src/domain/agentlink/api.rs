@@ -25,6 +25,7 @@ use super::{
     admission::{Refusal, Signed},
     beat::Admitted,
     nudger::Link,
+    presence::Presence,
 };
 use crate::{
     app::App,
@@ -34,6 +35,7 @@ use crate::{
         error::{problem, respond, status_of},
         extract::parse_json,
     },
+    limits::{Action, Caller},
 };
 
 /// The routes of this slice.
@@ -83,6 +85,11 @@ async fn heartbeat(
         body: Some(&body),
     };
     let (key, _nonce) = app.agents.authenticate(id, signed, now).await?;
+    // counted by its signature, not by its path: nobody uses up another node's beats
+    if !app.agents.presence.was_asked(id) {
+        app.limits
+            .count(Action::Beat, Caller::Node(id), app.clock.boot_ms())?;
+    }
     let beat: Beat = parse_json(&body)?;
     if let Err(refusal) = app.agents.admit(id, &beat, now) {
         if refusal.error.code() == agent_codes::KEY_IN_USE_TWICE {
@@ -108,6 +115,9 @@ async fn heartbeat(
         .await?;
     if ended {
         app.tasks.poke(crate::tasks::settlement::NAME);
+    }
+    if reply.more {
+        app.agents.presence.ask_beat(id);
     }
     Ok(Json(reply))
 }
@@ -157,7 +167,7 @@ async fn link(
         .max_message_size(1_024)
         .on_upgrade(move |socket| async move {
             tokio::select! {
-                () = serve_link(socket, link) => {}
+                () = serve_link(socket, link, &app.agents.presence, id) => {}
                 () = shutdown.cancelled() => {}
             }
         }))
@@ -167,7 +177,7 @@ async fn link(
 const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 
-async fn serve_link(mut socket: WebSocket, link: Link) {
+async fn serve_link(mut socket: WebSocket, link: Link, presence: &Presence, node: NodeId) {
     let Ok(fetch) = serde_json::to_string(&Nudge::Fetch) else {
         return;
     };
@@ -175,7 +185,10 @@ async fn serve_link(mut socket: WebSocket, link: Link) {
     let mut heard = tokio::time::Instant::now();
     loop {
         let sent = tokio::select! {
-            () = link.nudged() => socket.send(Message::Text(fetch.clone().into())).await,
+            () = link.nudged() => {
+                presence.ask_beat(node);
+                socket.send(Message::Text(fetch.clone().into())).await
+            }
             _ = ping.tick() => {
                 if heard.elapsed() > SILENCE_MAX {
                     return;

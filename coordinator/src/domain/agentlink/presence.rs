@@ -42,6 +42,8 @@ struct Live {
     last_beat_at: Option<Timestamp>,
     written: Option<Written>,
     link_nonces: VecDeque<String>,
+    /// We asked for the next beat.
+    asked: bool,
     boot_id: String,
     /// Our clock less the node's boot clock, by each of the last beats of this boot, microseconds.
     offsets_us: VecDeque<i64>,
@@ -101,6 +103,7 @@ impl Presence {
             last_beat_at: None,
             written: None,
             link_nonces: VecDeque::new(),
+            asked: false,
             boot_id: String::new(),
             offsets_us: VecDeque::new(),
         });
@@ -145,6 +148,21 @@ impl Presence {
         live.seq = seq;
         live.last_beat_at = Some(now);
         Ok(())
+    }
+
+    /// Notes that we asked a node to beat at once.
+    pub fn ask_beat(&self, node: NodeId) {
+        if let Some(live) = self.lock().get_mut(&node) {
+            live.asked = true;
+        }
+    }
+
+    /// Whether we asked for this beat; each asking lets one pass.
+    pub fn was_asked(&self, node: NodeId) -> bool {
+        let mut nodes = self.lock();
+        nodes
+            .get_mut(&node)
+            .is_some_and(|live| std::mem::take(&mut live.asked))
     }
 
     /// Admits a link request once.

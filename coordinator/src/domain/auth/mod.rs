@@ -7,7 +7,6 @@
 
 pub mod account;
 pub mod api;
-pub mod attempts;
 pub mod cookies;
 mod guessable;
 mod letters;
@@ -23,7 +22,7 @@ mod tests;
 pub mod token;
 mod totp;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use ring::hmac;
 use serde_json::json;
@@ -31,7 +30,6 @@ use shared::id::{SessionId, UserId};
 
 pub use self::session::{authenticate, require_fresh};
 use self::{
-    attempts::Attempts,
     cookies::Cookies,
     model::{Account, Device, Email, Session, SessionLife},
     password::Passwords,
@@ -51,8 +49,6 @@ use crate::{
 
 /// Sessions that somebody may have at once; a further login ends the oldest.
 pub const SESSIONS_MAX: i64 = 100;
-/// Mails that an address may be sent in a minute because somebody asks for them.
-const MAILS_PER_MINUTE: u32 = 3;
 
 /// What the slice keeps in memory.
 #[derive(Debug)]
@@ -65,14 +61,6 @@ pub struct AuthState {
     pub passwords: Passwords,
     /// Sessions found alive lately.
     pub live: LiveSessions,
-    /// Login attempts by address of the account.
-    pub by_account: Attempts<String>,
-    /// Login and signup attempts by address of the client.
-    pub by_ip: Attempts<IpAddr>,
-    /// Refreshes by session.
-    pub refreshes: Attempts<SessionId>,
-    /// Mails that were asked for, by address.
-    pub mails: Attempts<String>,
     /// Codes of authenticator apps.
     pub second_factors: SecondFactors,
     /// Derives the successors of refresh tokens.
@@ -91,10 +79,6 @@ impl AuthState {
             access: AccessTokens::new(keys, config.http.public_url(), auth.access_token_s),
             passwords: Passwords::new(auth)?,
             live: LiveSessions::default(),
-            by_account: Attempts::new(auth.attempts_per_minute_account),
-            by_ip: Attempts::new(auth.attempts_per_minute_ip),
-            refreshes: Attempts::new(auth.refreshes_per_minute),
-            mails: Attempts::new(MAILS_PER_MINUTE),
             second_factors: SecondFactors::new(&keys.token)?,
             refresh_key: keys.token.key("ramarket-refresh-successor-v1"),
         })

@@ -26,6 +26,7 @@ use crate::{
     context::{OpCtx, Role, User},
     domain::audit,
     error::{Error, Kind, Result},
+    limits::{Action, Caller},
     store::Tx,
 };
 
@@ -200,8 +201,7 @@ pub async fn prove_password(
         .db
         .read("auth.proof", move |tx| super::account_with_hash(tx, user))
         .await?;
-    let attempts = &app.auth.by_account;
-    attempts.count(account.email.clone(), app.clock.boot_ms())?;
+    count_login(app, &account)?;
     let password = model::new_password(password).map_err(|_| proof_refused())?;
     if !app.auth.passwords.verify(password, Some(&hash)).await? {
         return Err(proof_refused());
@@ -236,8 +236,7 @@ pub async fn step_up(app: &Arc<App>, ctx: OpCtx, proof: Proof) -> Result<()> {
             prove_password(app, account.id, password.expose().clone()).await?;
         }
         None if account.second_factor => {
-            let attempts = &app.auth.by_account;
-            attempts.count(account.email.clone(), app.clock.boot_ms())?;
+            count_login(app, &account)?;
         }
         None => return Err(proof_refused()),
     }
@@ -259,6 +258,12 @@ pub async fn step_up(app: &Arc<App>, ctx: OpCtx, proof: Proof) -> Result<()> {
         .await?;
     app.auth.live.forget(session);
     if proven { Ok(()) } else { Err(proof_refused()) }
+}
+
+/// Counts an attempt to prove that one is the owner of `account`, together with logins to it.
+pub(super) fn count_login(app: &App, account: &Account) -> Result<()> {
+    let caller = Caller::Email(account.email.clone());
+    app.limits.count(Action::Login, caller, app.clock.boot_ms())
 }
 
 /// 403 for a proof of who somebody is that isn't one. Their session goes on: it isn't 401.

@@ -22,7 +22,10 @@ use crate::{
     app::App,
     context::OpCtx,
     error::{Error, Result},
-    http::{Json, Page, Paging, Path, Problems, PublicCtx, Query, RawBody, extract::parse_json},
+    http::{
+        IfMatch, Json, Page, Paging, Path, Problems, PublicCtx, Query, RawBody, Tag, Tagged,
+        etag::IfMatchParam, extract::parse_json,
+    },
 };
 
 /// The routes of this slice.
@@ -136,6 +139,22 @@ pub struct NodeView {
     created_at: Timestamp,
 }
 
+/// Stands for what its owner can change.
+fn tag(node: &Node) -> Tag {
+    let rentable = format!("{}/{}", node.rentable.ram_bytes, node.rentable.cpu_millis);
+    Tag::of_fields(&[
+        &node.name,
+        &node.region,
+        &rentable,
+        node.lifecycle.name(),
+        node.schedulability.name(),
+    ])
+}
+
+fn tagged(node: Node) -> Result<Tagged<Json<NodeView>>> {
+    Ok(Tagged(tag(&node), Json(view(node)?)))
+}
+
 fn view(node: Node) -> Result<NodeView> {
     Ok(NodeView {
         id: node.id,
@@ -217,7 +236,7 @@ async fn get(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
     Path(id): Path<NodeId>,
-) -> Result<Json<NodeDetail>> {
+) -> Result<Tagged<Json<NodeDetail>>> {
     let (node, flags) = app
         .db
         .read("node.get", move |tx| {
@@ -234,10 +253,9 @@ async fn get(
             times: flag.times,
         })
         .collect();
-    Ok(Json(NodeDetail {
-        node: view(node)?,
-        flags,
-    }))
+    let tag = tag(&node);
+    let node = view(node)?;
+    Ok(Tagged(tag, Json(NodeDetail { node, flags })))
 }
 
 /// What to change; what is left out stays.
@@ -254,7 +272,8 @@ struct PatchRequest {
 }
 
 #[utoipa::path(
-    patch, path = "/nodes/{id}", operation_id = "change_node", tag = "nodes", params(("id" = String, Path)),
+    patch, path = "/nodes/{id}", operation_id = "change_node", tag = "nodes",
+    params(("id" = String, Path), IfMatchParam),
     request_body = PatchRequest, responses((status = 200, body = NodeView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
@@ -262,8 +281,9 @@ async fn patch(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
     Path(id): Path<NodeId>,
+    seen: IfMatch,
     Json(request): Json<PatchRequest>,
-) -> Result<Json<NodeView>> {
+) -> Result<Tagged<Json<NodeView>>> {
     let change = Change {
         name: request.name,
         region: request.region,
@@ -272,14 +292,16 @@ async fn patch(
     let node = app
         .db
         .write("node.change", move |tx| {
+            seen.check(&tag(&super::get_own_locked(tx, &ctx, id)?))?;
             super::change(tx, &ctx, id, &change)
         })
         .await?;
-    view(node).map(Json)
+    tagged(node)
 }
 
 #[utoipa::path(
-    delete, path = "/nodes/{id}", operation_id = "retire_node", tag = "nodes", params(("id" = String, Path)),
+    delete, path = "/nodes/{id}", operation_id = "retire_node", tag = "nodes",
+    params(("id" = String, Path), IfMatchParam),
     description = "Takes an idle node out of the market for good.",
     responses((status = 204), Problems), security(("access_token" = []), ("cookie" = []))
 )]
@@ -287,9 +309,13 @@ async fn retire(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
     Path(id): Path<NodeId>,
+    seen: IfMatch,
 ) -> Result<StatusCode> {
     app.db
-        .write("node.retire", move |tx| super::retire(tx, &ctx, id))
+        .write("node.retire", move |tx| {
+            seen.check(&tag(&super::get_own_locked(tx, &ctx, id)?))?;
+            super::retire(tx, &ctx, id)
+        })
         .await?;
     app.agents.presence.forget(id);
     Ok(StatusCode::NO_CONTENT)
@@ -300,12 +326,12 @@ async fn schedule(
     app: Arc<App>,
     id: NodeId,
     to: Schedulability,
-) -> Result<Json<NodeView>> {
+) -> Result<Tagged<Json<NodeView>>> {
     let node = app
         .db
         .write("node.schedule", move |tx| super::schedule(tx, &ctx, id, to))
         .await?;
-    view(node).map(Json)
+    tagged(node)
 }
 
 #[utoipa::path(
@@ -317,7 +343,7 @@ async fn cordon(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
     Path(id): Path<NodeId>,
-) -> Result<Json<NodeView>> {
+) -> Result<Tagged<Json<NodeView>>> {
     schedule(ctx, app, id, Schedulability::Cordoned).await
 }
 
@@ -330,7 +356,7 @@ async fn uncordon(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
     Path(id): Path<NodeId>,
-) -> Result<Json<NodeView>> {
+) -> Result<Tagged<Json<NodeView>>> {
     schedule(ctx, app, id, Schedulability::Active).await
 }
 
@@ -343,6 +369,6 @@ async fn drain(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
     Path(id): Path<NodeId>,
-) -> Result<Json<NodeView>> {
+) -> Result<Tagged<Json<NodeView>>> {
     schedule(ctx, app, id, Schedulability::Draining).await
 }

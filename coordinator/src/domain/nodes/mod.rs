@@ -39,6 +39,16 @@ fn bounded(pointer: &str, text: &str, chars_max: usize) -> Result<String> {
     Ok(text.to_owned())
 }
 
+/// [`get_own`], and nobody else changes the node until the end of this transaction.
+///
+/// # Errors
+/// 404 for what isn't theirs.
+pub fn get_own_locked(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<Node> {
+    get_own(tx, ctx, id)?;
+    store::lock(tx, id)?;
+    get_own(tx, ctx, id)
+}
+
 /// A node of the caller's, or any for an admin.
 ///
 /// # Errors

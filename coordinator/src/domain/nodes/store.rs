@@ -134,6 +134,12 @@ pub(super) fn set_schedulability(tx: &mut dyn Tx, id: NodeId, to: Schedulability
     Ok(())
 }
 
+/// Keeps the row as it is until the end of this transaction, on databases that would let others change it.
+pub(super) fn lock(tx: &mut dyn Tx, id: NodeId) -> Result<()> {
+    tx.execute("UPDATE nodes SET name = name WHERE id = $1", params![id])?;
+    Ok(())
+}
+
 /// Retires a member on which nothing is rented; false otherwise. The guard is the decision.
 pub(super) fn retire(tx: &mut dyn Tx, id: NodeId) -> Result<bool> {
     Ok(tx.execute(

@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Change,
     index::{After, sort_key},
-    model::{OfferState, Terms},
+    model::{Listing, Offer, OfferState, Terms},
     query::{SearchParams, descending, filter},
     view::{OfferView, Prices, view},
 };
@@ -22,7 +22,8 @@ use crate::{
     app::App,
     context::OpCtx,
     error::{Error, Result},
-    http::{Json, Page, Paging, Path, Problems, Query},
+    http::{IfMatch, Json, Page, Paging, Path, Problems, Query, Tag, Tagged, etag::IfMatchParam},
+    store::Tx,
 };
 
 /// The routes of this slice.
@@ -105,7 +106,7 @@ async fn create(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
     Json(request): Json<CreateRequest>,
-) -> Result<(StatusCode, Json<OfferView>)> {
+) -> Result<(StatusCode, Tagged<Json<OfferView>>)> {
     let listing = app
         .db
         .write("offer.create", move |tx| {
@@ -123,7 +124,11 @@ async fn create(
             super::listing(tx, offer)
         })
         .await?;
-    Ok((StatusCode::CREATED, Json(view(&listing))))
+    Ok((StatusCode::CREATED, tagged(&listing)))
+}
+
+fn tagged(listing: &Listing) -> Tagged<Json<OfferView>> {
+    Tagged(Tag::of_version(listing.offer.version), Json(view(listing)))
 }
 
 const fn ms(seconds: i64) -> i64 {
@@ -134,7 +139,10 @@ const fn ms(seconds: i64) -> i64 {
     get, path = "/offers/{id}", operation_id = "get_offer", tag = "offers", params(("id" = String, Path)),
     responses((status = 200, body = OfferView), Problems), security(())
 )]
-async fn get(State(app): State<Arc<App>>, Path(id): Path<OfferId>) -> Result<Json<OfferView>> {
+async fn get(
+    State(app): State<Arc<App>>,
+    Path(id): Path<OfferId>,
+) -> Result<Tagged<Json<OfferView>>> {
     let listing = app
         .db
         .read("offer.get", move |tx| {
@@ -142,7 +150,7 @@ async fn get(State(app): State<Arc<App>>, Path(id): Path<OfferId>) -> Result<Jso
             super::listing(tx, offer)
         })
         .await?;
-    Ok(Json(view(&listing)))
+    Ok(tagged(&listing))
 }
 
 /// What to change; what is left out stays. Running rentals keep their price.
@@ -161,7 +169,8 @@ struct PatchRequest {
 }
 
 #[utoipa::path(
-    patch, path = "/offers/{id}", operation_id = "change_offer", tag = "offers", params(("id" = String, Path)),
+    patch, path = "/offers/{id}", operation_id = "change_offer", tag = "offers",
+    params(("id" = String, Path), IfMatchParam),
     request_body = PatchRequest, responses((status = 200, body = OfferView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
@@ -169,8 +178,9 @@ async fn patch(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
     Path(id): Path<OfferId>,
+    seen: IfMatch,
     Json(request): Json<PatchRequest>,
-) -> Result<Json<OfferView>> {
+) -> Result<Tagged<Json<OfferView>>> {
     if request.state == Some(OfferState::Deleted) {
         return Err(Error::invalid(
             "/state",
@@ -180,6 +190,7 @@ async fn patch(
     let listing = app
         .db
         .write("offer.change", move |tx| {
+            let seen_version = checked(tx, &ctx, id, &seen)?;
             let old = super::get_own(tx, &ctx, id)?.terms;
             let terms = Terms {
                 prices: request.prices.clone().map_or(old.prices, Into::into),
@@ -199,14 +210,31 @@ async fn patch(
                     state: request.state,
                 },
             )?;
+            follows(&offer, seen_version)?;
             super::listing(tx, offer)
         })
         .await?;
-    Ok(Json(view(&listing)))
+    Ok(tagged(&listing))
+}
+
+/// The version that is edited, if it is what the caller saw.
+fn checked(tx: &mut dyn Tx, ctx: &OpCtx, id: OfferId, seen: &IfMatch) -> Result<i64> {
+    let version = super::get_own(tx, ctx, id)?.version;
+    seen.check(&Tag::of_version(version)).map(|()| version)
+}
+
+/// Refuses an edit of another version than the one that was checked: somebody was between the two.
+fn follows(edited: &Offer, seen_version: i64) -> Result<()> {
+    if edited.version == seen_version.saturating_add(1) {
+        Ok(())
+    } else {
+        Err(super::changed_meanwhile())
+    }
 }
 
 #[utoipa::path(
-    delete, path = "/offers/{id}", operation_id = "delete_offer", tag = "offers", params(("id" = String, Path)),
+    delete, path = "/offers/{id}", operation_id = "delete_offer", tag = "offers",
+    params(("id" = String, Path), IfMatchParam),
     description = "Running rentals go on.", responses((status = 204), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
@@ -214,13 +242,17 @@ async fn delete(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
     Path(id): Path<OfferId>,
+    seen: IfMatch,
 ) -> Result<StatusCode> {
     let gone = Change {
         terms: None,
         state: Some(OfferState::Deleted),
     };
     app.db
-        .write("offer.delete", move |tx| super::change(tx, &ctx, id, &gone))
+        .write("offer.delete", move |tx| {
+            let seen_version = checked(tx, &ctx, id, &seen)?;
+            follows(&super::change(tx, &ctx, id, &gone)?, seen_version)
+        })
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -107,15 +107,19 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: OfferId, change: &Change) -> Res
         ..old.clone()
     };
     if !store::update(tx, &offer, old.version)? {
-        return Err(Error::conflict(
-            "changed_meanwhile",
-            "somebody changed this offer in between: read it again",
-        ));
+        return Err(changed_meanwhile());
     }
     announce(tx, ctx, &offer, "offer.changed")?;
     let entry = Entry::of("offer.changed", id);
     audit::record(tx, ctx, entry.before(told(&old)).after(told(&offer)))?;
     Ok(offer)
+}
+
+fn changed_meanwhile() -> Error {
+    Error::conflict(
+        "changed_meanwhile",
+        "somebody changed this offer in between: read it again",
+    )
 }
 
 /// An offer of the caller's, or any for an admin.

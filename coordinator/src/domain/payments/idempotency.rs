@@ -4,8 +4,8 @@
 //! - The same key with the same request does nothing again and finds what it did; with another request it is refused.
 //! - Keys belong to their caller: two accounts never meet.
 
+use http::HeaderMap;
 use ring::digest;
-use shared::id::UserId;
 
 use super::store;
 use crate::{
@@ -14,6 +14,8 @@ use crate::{
     store::Tx,
 };
 
+/// The header that carries it.
+pub const HEADER: &str = "idempotency-key";
 const KEY_CHARS_MAX: usize = 128;
 
 /// A key as a caller sent it, with the request it came with.
@@ -25,13 +27,22 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// Reads the header of a request.
+    /// Reads `Idempotency-Key` of a request that does `action`, for the signed-in person who sent it.
     ///
     /// # Errors
-    /// 400 if it is missing or too long.
-    pub fn parse(header: Option<&str>, caller: UserId, action: &str, body: &[u8]) -> Result<Self> {
-        let key = header
-            .map(str::trim)
+    /// 401 for anybody else, 400 if it is missing, there twice, or too long.
+    pub fn read(headers: &HeaderMap, ctx: &OpCtx, action: &str, body: &[u8]) -> Result<Self> {
+        let caller = ctx.user()?.id;
+        let mut values = headers.get_all(HEADER).iter();
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(Error::bad_request(
+                "idempotency_key_invalid",
+                "send one Idempotency-Key",
+            ));
+        }
+        let key = first
+            .map(|value| value.to_str().unwrap_or("\0").trim())
             .filter(|key| !key.is_empty())
             .ok_or_else(|| {
                 Error::bad_request(
@@ -95,6 +106,7 @@ pub fn remember(tx: &mut dyn Tx, ctx: &OpCtx, key: &IdempotencyKey, resource: &s
         Err(Error::conflict(
             "idempotency_key_in_use",
             "a request with this key is running: repeat it in a moment",
-        ))
+        )
+        .retry_after_s(1))
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     domain::auth::{self, account, links::LinkToken, model::Email},
     error::Result,
     http::{ClientIp, Json, Problems, PublicCtx},
+    limits::{Action, Caller},
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -42,8 +43,8 @@ pub(super) async fn change_email(
 ) -> Result<StatusCode> {
     auth::require_fresh(&ctx)?;
     let email = Email::parse(&body.email)?;
-    let user = ctx.signed_in()?.id.to_string();
-    app.auth.mails.count(user, app.clock.boot_ms())?;
+    let user = Caller::User(ctx.signed_in()?.id);
+    app.limits.count(Action::Mail, user, app.clock.boot_ms())?;
     let (token, postbox) = (LinkToken::random()?, Arc::clone(&app.postbox));
     app.db
         .write("auth.ask_to_change_email", move |tx| {
@@ -62,9 +63,8 @@ pub(super) async fn request_email_verification(
     ctx: OpCtx,
 ) -> Result<StatusCode> {
     let user = ctx.signed_in()?.id;
-    app.auth
-        .mails
-        .count(user.to_string(), app.clock.boot_ms())?;
+    app.limits
+        .count(Action::Mail, Caller::User(user), app.clock.boot_ms())?;
     let (token, postbox) = (LinkToken::random()?, Arc::clone(&app.postbox));
     app.db
         .write("auth.ask_to_verify", move |tx| {
@@ -82,10 +82,12 @@ pub(super) async fn request_email_verification(
 pub(super) async fn verify_email(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     Json(body): Json<VerifyEmailRequest>,
 ) -> Result<StatusCode> {
-    app.auth.by_ip.count(ip, app.clock.boot_ms())?;
+    let address = Caller::Address(client.group());
+    app.limits
+        .count(Action::SignIn, address, app.clock.boot_ms())?;
     let token = LinkToken::parse(&body.token)?;
     app.db
         .write("auth.verify_email", move |tx| {

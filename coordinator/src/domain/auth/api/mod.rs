@@ -6,7 +6,7 @@ mod sessions;
 mod step_up;
 mod totp;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     extract::State,
@@ -30,6 +30,7 @@ use crate::{
     context::{Actor, OpCtx, Role},
     error::{Error, Result},
     http::{ClientIp, Json, Problems, PublicCtx, RawBody, credentials, csrf, extract},
+    limits::{Action, Caller},
     store::Tx,
 };
 
@@ -139,7 +140,7 @@ impl From<Account> for UserResponse {
 async fn signup(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     device: Device,
     Json(body): Json<SignupRequest>,
 ) -> Result<Response> {
@@ -147,7 +148,9 @@ async fn signup(
     let password = model::chosen_password("/password", body.password, Some(email.as_str()))?;
     let roles = model::signup_roles(&body.roles)?;
     let now = ctx.now;
-    app.auth.by_ip.count(ip, app.clock.boot_ms())?;
+    let client = Caller::Address(client.group());
+    app.limits
+        .count(Action::SignIn, client, app.clock.boot_ms())?;
     let hash = app.auth.passwords.hash(password).await?;
     let login = Login::new(&app.config, &roles, device)?;
     let (link, postbox) = (LinkToken::random()?, Arc::clone(&app.postbox));
@@ -170,7 +173,7 @@ async fn signup(
 async fn login(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     device: Device,
     Json(body): Json<LoginRequest>,
 ) -> Result<Response> {
@@ -179,10 +182,10 @@ async fn login(
         return Err(login_failed());
     };
     let (now, now_ms) = (ctx.now, app.clock.boot_ms());
-    app.auth.by_ip.count(ip, now_ms)?;
-    app.auth
-        .by_account
-        .count(email.as_str().to_owned(), now_ms)?;
+    let client = Caller::Address(client.group());
+    app.limits.count(Action::SignIn, client, now_ms)?;
+    let account = Caller::Email(email.as_str().to_owned());
+    app.limits.count(Action::Login, account, now_ms)?;
     let password = model::new_password(body.password).map_err(|_| login_failed())?;
     let found = app
         .db
@@ -245,15 +248,18 @@ fn login_failed() -> Error {
 async fn refresh(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     device: Device,
     method: Method,
     headers: HeaderMap,
     RawBody(body): RawBody,
 ) -> Result<Response> {
+    let address = Caller::Address(client.group());
+    app.limits
+        .count(Action::Refresh, address, app.clock.boot_ms())?;
     let token = refresh_token(&app, &method, &headers, &body)?.ok_or_else(rotation::refused)?;
     let (now, state) = (ctx.now, Arc::clone(&app));
-    limit_refreshes(&app, &token, ip).await?;
+    limit_refreshes(&app, &token).await?;
     let outcome = app
         .db
         .write("auth.refresh", move |tx| {
@@ -277,22 +283,18 @@ async fn refresh(
     }
 }
 
-/// So many refreshes per session; tokens that nobody was given count by address, as guesses at a password do.
-async fn limit_refreshes(app: &App, token: &RefreshToken, ip: IpAddr) -> Result<()> {
+/// So many refreshes per session, from wherever they come.
+async fn limit_refreshes(app: &App, token: &RefreshToken) -> Result<()> {
     let (token, now_ms) = (token.clone(), app.clock.boot_ms());
     let session = app
         .db
         .read("auth.refresh_session", move |tx| {
             rotation::session_of(tx, &token)
         })
-        .await?;
-    match session {
-        Some(session) => app.auth.refreshes.count(session, now_ms),
-        None => {
-            app.auth.by_ip.count(ip, now_ms)?;
-            Err(rotation::refused())
-        }
-    }
+        .await?
+        .ok_or_else(rotation::refused)?;
+    app.limits
+        .count(Action::RefreshSession, Caller::Session(session), now_ms)
 }
 
 /// Signs out: ends the session of the access token and that of the refresh token, if they name one.

@@ -12,6 +12,7 @@ use crate::{
     domain::auth::{account, links::LinkToken, model::Email},
     error::Result,
     http::{ClientIp, Json, Problems, PublicCtx},
+    limits::{Action, Caller},
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -64,13 +65,15 @@ pub(super) async fn change_password(
 pub(super) async fn forgot_password(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     Json(body): Json<ForgotPasswordRequest>,
 ) -> Result<StatusCode> {
     let email = Email::parse(&body.email)?;
     let now_ms = app.clock.boot_ms();
-    app.auth.by_ip.count(ip, now_ms)?;
-    app.auth.mails.count(email.as_str().to_owned(), now_ms)?;
+    let address = Caller::Address(client.group());
+    app.limits.count(Action::SignIn, address, now_ms)?;
+    let to = Caller::Email(email.as_str().to_owned());
+    app.limits.count(Action::Mail, to, now_ms)?;
     let token = LinkToken::random()?;
     let state = Arc::clone(&app);
     app.background.spawn(async move {
@@ -92,10 +95,12 @@ pub(super) async fn forgot_password(
 pub(super) async fn reset_password(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     Json(body): Json<ResetPasswordRequest>,
 ) -> Result<StatusCode> {
-    app.auth.by_ip.count(ip, app.clock.boot_ms())?;
+    let address = Caller::Address(client.group());
+    app.limits
+        .count(Action::SignIn, address, app.clock.boot_ms())?;
     let token = LinkToken::parse(&body.token)?;
     account::reset_password(&app, ctx, token, body.password).await?;
     Ok(StatusCode::NO_CONTENT)

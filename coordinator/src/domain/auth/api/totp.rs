@@ -21,6 +21,7 @@ use crate::{
     },
     error::{Error, Result},
     http::{ClientIp, Json, Problems, PublicCtx, error as problems},
+    limits::{Action, Caller},
     store::Tx,
 };
 
@@ -91,12 +92,13 @@ pub(super) fn required(app: &App, ctx: &OpCtx, account: &Account, hash: &str) ->
 pub(super) async fn login_totp(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
-    ClientIp(ip): ClientIp,
+    client: ClientIp,
     device: Device,
     Json(body): Json<LoginTotpRequest>,
 ) -> Result<Response> {
     let (now, now_ms) = (ctx.now, app.clock.boot_ms());
-    app.auth.by_ip.count(ip, now_ms)?;
+    let address = Caller::Address(client.group());
+    app.limits.count(Action::SignIn, address, now_ms)?;
     let user = SecondFactors::challenged_user(&body.challenge)?;
     let found = app
         .db
@@ -111,7 +113,7 @@ pub(super) async fn login_totp(
     if !app.auth.second_factors.holds(&ctx, &body.challenge, &hash) {
         return Err(second_factor::challenge_refused());
     }
-    app.auth.by_account.count(account.email.clone(), now_ms)?;
+    auth::session::count_login(&app, &account)?;
     let login = Login::new(&app.config, &account.roles, device)?;
     let state = Arc::clone(&app);
     let signed_in = app
@@ -162,8 +164,8 @@ pub(super) async fn confirm_totp(
     Json(body): Json<ConfirmRequest>,
 ) -> Result<Response> {
     let user = ctx.signed_in()?.clone();
-    let attempts = &app.auth.by_account;
-    attempts.count(user.id.to_string(), app.clock.boot_ms())?;
+    app.limits
+        .count(Action::Login, Caller::User(user.id), app.clock.boot_ms())?;
     let recovery = second_factor::recovery_codes()?;
     let (state, kept) = (Arc::clone(&app), recovery.clone());
     let ended = app

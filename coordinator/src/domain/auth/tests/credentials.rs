@@ -47,8 +47,13 @@ async fn cookies_count_only_from_our_own_pages() {
             .await
     };
     assert_eq!(send("GET", ME, &[]).await.status, StatusCode::OK);
-    let foreign: [&[(&str, &str)]; 4] = [
+    let foreign: [&[(&str, &str)]; 6] = [
         &[],
+        &[("origin", "https://market.example")],
+        &[
+            ("sec-fetch-site", "same-origin"),
+            ("x-requested-with", "XMLHttpRequest"),
+        ],
         &[("sec-fetch-site", "cross-site")],
         &[
             ("sec-fetch-site", "same-site"),
@@ -68,7 +73,11 @@ async fn cookies_count_only_from_our_own_pages() {
             StatusCode::FORBIDDEN
         );
     }
-    let ours = send("POST", LOGOUT, &[("origin", "https://market.example")]).await;
+    let ours = [
+        ("origin", "https://market.example"),
+        ("x-requested-with", "ramarket"),
+    ];
+    let ours = send("POST", LOGOUT, &ours).await;
     assert_eq!(ours.status, StatusCode::NO_CONTENT);
     // another site can't sign anybody in either
     let mut login = request("POST", LOGIN, "", &ada("a long password"));

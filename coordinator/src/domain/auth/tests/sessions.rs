@@ -1,8 +1,8 @@
 //! Tests of the list of sessions, of ending them, and of what other coordinators believe meanwhile.
 
 use axum::{
-    body::Body,
-    http::{Request, StatusCode, header},
+    extract::ConnectInfo,
+    http::{StatusCode, header},
 };
 use serde_json::{Value, json};
 
@@ -133,33 +133,38 @@ async fn a_hundred_sessions_are_kept(test: TestApp) {
     assert_eq!(test.get(ME, &access).await.status, StatusCode::UNAUTHORIZED);
 }
 
+async fn refresh_from(test: &TestApp, address: u8, token: &str) -> Answer {
+    let body = json!({ "refresh_token": token });
+    let mut request = request("POST", super::REFRESH, "", &body);
+    let peer = std::net::SocketAddr::from(([10, 0, 0, address], 1));
+    request.extensions_mut().insert(ConnectInfo(peer));
+    test.send(request).await
+}
+
 #[tokio::test]
-async fn refreshing_is_limited_per_session() {
+async fn refreshing_is_limited_per_session_and_per_address() {
     let test = TestApp::new().await;
     let signup = test.post(SIGNUP, "", &ada("a long password")).await;
     let other = test.post(LOGIN, "", &ada("a long password")).await;
     let mut token = text(&signup, "refresh_token");
-    for _ in 0..30 {
-        let answer = refresh(&test, &token).await;
+    for n in 0..30 {
+        let answer = refresh_from(&test, n, &token).await;
         assert_eq!(answer.status, StatusCode::OK);
         token = text(&answer, "refresh_token");
     }
-    let answer = refresh(&test, &token).await;
+    let answer = refresh_from(&test, 30, &token).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-    let answer = refresh(&test, &text(&other, "refresh_token")).await;
+    let answer = refresh_from(&test, 30, &text(&other, "refresh_token")).await;
     assert_eq!(answer.status, StatusCode::OK);
     test.clock.advance_ms(2_000);
-    assert_eq!(refresh(&test, &token).await.status, StatusCode::OK);
-    // tokens that nobody was given are guesses
-    let guess = json!({"refresh_token": "A".repeat(43)});
-    for _ in 0..18 {
-        let answer = test.post(super::REFRESH, "", &guess).await;
+    let answer = refresh_from(&test, 30, &token).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    // tokens that nobody was given count by address
+    let guess = "A".repeat(43);
+    for _ in 0..30 {
+        let answer = refresh_from(&test, 200, &guess).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     }
-    let answer = test.post(super::REFRESH, "", &guess).await;
+    let answer = refresh_from(&test, 200, &guess).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-    let without = Request::post(super::REFRESH)
-        .body(Body::empty())
-        .expect("request");
-    assert_eq!(test.send(without).await.status, StatusCode::UNAUTHORIZED);
 }

@@ -79,6 +79,6 @@ async fn proving_needs_a_session_and_guessing_is_limited() {
         test.post("/api/v1/auth/step-up", &token, &Value::Null)
             .await
             .status,
-        StatusCode::BAD_REQUEST
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
     );
 }

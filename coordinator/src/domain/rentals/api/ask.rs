@@ -20,6 +20,7 @@ use crate::{
     },
     error::Result,
     http::{ClientIp, Json},
+    limits::{Action, Caller},
 };
 
 /// Counts a quote of a client's: anybody may ask, and each one is a row.
@@ -27,7 +28,8 @@ use crate::{
 /// # Errors
 /// 429.
 pub(super) fn count_quote(app: &App, client: ClientIp) -> Result<()> {
-    app.quotes_by_ip.count(client.group(), app.clock.boot_ms())
+    let client = Caller::Address(client.group());
+    app.limits.count(Action::Quote, client, app.clock.boot_ms())
 }
 
 /// 402 with the terms of a fresh quote.

@@ -41,6 +41,7 @@ use crate::{
     },
     error::{Error, Result},
     http::{ClientIp, Json, Path, Problems, RawBody, extract::parse_json},
+    limits::{Action, Caller},
 };
 
 #[utoipa::path(
@@ -167,6 +168,7 @@ pub(super) async fn authorize(
             return ask::ask(&app, ctx, client, wanted, hash, &unreadable.to_string()).await;
         }
     };
+    rent::count_order(&app, &ctx, client)?;
     let payment = match app
         .purchases
         .receive(&ctx, presented, wanted.clone(), hash)
@@ -306,10 +308,9 @@ pub(super) async fn topup(
     let request: TopupBody = parse_json(&raw)?;
     let user = ctx.user_with(Role::Consumer)?.id;
     let PaymentsMode::Sandbox = app.config.payments.mode;
-    let header = headers
-        .get("idempotency-key")
-        .and_then(|value| value.to_str().ok());
-    let key = IdempotencyKey::parse(header, user, "topup", &raw)?;
+    let key = IdempotencyKey::read(&headers, &ctx, "topup", &raw)?;
+    app.limits
+        .count(Action::TopUp, Caller::User(user), app.clock.boot_ms())?;
     let (amount, limit) = (request.amount.amount, app.config.payments.sandbox_grant);
     let view = app
         .db

@@ -35,6 +35,7 @@ use crate::{
     },
     error::{Error, Result},
     http::{ClientIp, Path, Problems, RawBody, extract::parse_json},
+    limits::{Action, Caller},
 };
 
 /// Within this time whoever works on a payment moves it on, or is taken for dead.
@@ -69,10 +70,11 @@ pub(super) async fn create(
         return Ok(response);
     }
     if request.pay_with == PayWith::Balance {
-        let key = idempotency_key(&ctx, &headers, "rent", &raw)?;
+        let key = IdempotencyKey::read(&headers, &ctx, "rent", &raw)?;
         if let Some(rental) = bought_before(&app, &key).await? {
             return Ok(created(&app, &rental, ctx.now, HeaderMap::new())?.into_response());
         }
+        count_order(&app, &ctx, client)?;
         let order = request.order(&app)?;
         let rules = app.purchases.rules;
         let now = ctx.now;
@@ -122,7 +124,8 @@ pub(super) async fn extend(
     let duration_ms = body::duration_ms(request.duration_seconds)?;
     if request.pay_with == PayWith::Balance {
         // the rental is no part of the body, so it belongs to the key's scope
-        let key = idempotency_key(&ctx, &headers, &format!("extend:{id}"), &raw)?;
+        let key = IdempotencyKey::read(&headers, &ctx, &format!("extend:{id}"), &raw)?;
+        count_order(&app, &ctx, client)?;
         let rules = app.purchases.rules;
         let now = ctx.now;
         let buy = move |tx: &mut dyn crate::store::Tx| {
@@ -147,16 +150,16 @@ pub(super) async fn extend(
     .await
 }
 
-fn idempotency_key(
-    ctx: &OpCtx,
-    headers: &HeaderMap,
-    action: &str,
-    raw: &[u8],
-) -> Result<IdempotencyKey> {
-    let header = headers
-        .get("idempotency-key")
-        .and_then(|value| value.to_str().ok());
-    IdempotencyKey::parse(header, ctx.user()?.id, action, raw)
+/// Counts an order that is paid: of an account, or else of the client's address.
+///
+/// # Errors
+/// 429.
+pub(super) fn count_order(app: &App, ctx: &OpCtx, client: ClientIp) -> Result<()> {
+    let caller = match ctx.user() {
+        Ok(user) => Caller::User(user.id),
+        Err(_) => Caller::Address(client.group()),
+    };
+    app.limits.count(Action::Rent, caller, app.clock.boot_ms())
 }
 
 /// The answer to a signed payment that came before, if the request carries one.
@@ -225,6 +228,7 @@ async fn pay_or_ask(
             return ask(app, ctx, client, wanted, hash, &unreadable.to_string()).await;
         }
     };
+    count_order(app, &ctx, client)?;
     match app
         .purchases
         .receive(&ctx, presented, wanted.clone(), hash)
