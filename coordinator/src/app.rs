@@ -27,6 +27,7 @@ use crate::{
         offers::index::MarketIndex,
         payments::{model::Payee, ports::Facilitator},
         rentals::{Rules, purchase::Purchases},
+        webhooks::courier::Courier,
     },
     http::rental_token::RentalTokens,
     keys::Keys,
@@ -69,6 +70,8 @@ pub struct App {
     pub postbox: Arc<Postbox>,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
+    /// Sends webhooks.
+    pub courier: Arc<Courier>,
     /// Calls to URLs from outside.
     pub outbound: Arc<Outbound>,
     /// Work that outlives its request: payments whose client hung up.
@@ -94,8 +97,10 @@ impl App {
         let postbox = Arc::new(postbox(&config, &keys, &db, &clock)?);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
+        let courier = courier(&config, (&db, &clock, &ids), &keys, &outbound);
         Ok(Arc::new(Self {
             api_keys: LiveKeys::default(),
+            courier: Arc::new(courier),
             rental_tokens: RentalTokens::new(&keys.token),
             events: Events::new(config.http.event_streams_max),
             tasks: Tasks::default(),
@@ -252,4 +257,20 @@ fn agents(config: &Config, keys: &Keys, purchases: &Purchases) -> anyhow::Result
         public_url: purchases.public_url.clone(),
         queue: Default::default(),
     })
+}
+
+fn courier(
+    config: &Config,
+    (db, clock, ids): (&Db, &Arc<dyn Clock>, &Arc<Ids>),
+    keys: &Keys,
+    outbound: &Arc<Outbound>,
+) -> Courier {
+    Courier {
+        db: db.clone(),
+        clock: Arc::clone(clock),
+        ids: Arc::clone(ids),
+        outbound: Arc::clone(outbound),
+        sealer: Arc::new(keys.token.sealer("webhook secrets")),
+        disable_after_ms: i64::from(config.webhooks.disable_after_days).saturating_mul(86_400_000),
+    }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use ring::{
-    hmac,
+    aead, hmac,
     rand::{SecureRandom as _, SystemRandom},
 };
 use shared::{secret::Secret, sign::SigningKey};
@@ -79,6 +79,18 @@ impl TokenSecret {
         Self(Secret::new(bytes))
     }
 
+    /// What seals values of one purpose.
+    ///
+    /// # Panics
+    /// Never: a derived key is as long as AES-256 wants it.
+    #[must_use]
+    pub fn sealer(&self, purpose: &str) -> Sealer {
+        let master = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
+        let derived = hmac::sign(&master, format!("seal {purpose}").as_bytes());
+        let key = aead::UnboundKey::new(&aead::AES_256_GCM, derived.as_ref());
+        Sealer(aead::LessSafeKey::new(key.expect("32 bytes")))
+    }
+
     /// The HMAC-SHA256 key for one purpose.
     #[must_use]
     pub fn key(&self, purpose: &str) -> hmac::Key {
@@ -94,6 +106,49 @@ impl TokenSecret {
     pub fn sealing(&self, purpose: &str) -> anyhow::Result<Sealing> {
         let master = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
         Sealing::new(hmac::sign(&master, purpose.as_bytes()).as_ref())
+    }
+}
+
+/// Seals what must be read again but not lie about in clear: AES-256-GCM, a fresh nonce each time.
+#[derive(Debug)]
+pub struct Sealer(aead::LessSafeKey);
+
+/// What was sealed can't be opened: it was changed, moved to another place, or sealed with another key.
+#[derive(Debug, thiserror::Error)]
+#[error("a sealed value can't be opened: is the token secret the one that it was sealed with?")]
+pub struct Unsealable;
+
+impl Sealer {
+    /// Seals `plain`; only who names the same `place` (a prefixed id) can open it.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn seal(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, Unsealable> {
+        let mut nonce = [0; aead::NONCE_LEN];
+        SystemRandom::new()
+            .fill(&mut nonce)
+            .map_err(|_| Unsealable)?;
+        let mut sealed = plain.to_vec();
+        let unique = aead::Nonce::assume_unique_for_key(nonce);
+        self.0
+            .seal_in_place_append_tag(unique, aead::Aad::from(place), &mut sealed)
+            .map_err(|_| Unsealable)?;
+        Ok([&nonce[..], &sealed[..]].concat())
+    }
+
+    /// Opens what was sealed for `place`.
+    ///
+    /// # Errors
+    /// It wasn't, or not with this key.
+    pub fn open(&self, place: &str, sealed: &[u8]) -> Result<Vec<u8>, Unsealable> {
+        let (nonce, sealed) = sealed.split_at_checked(aead::NONCE_LEN).ok_or(Unsealable)?;
+        let nonce = aead::Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unsealable)?;
+        let mut bytes = sealed.to_vec();
+        let plain = self
+            .0
+            .open_in_place(nonce, aead::Aad::from(place), &mut bytes)
+            .map_err(|_| Unsealable)?;
+        Ok(plain.to_vec())
     }
 }
 
@@ -166,6 +221,29 @@ fn create(dir: &Path, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         _ => {
             File::open(dir)?.sync_all()?;
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_only_at_its_place_with_its_key() {
+        let secret = TokenSecret::from_bytes([7; 32]);
+        let sealer = secret.sealer("tests");
+        let sealed = sealer.seal("whk_1", b"secret").expect("sealed");
+        assert!(!sealed.windows(6).any(|part| part == b"secret"));
+        assert_eq!(sealer.open("whk_1", &sealed).expect("opened"), b"secret");
+        assert_ne!(sealer.seal("whk_1", b"secret").expect("sealed"), sealed);
+        assert!(sealer.open("whk_2", &sealed).is_err());
+        assert!(secret.sealer("others").open("whk_1", &sealed).is_err());
+        assert!(sealer.open("whk_1", &sealed[..5]).is_err());
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(sealer.open("whk_1", &changed).is_err());
         }
     }
 }

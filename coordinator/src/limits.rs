@@ -46,12 +46,14 @@ pub enum Action {
     TopUp,
     /// A rental or its extension.
     Rent,
+    /// A test or replay of a webhook.
+    WebhookSend,
     /// A node's beat that we didn't ask for.
     Beat,
 }
 
 impl Action {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::SignIn,
         Self::Login,
         Self::Refresh,
@@ -60,6 +62,7 @@ impl Action {
         Self::Quote,
         Self::TopUp,
         Self::Rent,
+        Self::WebhookSend,
         Self::Beat,
     ];
 
@@ -74,6 +77,7 @@ impl Action {
             Self::Quote => "quote",
             Self::TopUp => "top-up",
             Self::Rent => "rent",
+            Self::WebhookSend => "webhook-send",
             Self::Beat => "beat",
         }
     }
@@ -88,6 +92,7 @@ impl Action {
             Self::Quote => config.payments.quotes_per_minute_ip,
             Self::TopUp => limits.topups_per_minute,
             Self::Rent => limits.rentals_per_minute,
+            Self::WebhookSend => config.webhooks.sends_per_minute,
             Self::Beat => {
                 let nominal = 60_000_u32.div_ceil(config.agents.beat_interval_ms.max(1));
                 nominal.saturating_mul(limits.beats_over_nominal)

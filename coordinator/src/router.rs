@@ -28,7 +28,9 @@ use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 use crate::{
     app::App,
     cron,
-    domain::{agentlink, apikeys, audit, auth, events, nodes, offers, rentals, settlement},
+    domain::{
+        agentlink, apikeys, audit, auth, events, nodes, offers, rentals, settlement, webhooks,
+    },
     error::{Error, Kind},
     http::{
         contract::Contract,
@@ -59,6 +61,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
             .merge(rentals::api::routes())
             .merge(settlement::api::routes())
             .merge(agentlink::api::routes())
+            .merge(webhooks::api::routes())
             .merge(cron::routes()),
     )
 }

@@ -115,6 +115,8 @@ macro_rules! typed_ids {
 typed_ids! {
     /// A key by which a program acts for an account.
     ApiKeyId = "key";
+    /// One event on its way to one webhook.
+    DeliveryId = "dlv";
     /// A set of event rows' position-independent identity.
     EventId = "evt";
     /// A rental's lease of a node's capacity; changes when a rental is placed anew.
@@ -135,6 +137,8 @@ typed_ids! {
     SessionId = "ses";
     /// A ledger transfer.
     TransferId = "trf";
+    /// An endpoint that is told of events.
+    WebhookId = "whk";
     /// An account of a person.
     UserId = "usr";
 }

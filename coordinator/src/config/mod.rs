@@ -19,6 +19,7 @@ mod source;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::{
     net::IpAddr,
@@ -41,6 +42,7 @@ pub use self::{
     payments::{PaymentsConfig, PaymentsMode},
     source::Sources,
     tasks::TasksConfig,
+    webhooks::WebhooksConfig,
 };
 
 /// A setting that was refused.
@@ -98,6 +100,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
+    /// Webhooks.
+    pub webhooks: WebhooksConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -118,6 +122,7 @@ impl Default for Config {
             outbound: OutboundConfig::default(),
             limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
+            webhooks: WebhooksConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -172,6 +177,7 @@ impl Config {
         self.outbound.validate()?;
         self.limits.validate()?;
         self.tasks.validate()?;
+        self.webhooks.validate()?;
         self.log.validate()
     }
 

@@ -22,6 +22,10 @@ pub struct TasksConfig {
     pub payments_ms: u32,
     /// Sends queued mail, milliseconds.
     pub mail_ms: u32,
+    /// Hands events to webhooks, milliseconds.
+    pub webhooks_ms: u32,
+    /// Sends what webhooks are due, milliseconds.
+    pub webhook_courier_ms: u32,
 }
 
 impl Default for TasksConfig {
@@ -34,6 +38,8 @@ impl Default for TasksConfig {
             settlement_ms: 5_000,
             payments_ms: 5_000,
             mail_ms: 1_000,
+            webhooks_ms: 1_000,
+            webhook_courier_ms: 1_000,
         }
     }
 }
@@ -48,6 +54,13 @@ impl TasksConfig {
         within("tasks.expiry_ms", self.expiry_ms, 10, HOUR_MS)?;
         within("tasks.settlement_ms", self.settlement_ms, 10, HOUR_MS)?;
         within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)?;
-        within("tasks.mail_ms", self.mail_ms, 10, HOUR_MS)
+        within("tasks.mail_ms", self.mail_ms, 10, HOUR_MS)?;
+        within("tasks.webhooks_ms", self.webhooks_ms, 10, HOUR_MS)?;
+        within(
+            "tasks.webhook_courier_ms",
+            self.webhook_courier_ms,
+            10,
+            HOUR_MS,
+        )
     }
 }

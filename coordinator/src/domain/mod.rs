@@ -1,5 +1,5 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `mail` → `auth` → `apikeys` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `access` → `events` → `audit` → `mail` → `auth` → `apikeys` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
 
 pub mod access;
 pub mod agentlink;
@@ -15,3 +15,4 @@ pub mod offers;
 pub mod payments;
 pub mod rentals;
 pub mod settlement;
+pub mod webhooks;

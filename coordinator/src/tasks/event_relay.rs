@@ -36,6 +36,9 @@ impl Task for EventRelay {
 
     async fn activate(&mut self) -> Result<Value> {
         let (placed, published) = self.relay.run(&self.app.db, &self.app.events).await?;
+        if published > 0 {
+            self.app.tasks.poke(super::webhooks::NAME);
+        }
         Ok(json!({"placed": placed, "published": published}))
     }
 }

@@ -21,6 +21,8 @@ pub mod settlement;
 #[cfg(test)]
 mod tests;
 pub mod uptime;
+pub mod webhook_courier;
+pub mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,6 +57,11 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         Box::new(checkpoint),
     )?;
     start(periods.mail_ms, Box::new(mail::MailRound(own())))?;
+    start(periods.webhooks_ms, Box::new(webhooks::Webhooks(own())))?;
+    start(
+        periods.webhook_courier_ms,
+        Box::new(webhook_courier::WebhookCourier(own())),
+    )?;
     lifecycle.spawn("market_feed", market_feed::follow(own()));
     let (agents, shutdown) = (Arc::clone(&app.agents), app.shutdown.clone());
     lifecycle.spawn("ingest", async move { agents.run_ingest(shutdown).await });

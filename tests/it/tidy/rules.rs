@@ -9,13 +9,14 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 14] = [
+const SLICES: [&str; 15] = [
     "access",
     "events",
     "audit",
     "mail",
     "auth",
     "apikeys",
+    "webhooks",
     "ledger",
     "nodes",
     "offers",

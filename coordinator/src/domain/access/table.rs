@@ -118,6 +118,27 @@ pub const TABLE: &[Line] = &[
         &[Person, RentalToken],
         With(Scope::EventsRead),
     ),
+    Line::of("list_webhooks", &[Person], With(Scope::WebhooksRead)),
+    Line::of("get_webhook", &[Person], With(Scope::WebhooksRead)),
+    Line::of(
+        "list_webhook_deliveries",
+        &[Person],
+        With(Scope::WebhooksRead),
+    ),
+    Line::of("create_webhook", &[Person], With(Scope::WebhooksWrite)),
+    Line::of("change_webhook", &[Person], With(Scope::WebhooksWrite)),
+    Line::of("delete_webhook", &[Person], With(Scope::WebhooksWrite)),
+    Line::of("test_webhook", &[Person], With(Scope::WebhooksWrite)),
+    Line::of(
+        "rotate_webhook_secret",
+        &[Person],
+        With(Scope::WebhooksWrite),
+    ),
+    Line::of(
+        "replay_webhook_delivery",
+        &[Person],
+        With(Scope::WebhooksWrite),
+    ),
     // running the market
     Line::of("list_audit", &[Admin], Refused),
     // jobs

@@ -48,6 +48,14 @@ pub fn of_rental(
     store::of_rental(tx, rental, seq, count_max)
 }
 
+/// Events after place `seq` that have their own, in order, for whoever follows the stream in the database.
+///
+/// # Errors
+/// What the database says.
+pub fn page(tx: &mut dyn Tx, seq: i64, count_max: i64) -> Result<Vec<StoredEvent>> {
+    store::after(tx, seq, count_max)
+}
+
 /// Gives up to [`RELAY_BATCH_MAX`] committed events their place; returns how many.
 ///
 /// # Errors
