@@ -30,12 +30,26 @@ prepare() {
     has_postgres || install_package postgresql "initdb (PostgreSQL)"
     need nodejs node
     need npm npm
+    need nginx-light nginx
+    need openssl openssl
+    need_schemathesis
+    need chromium chromium
     engine_answers || engine_is_ours=yes
     scripts/docker-engine.sh start
     scripts/docker-engine.sh image
-    if [ -d tests/x402-client ]; then
-        npm ci --prefix tests/x402-client --no-audit --no-fund --loglevel=error >&2
-    fi
+    for client in tests/x402-client tests/oidc-issuer; do
+        npm ci --prefix "$client" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+    done
+}
+
+# The fuzzer that reads the document of the API, pinned, in a folder of its own.
+need_schemathesis() {
+    local folder=tests/schemathesis
+    [ -x "$folder/.venv/bin/schemathesis" ] && return
+    need python3 python3
+    python3 -c 'import ensurepip' 2>/dev/null || install_package python3-venv "python3 -m venv"
+    python3 -m venv "$folder/.venv"
+    "$folder/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$folder/requirements.txt" >&2
 }
 
 # The tests start the programs themselves. --all-targets, so that programs and tests share one build of every dependency.

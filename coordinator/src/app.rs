@@ -25,6 +25,7 @@ use crate::{
         mail::{Postbox, ports::Mailer},
         nodes::model::Patience,
         offers::index::MarketIndex,
+        oidc::Oidc,
         payments::{model::Payee, ports::Facilitator},
         rentals::{Rules, purchase::Purchases},
         webhooks::courier::Courier,
@@ -52,6 +53,8 @@ pub struct App {
     pub keys: Keys,
     /// Passwords, tokens and sessions.
     pub auth: AuthState,
+    /// Signing in with an account elsewhere.
+    pub oidc: Oidc,
     /// API keys found lately.
     pub api_keys: LiveKeys,
     /// The tokens of rentals.
@@ -93,6 +96,7 @@ impl App {
     ) -> anyhow::Result<Arc<Self>> {
         let keys = Keys::open(&config)?;
         let auth = AuthState::new(&config, &keys)?;
+        let oidc = Oidc::new(&config, &keys)?;
         let purchases = Arc::new(purchases(&config, &db, &clock, &ids)?);
         let postbox = Arc::new(postbox(&config, &keys, &db, &clock)?);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
@@ -113,6 +117,7 @@ impl App {
             agents,
             outbound,
             auth,
+            oidc,
             keys,
             config,
             db,
@@ -228,7 +233,7 @@ fn postbox(
         clock: Arc::clone(clock),
         mailer,
         public_url: config.http.public_url(),
-        sealing: keys.token.sealing("ramarket-mail-outbox-v1")?,
+        sealer: keys.token.sealer("mail"),
     })
 }
 

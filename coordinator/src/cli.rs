@@ -176,7 +176,7 @@ impl Cli {
     /// Why it couldn't.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Openapi => return print(&router::openapi().to_pretty_json()?),
+            Command::Openapi => return print(&serde_json::to_string_pretty(&router::openapi())?),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 let name = "ramarket-coordinator";

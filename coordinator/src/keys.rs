@@ -19,7 +19,7 @@ use ring::{
 };
 use shared::{secret::Secret, sign::SigningKey};
 
-use crate::{config::Config, sealing::Sealing};
+use crate::config::Config;
 
 const KEY_BYTES_MAX: u64 = 4096;
 
@@ -99,14 +99,6 @@ impl TokenSecret {
         hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
 
-    /// What seals values of one purpose in the database.
-    ///
-    /// # Errors
-    /// Never: the derived key has the right length.
-    pub fn sealing(&self, purpose: &str) -> anyhow::Result<Sealing> {
-        let master = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
-        Sealing::new(hmac::sign(&master, purpose.as_bytes()).as_ref())
-    }
 }
 
 /// Seals what must be read again but not lie about in clear: AES-256-GCM, a fresh nonce each time.
@@ -171,21 +163,25 @@ fn open(
     make: impl FnOnce() -> anyhow::Result<Vec<u8>>,
 ) -> anyhow::Result<Vec<u8>> {
     if let Some(path) = given {
-        return read(path).with_context(|| format!("key file {}", path.display()));
+        return read_private(path).with_context(|| format!("key file {}", path.display()));
     }
     let path = dir.join(name);
-    match read(&path) {
+    match read_private(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let bytes = make()?;
             create(dir, &path, &bytes).with_context(|| format!("write {}", path.display()))?;
             // another process may have been first: what lies there counts
-            read(&path).with_context(|| format!("key file {}", path.display()))
+            read_private(&path).with_context(|| format!("key file {}", path.display()))
         }
         other => other.with_context(|| format!("key file {}", path.display())),
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a file that only we may read.
+///
+/// # Errors
+/// It can't be read, or others may read it.
+pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mode = file.metadata()?.mode();
     if mode & 0o007 != 0 {

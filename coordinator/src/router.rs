@@ -20,8 +20,9 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
     routing::get,
 };
+use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::{OpenApi as _, openapi::OpenApi};
+use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as ViewerConfig, SwaggerUi};
 
@@ -29,15 +30,17 @@ use crate::{
     app::App,
     cron,
     domain::{
-        agentlink, apikeys, audit, auth, events, nodes, offers, rentals, settlement, webhooks,
+        admin, agentlink, apikeys, audit, auth, events, nodes, offers, oidc, rentals, settlement,
+        webhooks,
     },
     error::{Error, Kind},
     http::{
         contract::Contract,
+        document,
         extract::BODY_BYTES_MAX,
         gate::{self, Gate},
         intake::{self, Intake},
-        middleware,
+        llms, middleware,
         openapi::Head,
         request_id,
     },
@@ -48,12 +51,13 @@ use crate::{
 pub const API_PREFIX: &str = "/api/v1";
 
 /// The API's routes and its document. One line per slice.
-fn api() -> OpenApiRouter<Arc<App>> {
+pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Head::openapi()).nest(
         API_PREFIX,
         OpenApiRouter::new()
             .merge(audit::api::routes())
             .merge(auth::api::routes())
+            .merge(oidc::api::routes())
             .merge(apikeys::api::routes())
             .merge(events::api::routes())
             .merge(nodes::api::routes())
@@ -62,14 +66,18 @@ fn api() -> OpenApiRouter<Arc<App>> {
             .merge(settlement::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
+            .merge(admin::api::routes())
             .merge(cron::routes()),
     )
 }
 
 /// The OpenAPI document.
+///
+/// # Panics
+/// If it can't be written as JSON, which the tests would show.
 #[must_use]
-pub fn openapi() -> OpenApi {
-    api().into_openapi()
+pub fn openapi() -> Value {
+    document::complete(&api().into_openapi()).expect("the document is JSON")
 }
 
 /// Everything that is served.
@@ -78,15 +86,17 @@ pub fn openapi() -> OpenApi {
 /// If the document of the API can't be written as JSON, which the tests would show.
 pub fn router(app: &Arc<App>) -> Router {
     let (api, document) = api().split_for_parts();
-    let contract = Contract::of(&document).expect("the document is JSON");
-    let intake = Intake::new(&app.config.limits, contract);
     let gate = Arc::new(Gate::new(&document));
+    let document = document::complete(&document).expect("the document is JSON");
+    let intake = Intake::new(&app.config.limits, Contract::of(&document));
+    let for_programs = llms::text(&document, &app.config.http.public_url());
     // layers are listed inside out
     Router::new()
         .merge(api)
         .merge(web::routes())
         .merge(telemetry::health::routes())
         .route("/api/openapi.json", get(async || Json(document)))
+        .route("/llms.txt", get(async || for_programs))
         .merge(viewer())
         // before the fallbacks: what isn't served needs no leave
         .layer(from_fn_with_state((Arc::clone(app), gate), gate::guard))

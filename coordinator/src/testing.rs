@@ -106,7 +106,15 @@ impl TestApp {
     /// # Panics
     /// If it can't be made, or PostgreSQL isn't installed.
     pub async fn on_postgres() -> Self {
-        Self::on(postgres().await, TempDir::new(), |_| {})
+        Self::on_postgres_with(|_| {}).await
+    }
+
+    /// On PostgreSQL, with settings of the test's choice.
+    ///
+    /// # Panics
+    /// If it can't be made, or PostgreSQL isn't installed.
+    pub async fn on_postgres_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(postgres().await, TempDir::new(), change)
     }
 
     /// Ends this coordinator and starts another on the same database, folder and clock, with the same settings.

@@ -119,6 +119,8 @@ typed_ids! {
     DeliveryId = "dlv";
     /// A set of event rows' position-independent identity.
     EventId = "evt";
+    /// An account elsewhere that opens one here.
+    IdentityId = "idn";
     /// A rental's lease of a node's capacity; changes when a rental is placed anew.
     LeaseId = "lea";
     /// A mail to somebody.

@@ -105,7 +105,7 @@ async fn rents_and_pays(store: Store) {
         &id,
     );
     // without its token it is nobody's business
-    assert_eq!(api.get(&path).await.status, 404);
+    assert_eq!(api.get(&path).await.status, 401);
     stage.until_no_container_is_left().await;
     assert_eq!(
         stage.node.free_ram_bytes().await,

@@ -20,7 +20,7 @@ use files::File;
 use rules::RULES;
 
 /// Folders that are made, not written.
-const MADE: [&str; 4] = ["target", "var", "node_modules", ".git"];
+const MADE: [&str; 5] = ["target", "var", "node_modules", ".venv", ".git"];
 /// Endings of the files that people write.
 const WRITTEN: [&str; 11] = [
     "rs", "toml", "md", "sh", "sql", "service", "conf", "json", "mjs", "js", "html",

@@ -124,15 +124,27 @@ impl Api {
         send(self.request("GET", path)).await
     }
 
-    /// `POST` of JSON.
+    /// `POST` of JSON; of nothing for `null`.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        send(self.request("POST", path).json(body)).await
+        let request = self.request("POST", path);
+        if body.is_null() {
+            return send(request).await;
+        }
+        send(request.json(body)).await
     }
 
     /// `POST` of JSON with an `Idempotency-Key`.
     pub async fn post_once(&self, path: &str, body: &Value, key: &str) -> Answer {
         let request = self.request("POST", path).header("idempotency-key", key);
         send(request.json(body)).await
+    }
+
+    /// `DELETE`.
+    ///
+    /// # Panics
+    /// If nothing answers.
+    pub async fn delete(&self, path: &str) -> Answer {
+        send(self.request("DELETE", path)).await
     }
 
     /// `PATCH` of JSON.

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod books;
+pub mod browser;
 pub mod client;
 pub mod containers;
 pub mod events;
@@ -15,6 +16,7 @@ pub mod mail_server;
 pub mod market;
 pub mod node;
 pub mod npm;
+pub mod oidc_issuer;
 pub mod payer;
 pub mod people;
 mod program;

@@ -250,7 +250,11 @@ fn configured(
 }
 
 /// A port that nobody listens on. Tests are several processes: each begins somewhere else.
-fn free_port() -> u32 {
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn free_port() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let room = PORTS.end - PORTS.start;
     for _ in 0..room {

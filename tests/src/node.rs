@@ -17,6 +17,8 @@ use crate::{
 };
 
 const PROGRAM: &str = "ramarket-agent";
+/// Names a file of authorities that programs trust in place of the machine's.
+const AUTHORITY: &str = "SSL_CERT_FILE";
 
 /// An enrolled node, its agent running or not. Its containers are removed when it is dropped.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Node {
     id: String,
     engine: Engine,
     provider: Api,
+    /// Of whom the coordinator's certificate is, if it isn't an authority of this machine.
+    authority: Option<PathBuf>,
     folder: TempDir,
 }
 
@@ -56,6 +60,33 @@ impl Node {
         let folder = TempDir::new();
         let token = enrolment_token(provider).await;
         let enrolled = enroll(&folder.path().join("agent"), &market.url(), &token, &engine);
+        Self::enrolled(folder, &enrolled, engine, provider, None)
+    }
+
+    /// As [`Node::start`], at a coordinator behind a proxy: `url` is its public one, `authority` (PEM) that of its certificate.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn start_behind(url: &str, authority: &Path, provider: &Api) -> Self {
+        let (folder, engine) = (TempDir::new(), Engine::shared());
+        let token = enrolment_token(provider).await;
+        let mut command = enrolment(&folder.path().join("agent"), url, &token, &engine);
+        command.env(AUTHORITY, authority);
+        let enrolled = command.output().expect("it can be started");
+        let authority = Some(authority.to_owned());
+        let mut node = Self::enrolled(folder, &enrolled, engine, provider, authority);
+        node.launch();
+        node.until_online().await;
+        node
+    }
+
+    fn enrolled(
+        folder: TempDir,
+        enrolled: &Output,
+        engine: Engine,
+        provider: &Api,
+        authority: Option<PathBuf>,
+    ) -> Self {
         let said = String::from_utf8_lossy(&enrolled.stderr);
         assert!(enrolled.status.success(), "enrolment failed: {said}");
         Self {
@@ -63,6 +94,7 @@ impl Node {
             id: node_id(&folder.path().join("agent")),
             engine,
             provider: provider.clone(),
+            authority,
             folder,
         }
     }
@@ -150,6 +182,9 @@ impl Node {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = agent(&self.data_dir(), &self.engine);
         command.args(arguments);
+        if let Some(authority) = &self.authority {
+            command.env(AUTHORITY, authority);
+        }
         command
     }
 
@@ -226,13 +261,19 @@ pub async fn enrolment_token(provider: &Api) -> String {
 /// If it can't be started.
 #[must_use]
 pub fn enroll(data_dir: &Path, url: &str, token: &str, engine: &Engine) -> Output {
-    let file = data_dir.with_extension("token");
-    std::fs::write(&file, token).expect("a token file");
-    agent(data_dir, engine)
-        .args(["enroll", "--url", url, "--token-file"])
-        .arg(&file)
+    enrolment(data_dir, url, token, engine)
         .output()
         .expect("it can be started")
+}
+
+fn enrolment(data_dir: &Path, url: &str, token: &str, engine: &Engine) -> Command {
+    let file = data_dir.with_extension("token");
+    std::fs::write(&file, token).expect("a token file");
+    let mut command = agent(data_dir, engine);
+    command
+        .args(["enroll", "--url", url, "--token-file"])
+        .arg(&file);
+    command
 }
 
 /// The id in a data folder's identity.

@@ -13,6 +13,7 @@ mod limits;
 mod log;
 mod mail;
 mod market;
+mod oidc;
 mod outbound;
 mod payments;
 mod source;
@@ -38,6 +39,7 @@ pub use self::{
     log::{LogConfig, LogFormat},
     mail::MailConfig,
     market::MarketConfig,
+    oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
     source::Sources,
@@ -86,6 +88,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Mail to people.
     pub mail: MailConfig,
+    /// Who else may say who somebody is, by name.
+    pub oidc: OidcConfig,
     /// How rentals are paid.
     pub payments: PaymentsConfig,
     /// The rules of the market.
@@ -115,6 +119,7 @@ impl Default for Config {
             database: DatabaseConfig::default(),
             auth: AuthConfig::default(),
             mail: MailConfig::default(),
+            oidc: OidcConfig::default(),
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
@@ -170,6 +175,7 @@ impl Config {
         self.http.validate()?;
         self.auth.validate()?;
         self.mail.validate()?;
+        oidc::validate(&self.oidc)?;
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;

@@ -8,7 +8,7 @@ use figment::{
 };
 use serde_json::{Map, Value};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, OidcProviderConfig};
 
 /// Prefix of environment variables; levels are parted by two underscores: `RAMARKET_HTTP__LISTEN`.
 const PREFIX: &str = "RAMARKET_";
@@ -56,6 +56,16 @@ fn key_of_variable(name: &str, defaults: &Value) -> Option<String> {
     (known || key.contains('.')).then_some(key)
 }
 
+/// Whether `key` is `oidc.<name>.<one of its keys>`: there is no default of what the operator names.
+fn is_of_a_provider(key: &str) -> bool {
+    let mut steps = key.split('.');
+    let (section, name, field, rest) = (steps.next(), steps.next(), steps.next(), steps.next());
+    section == Some("oidc")
+        && name.is_some_and(|name| !name.is_empty())
+        && field.is_some_and(|field| OidcProviderConfig::KEYS.contains(&field))
+        && rest.is_none()
+}
+
 /// Puts `text` at `key`, read as the type that the default has there.
 fn put(
     tree: &mut Value,
@@ -65,8 +75,12 @@ fn put(
     origin: &str,
 ) -> Result<(), ConfigError> {
     let refuse = |why: &str| ConfigError::Unreadable(format!("{origin}: {why}"));
-    let pointer = format!("/{}", key.replace('.', "/"));
-    let value = match defaults.pointer(&pointer) {
+    let default = if is_of_a_provider(key) {
+        Some(&Value::Null)
+    } else {
+        defaults.pointer(&format!("/{}", key.replace('.', "/")))
+    };
+    let value = match default {
         None | Some(Value::Object(_)) => return Err(refuse("there is no such setting")),
         Some(Value::Number(_)) => text
             .parse::<u64>()

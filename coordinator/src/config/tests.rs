@@ -32,6 +32,8 @@ fn settings() -> Vec<(String, Value)> {
         }
     }
     assert!(found.len() > 40);
+    let of_a_provider = OidcProviderConfig::KEYS;
+    found.extend(of_a_provider.map(|key| (format!("oidc.<name>.{key}"), Value::Null)));
     found
 }
 
@@ -119,6 +121,29 @@ fn what_is_unknown_or_out_of_bounds_is_refused_by_name() {
 }
 
 #[test]
+fn providers_are_named_by_the_operator() {
+    let config = load(
+        &[(
+            "RAMARKET_OIDC__GOOGLE__ISSUER",
+            "https://accounts.google.com",
+        )],
+        &[("oidc.google.client_id", "id")],
+    )
+    .expect("fine");
+    let google = &config.oidc["google"];
+    assert_eq!(
+        (google.issuer.as_str(), google.client_id.as_str()),
+        ("https://accounts.google.com", "id")
+    );
+    let half = load(&[], &[("oidc.google.client_id", "id")]);
+    let told = half.expect_err("no issuer").to_string();
+    assert!(told.contains("issuer"), "{told}");
+    for unknown in ["oidc.google.secret", "oidc.google", "oidc.a.issuer.b"] {
+        assert!(load(&[], &[(unknown, "x")]).is_err(), "{unknown}");
+    }
+}
+
+#[test]
 fn only_loopback_is_served_without_tls() {
     let ok = |listen: &str, url: &str| {
         let mut flags = vec![("http.listen", listen)];
@@ -203,7 +228,8 @@ fn the_example_loads_and_names_every_setting_with_its_default() {
     }
     let parsed: Value = toml::from_str(&set).expect("toml");
     for (key, default) in settings() {
-        let told = parsed.pointer(&format!("/{}", key.replace('.', "/")));
+        let shown = key.replace("<name>", "google");
+        let told = parsed.pointer(&format!("/{}", shown.replace('.', "/")));
         let told = told.unwrap_or_else(|| panic!("{key} is missing in the example"));
         assert!(
             default.is_null() || *told == default,

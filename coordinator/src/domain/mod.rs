@@ -1,7 +1,8 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `mail` → `auth` → `apikeys` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink`.
+//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `oidc` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink` → `admin`.
 
 pub mod access;
+pub mod admin;
 pub mod agentlink;
 pub mod apikeys;
 pub mod audit;
@@ -12,7 +13,9 @@ pub mod mail;
 pub mod metering;
 pub mod nodes;
 pub mod offers;
+pub mod oidc;
 pub mod payments;
 pub mod rentals;
+pub mod settings;
 pub mod settlement;
 pub mod webhooks;

@@ -5,7 +5,7 @@
 //! - Who asks is resolved by the gate, once; a handler that the gate doesn't stand before gets no context.
 //! - An `Authorization` header goes before the cookie; only the cookie needs the protection of [`csrf`].
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
@@ -44,6 +44,19 @@ impl FromRequestParts<Arc<App>> for PublicCtx {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         csrf::check_open(&parts.headers, &app.config.http.public_url())?;
+        Ok(Self(context(app, parts, Actor::Anonymous)))
+    }
+}
+
+/// A context for safe endpoints to which other sites lead the browser, such as a provider that sends somebody back: nobody
+/// acts, and where the request comes from is checked by its handler.
+#[derive(Debug)]
+pub struct VisitCtx(pub OpCtx);
+
+impl FromRequestParts<Arc<App>> for VisitCtx {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
         Ok(Self(context(app, parts, Actor::Anonymous)))
     }
 }

@@ -149,22 +149,31 @@ fn check_length(headers: &HeaderMap) -> Result<()> {
     Ok(())
 }
 
+/// The body in memory. One for which there is no memory is read to its end all the same, and thrown away: a client that is
+/// cut off while it sends never reads why.
 async fn receive(lane: &Lane, body: Body) -> Result<(Vec<u8>, BodyMemory)> {
-    let mut memory = lane.memory()?;
-    let mut bytes = Vec::new();
+    let mut memory = lane.memory();
+    let (mut bytes, mut length) = (Vec::new(), 0);
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| {
             Error::bad_request("body_unreadable", "the body ended early or can't be read")
         })?;
-        let length = bytes.len() + piece.len();
+        length += piece.len();
         if length > BODY_BYTES_MAX {
             return Err(too_large());
         }
-        memory.grow_to(lane, length)?;
-        bytes.extend_from_slice(&piece);
+        if let Ok(held) = &mut memory
+            && let Err(full) = held.grow_to(lane, length)
+        {
+            memory = Err(full);
+            bytes = Vec::new();
+        }
+        if memory.is_ok() {
+            bytes.extend_from_slice(&piece);
+        }
     }
-    Ok((bytes, memory))
+    memory.map(|memory| (bytes, memory))
 }
 
 fn too_large() -> Error {

@@ -6,16 +6,19 @@
 //! - Bodies, headers, nesting and time are bounded before a handler sees anything.
 
 pub mod client_ip;
+mod codes;
 pub mod contract;
 pub mod credentials;
 pub mod csrf;
 mod device;
+pub mod document;
 pub mod error;
 pub mod etag;
 pub mod extract;
 pub mod gate;
 pub mod intake;
 pub mod lanes;
+pub mod llms;
 pub mod middleware;
 pub mod openapi;
 pub mod pagination;
@@ -26,7 +29,7 @@ mod tests;
 
 pub use self::{
     client_ip::ClientIp,
-    credentials::PublicCtx,
+    credentials::{PublicCtx, VisitCtx},
     etag::{IfMatch, Tag, Tagged},
     extract::{Json, Path, Query, RawBody},
     openapi::Problems,

@@ -87,6 +87,18 @@ pub enum Problems {
     Unavailable(ProblemSchema),
 }
 
+/// An amount of money.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Money)]
+pub struct MoneySchema {
+    /// A decimal string, at most six decimals.
+    #[schema(example = "0.100000", pattern = r"^[0-9]{1,13}(\.[0-9]{1,6})?$")]
+    pub amount: String,
+    /// Of which asset.
+    #[schema(example = "USDC", pattern = "^USDC$")]
+    pub currency: String,
+}
+
 /// The head of the document.
 #[derive(OpenApi)]
 #[openapi(

@@ -192,7 +192,7 @@ async fn the_schema_of_problems_is_the_problem() {
         recover: None,
     };
     let sent = serde_json::to_value(problem).expect("json");
-    let document = serde_json::to_value(crate::router::openapi()).expect("json");
+    let document = crate::router::openapi();
     let keys = |value: &Value| -> Vec<String> {
         value.as_object().expect("object").keys().cloned().collect()
     };

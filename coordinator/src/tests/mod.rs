@@ -1,6 +1,7 @@
 //! Tests of the whole coordinator: what meets on one rental, the plans of its statements, the document of its API.
 
 mod lost_container;
+mod matrix;
 mod openapi;
 mod query_plans;
 mod races;

@@ -52,8 +52,7 @@ const ROUTES: [&str; 41] = [
 ];
 
 fn document() -> Value {
-    let text = router::openapi().to_pretty_json().expect("a document");
-    serde_json::from_str(&text).expect("json")
+    router::openapi()
 }
 
 fn operations(document: &Value) -> Vec<(String, &Value)> {
@@ -73,7 +72,7 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
 fn the_document_in_the_repository_is_that_of_the_code() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
     let kept = std::fs::read_to_string(&path).expect("docs/openapi.json is there: make gen");
-    let made = router::openapi().to_pretty_json().expect("a document");
+    let made = serde_json::to_string_pretty(&document()).expect("JSON");
     assert!(
         kept.trim_end() == made.trim_end(),
         "the API changed and docs/openapi.json didn't: run `make gen`, read the difference, commit it"
@@ -116,5 +115,33 @@ fn every_operation_has_a_name_its_errors_and_says_who_may() {
                 "{route} doesn't say what {status} means"
             );
         }
+        illustrated(&route, operation);
+    }
+}
+
+/// Every JSON body has an example, every error its codes.
+fn illustrated(route: &str, operation: &Value) {
+    let responses = operation["responses"].as_object().expect("responses");
+    let bodies = responses.values().chain([&operation["requestBody"]]);
+    for content in bodies.filter_map(|body| body["content"].as_object()) {
+        for (media, body) in content {
+            let examples = body["examples"].as_object();
+            let shown = !body["example"].is_null() || examples.is_some_and(|all| !all.is_empty());
+            assert!(
+                shown || !media.contains("json"),
+                "{route}: {media} has no example"
+            );
+        }
+    }
+    for (status, response) in responses
+        .iter()
+        .filter(|(status, _)| status.as_str() >= "400")
+    {
+        let problem = &response["content"]["application/problem+json"];
+        let is_shared = response["$ref"].is_string();
+        assert!(
+            is_shared || problem.is_object() || status == "402",
+            "{route}: {status}"
+        );
     }
 }

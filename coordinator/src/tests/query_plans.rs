@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 26] = [
+const GROWING: [&str; 28] = [
     "account_links",
     "accounts",
     "api_keys",
@@ -36,12 +36,14 @@ const GROWING: [&str; 26] = [
     "enrollment_tokens",
     "events",
     "idempotency_keys",
+    "identities",
     "mail_outbox",
     "node_chains",
     "node_coverage",
     "node_flags",
     "nodes",
     "offers",
+    "oidc_used",
     "payments",
     "quotes",
     "recovery_codes",
@@ -120,6 +122,7 @@ async fn trade(stall: &Stall) {
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
         ("/api/v1/auth/me", &consumer),
         ("/api/v1/sessions", &consumer),
+        ("/api/v1/auth/identities", &consumer),
     ] {
         let answer = stall.test.get(path, token).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");

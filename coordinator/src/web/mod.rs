@@ -3,6 +3,7 @@
 mod account;
 mod home;
 mod html;
+mod login;
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use axum::{
     routing::get,
 };
 
-use crate::app::App;
+use crate::{app::App, http::Query};
 
 const STYLE: &str = include_str!("../../static/site.css");
 
@@ -22,6 +23,7 @@ const STYLE: &str = include_str!("../../static/site.css");
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(home_page))
+        .route("/login", get(login_page))
         .route("/static/site.css", get(style))
         .merge(account::routes())
 }
@@ -29,6 +31,14 @@ pub fn routes() -> Router<Arc<App>> {
 async fn home_page(State(app): State<Arc<App>>) -> Html<String> {
     let url = app.config.http.public_url();
     Html(home::page(&url, &app.market_numbers()))
+}
+
+async fn login_page(
+    State(app): State<Arc<App>>,
+    Query(asked): Query<login::Asked>,
+) -> Html<String> {
+    let providers: Vec<_> = app.oidc.providers().collect();
+    Html(login::page(&providers, &asked))
 }
 
 async fn style() -> Response {

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! - A step is safe to repeat, and safe to be cut off: what it did shows in Docker or in the notes, and the next plan goes on from there.
-//! - "Why it is stopped" is noted before it is stopped. "It was started" is noted while Docker starts it: the note hides behind the
-//!   start, and nobody is told that it runs before both are done. (An agent killed between the two finds the container and notes it
+//! - "Why it is stopped" is noted before it is stopped. "It was started" is noted when Docker has started it, since the two compete for the
+//!   disk, and nobody is told that it runs before both are done. (An agent killed between the two finds the container and notes it
 //!   then; only a container that someone removes by hand in just that gap would be started a second time.)
 //! - An engine that doesn't answer is no failure of the rental.
 
@@ -96,19 +96,14 @@ impl Worker {
         if abort.is_cancelled() && !started {
             return Ok(());
         }
-        let noted = container_id.clone();
-        let note = self
-            .notes
-            .change(move |notes| notes.started(rental_id, lease_id, &noted));
-        if started {
-            note.await;
-            return Ok(());
-        }
-        let (started, ()) = tokio::join!(self.runtime.start(&container_id), note);
-        if started.is_ok() {
+        if !started {
+            self.runtime.start(&container_id).await?;
             tracing::info!(rental.id = %rental_id, container.id = container_id, "a rental was started");
         }
-        started
+        self.notes
+            .change(move |notes| notes.started(rental_id, lease_id, &container_id))
+            .await;
+        Ok(())
     }
 
     /// Creates the container, after a pull if its image isn't there; `None` when the launch was aborted meanwhile. Whether the image is

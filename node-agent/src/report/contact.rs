@@ -78,6 +78,7 @@ fn advice(code: &str) -> &'static str {
         agent_codes::NODE_UNKNOWN | agent_codes::NODE_REVOKED => {
             "; if this machine is to come back, enrol it anew with `ramarket-agent enroll --force …`"
         }
+        agent_codes::NODE_BANNED => "; only the market's operators can take it back: ask them",
         _ => "",
     }
 }

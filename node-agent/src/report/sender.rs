@@ -58,6 +58,8 @@ pub(super) struct Sender {
     recoveries: u32,
     /// `CLOCK_BOOTTIME` at which the first lease ends.
     lease_end_boot_ms: Option<i64>,
+    /// The load as it was measured last.
+    load: Option<Load>,
 }
 
 /// When the next beat is due.
@@ -89,6 +91,7 @@ impl Sender {
             failures: 0,
             recoveries: 0,
             lease_end_boot_ms: None,
+            load: None,
         })
     }
 
@@ -104,20 +107,25 @@ impl Sender {
             };
             let due =
                 Instant::now() + Duration::from_millis(u64::try_from(wait_ms).unwrap_or_default());
+            let mut nudged = false;
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = nudge.notified() => {}
+                () = nudge.notified() => nudged = true,
                 () = sampled.notified(), if next == Next::Sampled => {}
                 () = sleep_until(due) => {}
             }
             next = tokio::select! {
                 () = shutdown.cancelled() => return,
-                next = Box::pin(self.beat()) => next,
+                next = Box::pin(self.beat(nudged)) => next,
             };
         }
     }
 
-    async fn beat(&mut self) -> Next {
+    /// One beat. Who nudges waits for it: then the load as last measured will do.
+    async fn beat(&mut self, nudged: bool) -> Next {
+        if !nudged {
+            self.load = None;
+        }
         let next = match Box::pin(self.exchange()).await {
             Ok(more) => {
                 self.failures = 0;
@@ -139,6 +147,7 @@ impl Sender {
     async fn exchange(&mut self) -> Result<bool, RequestError> {
         let local = |error: anyhow::Error| RequestError::Unreachable(format!("{error:#}"));
         let gathered = self.gather().await.map_err(local)?;
+        self.load = Some(gathered.load.clone());
         let beat = self.compose(gathered);
         let body = serde_json::to_vec(&beat).map_err(|error| {
             RequestError::Unreachable(format!("a beat can't be written: {error}"))
@@ -187,18 +196,19 @@ impl Sender {
         }
     }
 
-    /// Reads the journal and the machine's load, off the async threads.
-    async fn gather(&self) -> anyhow::Result<Gathered> {
+    /// Reads the journal and, if it isn't known, the machine's load, off the async threads.
+    async fn gather(&mut self) -> anyhow::Result<Gathered> {
         let meter = Arc::clone(&self.shared.meter);
         let prober = Arc::clone(&self.setup.prober);
         let inventory = self.setup.inventory.borrow().clone();
+        let load = self.load.take();
         tokio::task::spawn_blocking(move || {
             let (head, usage) = {
                 let meter = lock(&meter);
                 let journal = meter.journal();
                 (journal.head(), journal.unacked(BACKLOG_BYTES_MAX)?)
             };
-            let load = lock(&prober).load(&inventory);
+            let load = load.unwrap_or_else(|| lock(&prober).load(&inventory));
             Ok(Gathered { load, head, usage })
         })
         .await?

@@ -47,7 +47,9 @@ pub mod agent_codes {
     pub const SIGNATURE_STALE: &str = "signature_stale";
     /// No member node has this id.
     pub const NODE_UNKNOWN: &str = "node_unknown";
-    /// The node was banned or retired.
+    /// An administrator threw the node out.
+    pub const NODE_BANNED: &str = "node_banned";
+    /// The node was retired by its owner.
     pub const NODE_REVOKED: &str = "node_revoked";
     /// This beat, or a later one, was accepted before.
     pub const BEAT_REPLAYED: &str = "beat_replayed";

@@ -7,7 +7,10 @@
 
 use std::{fmt, str::FromStr};
 
-use k256::ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey};
+use secp256k1::{
+    Message, PublicKey, SecretKey,
+    ecdsa::{RecoverableSignature, RecoveryId, Signature},
+};
 
 use super::{address::Address, eip712::keccak256};
 
@@ -36,8 +39,8 @@ pub enum SignatureError {
 /// A signature in the one accepted form. Text form: `0x` and 130 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PaymentSignature {
-    rs: Signature,
-    recovery: RecoveryId,
+    rsv: [u8; SIGNATURE_BYTES],
+    recoverable: RecoverableSignature,
 }
 
 impl PaymentSignature {
@@ -49,24 +52,35 @@ impl PaymentSignature {
         let bytes: &[u8; SIGNATURE_BYTES] =
             bytes.try_into().map_err(|_| SignatureError::Malformed)?;
         let recovery = match bytes[64] {
-            27 => RecoveryId::new(false, false),
-            28 => RecoveryId::new(true, false),
+            27 => RecoveryId::Zero,
+            28 => RecoveryId::One,
             _ => return Err(SignatureError::RecoveryByte),
         };
-        let rs = Signature::from_slice(&bytes[..64]).map_err(|_| SignatureError::Unrecoverable)?;
-        if rs.normalize_s().is_some() {
+        let (r, s) = (&bytes[..32], &bytes[32..64]);
+        // the library takes zeros for numbers and finds nobody only later
+        let is_zero = |number: &[u8]| number.iter().all(|byte| *byte == 0);
+        if is_zero(r) || is_zero(s) {
+            return Err(SignatureError::Unrecoverable);
+        }
+        let rs = &bytes[..64];
+        let given = Signature::from_compact(rs).map_err(|_| SignatureError::Unrecoverable)?;
+        let mut low = given;
+        low.normalize_s();
+        if low != given {
             return Err(SignatureError::HighS);
         }
-        Ok(Self { rs, recovery })
+        let recoverable = RecoverableSignature::from_compact(rs, recovery)
+            .map_err(|_| SignatureError::Unrecoverable)?;
+        Ok(Self {
+            rsv: *bytes,
+            recoverable,
+        })
     }
 
     /// r ‖ s ‖ v.
     #[must_use]
-    pub fn to_bytes(&self) -> [u8; SIGNATURE_BYTES] {
-        let mut bytes = [0; SIGNATURE_BYTES];
-        bytes[..64].copy_from_slice(&self.rs.to_bytes());
-        bytes[64] = if self.recovery.is_y_odd() { 28 } else { 27 };
-        bytes
+    pub const fn to_bytes(&self) -> [u8; SIGNATURE_BYTES] {
+        self.rsv
     }
 
     /// Who signed `digest`.
@@ -74,7 +88,8 @@ impl PaymentSignature {
     /// # Errors
     /// Nobody can have.
     pub fn recover(&self, digest: &[u8; 32]) -> Result<Address, SignatureError> {
-        VerifyingKey::recover_from_prehash(digest, &self.rs, self.recovery)
+        self.recoverable
+            .recover_ecdsa(Message::from_digest(*digest))
             .map(|key| address_of(&key))
             .map_err(|_| SignatureError::Unrecoverable)
     }
@@ -113,7 +128,7 @@ pub struct BadPayerKey;
 
 /// A payer's private key.
 pub struct PayerKey {
-    key: SigningKey,
+    key: SecretKey,
     address: Address,
 }
 
@@ -129,8 +144,8 @@ impl PayerKey {
     /// # Errors
     /// Zero, or not below the group's order.
     pub fn from_bytes(secret: &[u8; 32]) -> Result<Self, BadPayerKey> {
-        let key = SigningKey::from_slice(secret).map_err(|_| BadPayerKey)?;
-        let address = address_of(key.verifying_key());
+        let key = SecretKey::from_secret_bytes(*secret).map_err(|_| BadPayerKey)?;
+        let address = address_of(&PublicKey::from_secret_key(&key));
         Ok(Self { key, address })
     }
 
@@ -157,20 +172,22 @@ impl PayerKey {
     /// # Errors
     /// The digest is one of the few that this key can't sign.
     pub fn sign(&self, digest: &[u8; 32]) -> Result<PaymentSignature, SignatureError> {
-        let (rs, recovery) = self
-            .key
-            .sign_prehash_recoverable(digest)
-            .map_err(|_| SignatureError::Unrecoverable)?;
+        let signed =
+            RecoverableSignature::sign_ecdsa_recoverable(Message::from_digest(*digest), &self.key);
+        let (recovery, rs) = signed.serialize_compact();
         let mut bytes = [0; SIGNATURE_BYTES];
-        bytes[..64].copy_from_slice(&rs.to_bytes());
-        bytes[64] = if recovery.is_y_odd() { 28 } else { 27 };
+        bytes[..64].copy_from_slice(&rs);
+        bytes[64] = match recovery {
+            RecoveryId::Zero => 27,
+            RecoveryId::One => 28,
+            RecoveryId::Two | RecoveryId::Three => return Err(SignatureError::Unrecoverable),
+        };
         PaymentSignature::from_bytes(&bytes)
     }
 }
 
-fn address_of(key: &VerifyingKey) -> Address {
-    let point = key.to_encoded_point(false);
-    let hash = keccak256(&point.as_bytes()[1..]);
+fn address_of(key: &PublicKey) -> Address {
+    let hash = keccak256(&key.serialize_uncompressed()[1..]);
     let mut bytes = [0; 20];
     bytes.copy_from_slice(&hash[12..]);
     Address::from_bytes(bytes)
@@ -202,6 +219,23 @@ mod tests {
         }
     }
 
+    /// The group's order less `s`, both big endian.
+    fn negated(s: &[u8]) -> [u8; 32] {
+        let mut order = [0; 32];
+        hex::decode_to_slice(
+            "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141",
+            &mut order,
+        )
+        .expect("hex");
+        let mut borrow = 0_i16;
+        for (digit, less) in order.iter_mut().zip(s).rev() {
+            let difference = i16::from(*digit) - i16::from(*less) - borrow;
+            borrow = i16::from(difference < 0);
+            *digit = u8::try_from(difference.rem_euclid(256)).expect("a byte");
+        }
+        order
+    }
+
     #[test]
     fn other_forms_of_a_signature_are_refused() {
         let key = PayerKey::from_hex(KEY).expect("a key");
@@ -220,11 +254,8 @@ mod tests {
             );
         }
         // the same signature with s negated and v flipped: valid for ECDSA, refused by the token
-        let rs = Signature::from_slice(&good[..64]).expect("a signature");
-        let (r, s) = rs.split_scalars();
-        let high = Signature::from_scalars(r.to_bytes(), (-*s).to_bytes()).expect("a signature");
-        let mut other = [0; SIGNATURE_BYTES];
-        other[..64].copy_from_slice(&high.to_bytes());
+        let mut other = good;
+        other[32..64].copy_from_slice(&negated(&good[32..64]));
         other[64] = 55 - good[64];
         assert_eq!(
             PaymentSignature::from_bytes(&other),

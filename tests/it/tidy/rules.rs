@@ -9,13 +9,15 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 15] = [
+const SLICES: [&str; 18] = [
     "access",
     "events",
     "audit",
+    "settings",
     "mail",
     "auth",
     "apikeys",
+    "oidc",
     "webhooks",
     "ledger",
     "nodes",
@@ -25,6 +27,7 @@ const SLICES: [&str; 15] = [
     "metering",
     "settlement",
     "agentlink",
+    "admin",
 ];
 /// Names that say nothing about what a file is about.
 const EMPTY_NAMES: [&str; 8] = [

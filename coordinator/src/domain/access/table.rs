@@ -30,6 +30,13 @@ pub const TABLE: &[Line] = &[
     Line::of("list_sessions", &[Person], Refused),
     Line::of("end_session", &[Person], Refused),
     Line::of("end_other_sessions", &[Person], Refused),
+    // signing in elsewhere: a provider's answer is its own proof, with the cookie of the attempt
+    Line::own_proof("oidc_providers"),
+    Line::own_proof("oidc_start"),
+    Line::own_proof("oidc_callback"),
+    Line::of("identities", &[Person], Refused),
+    Line::of("link_identity", &[Person], Refused).fresh(),
+    Line::of("unlink_identity", &[Person], Refused).fresh(),
     // keys: made by people only
     Line::of("create_api_key", &[Person], Refused).fresh(),
     Line::of("list_api_keys", &[Person], Refused),
@@ -141,6 +148,17 @@ pub const TABLE: &[Line] = &[
     ),
     // running the market
     Line::of("list_audit", &[Admin], Refused),
+    Line::of("admin_list_nodes", &[Admin], Refused),
+    Line::of("ban_node", &[Admin], Refused).fresh(),
+    Line::of("unban_node", &[Admin], Refused).fresh(),
+    Line::of("list_users", &[Admin], Refused),
+    Line::of("change_roles", &[Admin], Refused).fresh(),
+    Line::of("check_ledger", &[Admin], Refused),
+    Line::of("platform_figures", &[Admin], Refused),
+    Line::of("refund", &[Admin], Refused).fresh(),
+    Line::of("get_settings", &[Admin], Refused),
+    Line::of("put_settings", &[Admin], Refused).fresh(),
+    Line::public("get_announcement"),
     // jobs
     Line::of("run_metering", &[Admin, Cron], Refused),
 ];

@@ -174,13 +174,20 @@ impl AgentLink {
                     error
                 }
             })?;
-        if found.lifecycle != Lifecycle::Member {
+        let void = match found.lifecycle {
+            Lifecycle::Member => None,
+            Lifecycle::Retired => Some((
+                agent_codes::NODE_REVOKED,
+                "this node was retired by its owner: its key is void",
+            )),
+            Lifecycle::Banned => Some((
+                agent_codes::NODE_BANNED,
+                "this node was thrown out of the market: ask the market's operators",
+            )),
+        };
+        if let Some((code, why)) = void {
             self.presence.forget(node);
-            let code = agent_codes::NODE_REVOKED;
-            return Err(Error::unauthenticated(
-                code,
-                "this node was retired or banned: its key is void",
-            ));
+            return Err(Error::unauthenticated(code, why));
         }
         self.presence.learn_key(node, found.public_key, now);
         Ok(found.public_key)

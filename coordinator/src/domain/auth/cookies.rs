@@ -53,6 +53,18 @@ impl Cookies {
         [self.set_access("", 0), self.set_refresh("", 0)]
     }
 
+    /// The name of the cookie of an attempt to sign in elsewhere.
+    #[must_use]
+    pub const fn attempt_name(&self) -> &'static str {
+        if self.tls { "__Host-oidc" } else { "oidc" }
+    }
+
+    /// The `Set-Cookie` of an attempt to sign in elsewhere; sent along when the provider sends somebody back.
+    #[must_use]
+    pub fn set_attempt(&self, attempt: &str, age_s: i64) -> String {
+        self.set(self.attempt_name(), attempt, age_s, "Lax")
+    }
+
     fn set(&self, name: &str, value: &str, age_s: i64, same_site: &str) -> String {
         let secure = if self.tls { "; Secure" } else { "" };
         format!("{name}={value}; Path=/; HttpOnly; SameSite={same_site}; Max-Age={age_s}{secure}")

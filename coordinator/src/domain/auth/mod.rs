@@ -26,7 +26,10 @@ use std::collections::BTreeSet;
 
 use ring::hmac;
 use serde_json::json;
-use shared::id::{SessionId, UserId};
+use shared::{
+    id::{SessionId, UserId},
+    time::Timestamp,
+};
 
 pub use self::session::{authenticate, require_fresh};
 use self::{
@@ -79,7 +82,7 @@ impl AuthState {
             access: AccessTokens::new(keys, config.http.public_url(), auth.access_token_s),
             passwords: Passwords::new(auth)?,
             live: LiveSessions::default(),
-            second_factors: SecondFactors::new(&keys.token)?,
+            second_factors: SecondFactors::new(&keys.token),
             refresh_key: keys.token.key("ramarket-refresh-successor-v1"),
         })
     }
@@ -151,12 +154,51 @@ pub fn grant(tx: &mut dyn Tx, ctx: &OpCtx, email: &Email, role: Role) -> Result<
     Ok(account)
 }
 
+/// Accounts after a cursor, oldest first; for administrators.
+///
+/// # Errors
+/// What the database says.
+pub fn accounts(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Account>> {
+    store::page(tx, after, limit)
+}
+
+/// Gives and takes roles. The caller records it.
+///
+/// # Errors
+/// 404 when there is no such account.
+pub fn set_roles(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: UserId,
+    grant: &BTreeSet<Role>,
+    revoke: &BTreeSet<Role>,
+) -> Result<Account> {
+    account(tx, id)?;
+    for role in grant {
+        store::insert_role(tx, id, *role, ctx.now)?;
+    }
+    for role in revoke {
+        store::delete_role(tx, id, *role)?;
+    }
+    account(tx, id)
+}
+
 /// An account and its password hash.
 ///
 /// # Errors
 /// 404 when there is none.
 pub fn account_with_hash(tx: &mut dyn Tx, id: UserId) -> Result<(Account, String)> {
     store::user_with_hash(tx, id)?.ok_or_else(|| Error::not_found("account"))
+}
+
+/// Takes an account for the rest of the transaction, so that two changes of it come one after the other. Returns whether it
+/// has a password.
+///
+/// # Errors
+/// 404 when there is none.
+pub fn hold_account(tx: &mut dyn Tx, id: UserId) -> Result<bool> {
+    let hash = store::hold_user(tx, id)?.ok_or_else(|| Error::not_found("account"))?;
+    Ok(hash != password::NO_PASSWORD)
 }
 
 /// The account of an address and its password hash.
@@ -189,6 +231,7 @@ pub struct Login {
     life: SessionLife,
     first: RefreshToken,
     device: Device,
+    proven: Option<Timestamp>,
 }
 
 impl Login {
@@ -201,11 +244,19 @@ impl Login {
             life: SessionLife::of(&config.auth, roles),
             first: RefreshToken::random()?,
             device,
+            proven: None,
         })
+    }
+
+    /// Of somebody who proved who they are at `proven`, elsewhere and maybe long ago; not in the future.
+    #[must_use]
+    pub const fn proven_at(mut self, proven: Timestamp) -> Self {
+        self.proven = Some(proven);
+        self
     }
 }
 
-/// Begins a session of somebody who just proved who they are.
+/// Begins a session of somebody who proved who they are: just now, unless the login says when.
 ///
 /// # Errors
 /// What the database says.
@@ -219,7 +270,7 @@ pub fn begin_session(
         id: ctx.mint(),
         user: account.id,
         ends: ctx.now.plus_ms(login.life.max_ms),
-        proven: ctx.now,
+        proven: login.proven.map_or(ctx.now, |proven| proven.min(ctx.now)),
     };
     sessions::insert_session(tx, &session, &login.device, ctx)?;
     // their access tokens hold for as long as a memory of them

@@ -18,6 +18,9 @@ use crate::{
     error::{Error, Kind, Result},
 };
 
+/// Stands where a hash would for an account without a password: no password has it.
+pub const NO_PASSWORD: &str = "!";
+
 /// Hashes and checks passwords.
 #[derive(Debug)]
 pub struct Passwords {
@@ -69,6 +72,7 @@ impl Passwords {
     /// 503 when too many wait.
     pub async fn verify(&self, password: Secret<String>, known: Option<&str>) -> Result<bool> {
         let params = self.params.clone();
+        let known = known.filter(|hash| *hash != NO_PASSWORD);
         let is_known = known.is_some();
         let wanted = known.unwrap_or(&self.nobody).to_owned();
         let matches = self

@@ -25,8 +25,7 @@ use crate::{
         mail::{self, Postbox},
     },
     error::{Error, Kind, Result},
-    keys::TokenSecret,
-    sealing::Sealing,
+    keys::{Sealer, TokenSecret},
     store::Tx,
 };
 
@@ -40,7 +39,7 @@ const CHALLENGE_CHARS_MAX: usize = 256;
 /// What second factors are kept and asked for with.
 #[derive(Debug)]
 pub struct SecondFactors {
-    sealing: Sealing,
+    sealer: Sealer,
     challenges: hmac::Key,
 }
 
@@ -93,14 +92,17 @@ fn recovery_hash(code: &str) -> Vec<u8> {
 
 impl SecondFactors {
     /// With keys of their own.
-    ///
-    /// # Errors
-    /// Never.
-    pub fn new(secret: &TokenSecret) -> anyhow::Result<Self> {
-        Ok(Self {
-            sealing: secret.sealing("ramarket-second-factor-v1")?,
+    #[must_use]
+    pub fn new(secret: &TokenSecret) -> Self {
+        Self {
+            sealer: secret.sealer("second factors"),
             challenges: secret.key("ramarket-login-challenge-v1"),
-        })
+        }
+    }
+
+    fn opened(&self, user: UserId, sealed: &[u8]) -> Result<Vec<u8>> {
+        let secret = self.sealer.open(&user.to_string(), sealed);
+        secret.map_err(Error::internal)
     }
 
     /// Begins: `secret` is in force once a code of it was shown.
@@ -111,8 +113,9 @@ impl SecondFactors {
         session::require_fresh(ctx)?;
         let account = super::account(tx, ctx.signed_in()?.id)?;
         let sealed = self
-            .sealing
-            .seal(&account.id.to_string(), secret.0.expose())?;
+            .sealer
+            .seal(&account.id.to_string(), secret.0.expose())
+            .map_err(Error::internal)?;
         if !second_factors::begin(tx, account.id, sealed, ctx.now)? {
             return Err(Error::conflict(
                 "second_factor_set",
@@ -139,7 +142,7 @@ impl SecondFactors {
         let account = super::account(tx, user.id)?;
         let begun = second_factors::find(tx, user.id)?.filter(|found| !found.in_force);
         let begun = begun.ok_or_else(|| Error::not_found("second factor to confirm"))?;
-        let secret = self.sealing.open(&user.id.to_string(), &begun.sealed)?;
+        let secret = self.opened(user.id, &begun.sealed)?;
         let step = totp::step_of(&secret, code, ctx.now).ok_or_else(session::proof_refused)?;
         second_factors::confirm(tx, user.id, &begun.sealed, step, ctx.now)?;
         for code in recovery {
@@ -165,7 +168,7 @@ impl SecondFactors {
         };
         let code = code.trim();
         if code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit()) {
-            let secret = self.sealing.open(&user.to_string(), &found.sealed)?;
+            let secret = self.opened(user, &found.sealed)?;
             return match totp::step_of(&secret, code, ctx.now) {
                 Some(step) => second_factors::use_step(tx, user, step),
                 None => Ok(false),

@@ -71,6 +71,8 @@ pub enum Cause {
     /// What was left in the escrow at the end. The number is what had been paid by then: money that arrives for a rental that
     /// is settled already is refunded by another posting.
     Refund(RentalId, Amount),
+    /// An administrator gave back what a rental cost, out of the platform's fees; the text is the idempotency key.
+    Goodwill(RentalId, String),
 }
 
 impl Cause {
@@ -84,6 +86,7 @@ impl Cause {
             Self::WindowProvider(..) => "window_provider",
             Self::WindowFee(..) => "window_fee",
             Self::Refund(..) => "refund",
+            Self::Goodwill(..) => "goodwill",
         }
     }
 
@@ -93,7 +96,9 @@ impl Cause {
         match self {
             Self::Payment(payment) => payment.to_string(),
             Self::SandboxGrant(key) => key.clone(),
-            Self::BalancePurchase(rental, part) => format!("{rental}:{part}"),
+            Self::BalancePurchase(rental, part) | Self::Goodwill(rental, part) => {
+                format!("{rental}:{part}")
+            }
             Self::WindowProvider(rental, start) | Self::WindowFee(rental, start) => {
                 format!("{rental}:{start}")
             }

@@ -24,7 +24,7 @@ use self::{
 use crate::{
     context::OpCtx,
     error::{Error, Result},
-    sealing::Sealing,
+    keys::Sealer,
     store::{Db, Tx},
 };
 
@@ -49,7 +49,7 @@ pub struct Postbox {
     /// Where links lead: our public URL.
     pub public_url: String,
     /// Keeps texts secret while they wait.
-    pub sealing: Sealing,
+    pub sealer: Sealer,
 }
 
 /// What came of a turn of the task.
@@ -72,8 +72,9 @@ pub struct Delivered {
 pub fn queue(tx: &mut dyn Tx, ctx: &OpCtx, postbox: &Postbox, mail: &Mail) -> Result<MailId> {
     let id: MailId = ctx.mint();
     let sealed = postbox
-        .sealing
-        .seal(&id.to_string(), mail.text.expose().as_bytes())?;
+        .sealer
+        .seal(&id.to_string(), mail.text.expose().as_bytes())
+        .map_err(Error::internal)?;
     store::insert(tx, id, mail, sealed, ctx.now)?;
     Ok(id)
 }
@@ -148,8 +149,9 @@ impl Postbox {
             return Err(MailError::Never("nobody needs it any more".to_owned()));
         }
         let text = self
-            .sealing
+            .sealer
             .open(&taken.id.to_string(), &taken.sealed)
+            .map_err(Error::internal)
             .and_then(|bytes| String::from_utf8(bytes).map_err(Error::internal))
             .map_err(|error| MailError::Never(error.to_string()))?;
         let letter = Letter {

@@ -48,7 +48,7 @@ fn postbox(test: &TestApp, answers: &[MailError]) -> (Arc<Postbox>, Arc<Scripted
         clock: Arc::clone(&test.app.clock),
         mailer: Arc::clone(&mailer) as Arc<dyn Mailer>,
         public_url: test.app.config.http.public_url(),
-        sealing: test.app.keys.token.sealing("test").expect("a key"),
+        sealer: test.app.keys.token.sealer("test"),
     };
     (Arc::new(postbox), mailer)
 }

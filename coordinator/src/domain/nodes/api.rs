@@ -155,7 +155,11 @@ fn tagged(node: Node) -> Result<Tagged<Json<NodeView>>> {
     Ok(Tagged(tag(&node), Json(view(node)?)))
 }
 
-fn view(node: Node) -> Result<NodeView> {
+/// What of a node is shown.
+///
+/// # Errors
+/// Its inventory can't be written.
+pub fn view(node: Node) -> Result<NodeView> {
     Ok(NodeView {
         id: node.id,
         owner: node.owner,
@@ -200,11 +204,7 @@ async fn list(
         .read("node.list", move |tx| super::list(tx, &ctx, &after, fetch))
         .await?;
     let page = Page::of(rows, &paging, |node| node.id.to_string())?;
-    let items = page.items.into_iter().map(view).collect::<Result<_>>()?;
-    Ok(Json(Page {
-        items,
-        next_cursor: page.next_cursor,
-    }))
+    page.try_map(view).map(Json)
 }
 
 /// A node with what was noted about it.

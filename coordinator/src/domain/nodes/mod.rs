@@ -13,7 +13,11 @@ mod store;
 pub use enrolment::{TOKEN_TTL_MS, add_token, check_inventory, enroll};
 
 use model::{Availability, Capacity, Flag, Lifecycle, Node, Schedulability};
-use shared::{id::NodeId, resources::Inventory, sign::PublicKey};
+use shared::{
+    id::{NodeId, UserId},
+    resources::Inventory,
+    sign::PublicKey,
+};
 
 use super::{
     audit::{self, Entry},
@@ -188,6 +192,48 @@ pub fn retire(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<()> {
     }
     announce(tx, ctx, &node, "node.changed")?;
     audit::record(tx, ctx, Entry::of("node.retired", id).before(told(&node)))
+}
+
+/// Throws a node out of the market: its key is void. False if it is out already.
+///
+/// # Errors
+/// 404; 409 if its owner retired it.
+pub fn ban(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<bool> {
+    let node = get(tx, id)?;
+    if node.lifecycle == Lifecycle::Retired {
+        return Err(Error::conflict(
+            "node_retired",
+            "its owner retired this node: its key is void already",
+        ));
+    }
+    let banned = store::set_lifecycle(tx, id, Lifecycle::Member, Lifecycle::Banned)?;
+    if banned {
+        bump_generation(tx, id)?;
+        announce(tx, ctx, &node, "node.banned")?;
+    }
+    Ok(banned)
+}
+
+/// Takes a banned node back. False if it isn't banned.
+///
+/// # Errors
+/// 404.
+pub fn unban(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<bool> {
+    let node = get(tx, id)?;
+    let back = store::set_lifecycle(tx, id, Lifecycle::Banned, Lifecycle::Member)?;
+    if back {
+        bump_generation(tx, id)?;
+        announce(tx, ctx, &node, "node.unbanned")?;
+    }
+    Ok(back)
+}
+
+/// Everybody's nodes after a cursor, or one owner's; for administrators.
+///
+/// # Errors
+/// The database's.
+pub fn all(tx: &mut dyn Tx, owner: Option<UserId>, after: &str, limit: i64) -> Result<Vec<Node>> {
+    store::page(tx, owner, after, limit)
 }
 
 /// Takes capacity for a rental.

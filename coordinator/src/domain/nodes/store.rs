@@ -149,6 +149,19 @@ pub(super) fn retire(tx: &mut dyn Tx, id: NodeId) -> Result<bool> {
     )? == 1)
 }
 
+/// Moves a node from one lifecycle to another; false if it isn't in the first.
+pub(super) fn set_lifecycle(
+    tx: &mut dyn Tx,
+    id: NodeId,
+    from: Lifecycle,
+    to: Lifecycle,
+) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE nodes SET lifecycle = $1 WHERE id = $2 AND lifecycle = $3",
+        params![to.name(), id, from.name()],
+    )? == 1)
+}
+
 /// Changes what is given; the rest stays, whoever changes it at the same time.
 pub(super) fn set_names(
     tx: &mut dyn Tx,

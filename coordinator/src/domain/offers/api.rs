@@ -266,7 +266,7 @@ struct SummaryView {
     ram_free_bytes: i64,
     gpus: usize,
     /// Of a GiB of RAM for an hour.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<crate::http::openapi::MoneySchema>)]
     lowest_ram_gib_hour: Option<Money>,
     regions: BTreeSet<String>,
 }

@@ -27,6 +27,7 @@ use crate::{
         nodes,
         offers::{self, model::Offer},
         payments::idempotency::{self, IdempotencyKey},
+        settings,
     },
     error::{Error, Result},
     store::Tx,
@@ -218,7 +219,7 @@ pub fn buy(
         payer: None,
         hold_ms: 0,
         rate: priced.rate,
-        fee_bps: rules.fee_bps,
+        fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
         asset,
     };
     idempotency::remember(tx, ctx, key, &buyer.rental_id.to_string())?;

@@ -46,15 +46,15 @@ struct SplitView {
     /// Whether it is over and nothing will change any more.
     settled: bool,
     billed_ms: i64,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     paid: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     provider: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     platform_fee: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     refund: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     escrow: Money,
 }
 
@@ -109,9 +109,9 @@ struct WindowView {
     #[schema(value_type = String, format = DateTime)]
     end: Timestamp,
     billable_ms: i64,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     amount: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     platform_fee: Money,
 }
 

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     app::App,
     context::{Actor, OpCtx, Role},
+    domain::settings,
     error::{Error, Result},
     http::{ClientIp, Json, Problems, PublicCtx, RawBody, credentials, csrf, extract},
     limits::{Action, Caller},
@@ -157,6 +158,7 @@ async fn signup(
     let signed_in = app
         .db
         .write("auth.signup", move |tx| {
+            settings::check_signups(tx)?;
             let account = super::create_account(tx, &ctx, &email, &hash, &roles)?;
             account::ask_to_verify(tx, &ctx, &postbox, &account, &link)?;
             super::begin_session(tx, &ctx, &account, &login)

@@ -55,6 +55,24 @@ pub(super) fn insert_role(tx: &mut dyn Tx, user: UserId, role: Role, now: Timest
     Ok(())
 }
 
+/// Takes a role away; does nothing if it isn't there.
+pub(super) fn delete_role(tx: &mut dyn Tx, user: UserId, role: Role) -> Result<()> {
+    tx.execute(
+        "DELETE FROM user_roles WHERE user_id = $1 AND role = $2",
+        params![user, role.name()],
+    )?;
+    Ok(())
+}
+
+/// Accounts after a cursor.
+pub(super) fn page(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Account>> {
+    let rows = tx.query(
+        &format!("SELECT {COLUMNS} FROM users WHERE id > $1 ORDER BY id LIMIT $2"),
+        params![after, limit],
+    )?;
+    rows.iter().map(|row| account_of(tx, row)).collect()
+}
+
 /// The account of an address, with its password hash.
 pub(super) fn user_by_email(tx: &mut dyn Tx, email: &Email) -> Result<Option<(Account, String)>> {
     let rows = tx.query(
@@ -86,6 +104,17 @@ pub(super) fn user_with_hash(tx: &mut dyn Tx, id: UserId) -> Result<Option<(Acco
         Some(row) => Ok(Some((account_of(tx, row)?, row.text(5)?.to_owned()))),
         None => Ok(None),
     }
+}
+
+/// Locks an account's row until the transaction ends, and returns its password hash.
+pub(super) fn hold_user(tx: &mut dyn Tx, id: UserId) -> Result<Option<String>> {
+    let rows = tx.query(
+        "UPDATE users SET password_hash = password_hash WHERE id = $1 RETURNING password_hash",
+        params![id],
+    )?;
+    rows.first()
+        .map(|row| Ok(row.text(0)?.to_owned()))
+        .transpose()
 }
 
 /// Replaces a password's hash if it is still `old`; whether it was.

@@ -17,6 +17,7 @@ use crate::{
             x402_http,
         },
         rentals::{self, order, purchase::Wanted},
+        settings,
     },
     error::Result,
     http::{ClientIp, Json},
@@ -101,7 +102,7 @@ fn quote_for(
                 resources: order.resources,
                 duration_ms: order.duration_ms,
                 rate: priced.rate,
-                fee_bps: rules.fee_bps,
+                fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
             };
             payments::quote(tx, ctx, payee, &priced.offer, &purchase, rules.quote_ttl_ms)
         }

@@ -64,7 +64,7 @@ pub(super) struct Requirements {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QuoteBody {
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "ofr_0192f0c1a2b37c4d8e5f60718293a4b5")]
     pub(super) offer_id: Option<OfferId>,
     pub(super) requirements: Option<Requirements>,
     pub(super) resources: ResourcesBody,
@@ -78,7 +78,7 @@ pub(super) struct QuoteBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct RentBody {
     /// One offer …
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "ofr_0192f0c1a2b37c4d8e5f60718293a4b5")]
     pub(super) offer_id: Option<OfferId>,
     /// … or what it must be like.
     pub(super) requirements: Option<Requirements>,
@@ -102,7 +102,7 @@ pub(super) struct RentBody {
     /// Not supported yet.
     registry_auth: Option<serde_json::Value>,
     /// The most that it may cost, extensions included.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<crate::http::openapi::MoneySchema>)]
     max_spend: Option<Money>,
     /// Extended from the balance while that lasts; only with `pay_with: balance`.
     #[serde(default)]

@@ -38,6 +38,7 @@ use crate::{
             self, order,
             purchase::{Reception, Until, Wanted},
         },
+        settings,
     },
     error::{Error, Result},
     http::{ClientIp, Json, Path, Problems, RawBody, extract::parse_json},
@@ -79,7 +80,7 @@ pub(super) async fn quote(
                 resources,
                 duration_ms,
                 rate: priced.rate,
-                fee_bps: rules.fee_bps,
+                fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
             };
             payments::quote(tx, &ctx, &payee, &priced.offer, &order, rules.quote_ttl_ms)
         })
@@ -110,7 +111,7 @@ pub(super) struct PaymentView {
     state: &'static str,
     #[schema(value_type = String)]
     rental_id: RentalId,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     amount: Money,
     network: String,
     payer: String,
@@ -249,10 +250,10 @@ pub(super) async fn get(
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BalanceView {
     /// To spend.
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     available: Money,
     /// Earned as a provider.
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     earned: Money,
     /// Play money: `sandbox`.
     mode: &'static str,
@@ -289,7 +290,7 @@ pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<J
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopupBody {
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     amount: Money,
 }
 

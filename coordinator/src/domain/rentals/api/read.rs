@@ -71,15 +71,7 @@ pub(super) async fn list(
         })
         .await?;
     let page = Page::of(rows, &paging, |rental| rental.id)?;
-    let items = page
-        .items
-        .iter()
-        .map(|rental| view(rental, now))
-        .collect::<Result<_>>()?;
-    Ok(Json(Page {
-        items,
-        next_cursor: page.next_cursor,
-    }))
+    page.try_map(|rental| view(&rental, now)).map(Json)
 }
 
 #[utoipa::path(

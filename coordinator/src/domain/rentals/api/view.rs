@@ -48,14 +48,14 @@ pub struct RentalView {
     #[schema(value_type = String, format = DateTime)]
     lease_until: Timestamp,
     /// What is billed, or will be for the time since the last window.
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     cost_so_far: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     paid: Money,
     /// The platform's part of what was billed.
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     platform_fee: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     refunded: Money,
     billed_ms: i64,
     #[schema(value_type = String, format = DateTime)]
@@ -79,7 +79,7 @@ pub struct RentalView {
 #[derive(Debug, Serialize, ToSchema)]
 struct PriceView {
     /// Rounded down; billing uses the exact rate.
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     per_hour: Money,
     platform_fee_bps: u32,
 }
@@ -149,13 +149,13 @@ pub struct QuoteView {
     #[schema(value_type = String)]
     pub(super) offer_id: OfferId,
     /// What is to be paid now; time that isn't billed comes back.
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     pub(super) price: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     pub(super) platform_fee: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     pub(super) provider_share: Money,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
     pub(super) rate_per_hour: Money,
     pub(super) duration_seconds: i64,
     #[schema(value_type = String, format = DateTime)]

@@ -1,0 +1,185 @@
+//! What administrators do to others' things: bans, roles, refunds, settings, and what they look at. (The audit log and KYC have their
+//! routes in their own slices; payouts come with the slice of payouts.)
+//!
+//! # Invariants
+//! - Every change has a reason and an entry in the audit log, in its own transaction.
+//! - An administrator is a person with a session who has just proven who they are: never a key (`domain/access`).
+
+pub mod api;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use shared::{
+    id::{NodeId, RentalId, UserId},
+    money::{Amount, Money},
+};
+
+use super::{
+    audit::{self, Entry},
+    auth::{self, model::Account},
+    ledger::{
+        self,
+        model::{Account as Books, Cause, Posting},
+    },
+    nodes::{self, model::Node},
+    payments::idempotency::{self, IdempotencyKey},
+    rentals::{
+        self, changes,
+        model::{EndReason, State},
+    },
+};
+use crate::{
+    context::{OpCtx, Role},
+    error::{Error, Result},
+    store::Tx,
+};
+
+/// Why something is done: asked for, trimmed, bounded.
+///
+/// # Errors
+/// 422 at `/reason`.
+pub fn reason(text: &str) -> Result<String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(Error::invalid(
+            "/reason",
+            "one line that says why: it goes into the audit log",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Throws a node out: its key is void, its rentals end as banned and what they didn't use goes back. Banning again changes nothing.
+///
+/// # Errors
+/// 404; 409 for a node that its owner retired.
+pub fn ban(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, reason: &str) -> Result<Node> {
+    if !nodes::ban(tx, ctx, id)? {
+        return nodes::get(tx, id);
+    }
+    let mut ended = 0;
+    for rental in rentals::of_node(tx, id)? {
+        let why = "its node was thrown out of the market";
+        changes::finish(tx, ctx, &rental, EndReason::Banned, why)?;
+        ended += 1;
+    }
+    let entry = Entry::of("node.banned", id)
+        .before(json!({ "lifecycle": "member" }))
+        .after(json!({ "lifecycle": "banned", "rentals_ended": ended }))
+        .reason(reason);
+    audit::record(tx, ctx, entry)?;
+    nodes::get(tx, id)
+}
+
+/// Takes a banned node back: its key is valid again. For any other node nothing changes.
+///
+/// # Errors
+/// 404.
+pub fn unban(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, reason: &str) -> Result<Node> {
+    if nodes::unban(tx, ctx, id)? {
+        let entry = Entry::of("node.unbanned", id)
+            .before(json!({ "lifecycle": "banned" }))
+            .after(json!({ "lifecycle": "member" }))
+            .reason(reason);
+        audit::record(tx, ctx, entry)?;
+    }
+    nodes::get(tx, id)
+}
+
+/// Gives and takes roles.
+///
+/// # Errors
+/// 404; 409 for an administrator who would take their own role away: another one must.
+pub fn change_roles(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: UserId,
+    grant: &BTreeSet<Role>,
+    revoke: &BTreeSet<Role>,
+    reason: &str,
+) -> Result<Account> {
+    if !grant.is_disjoint(revoke) {
+        return Err(Error::invalid(
+            "/revoke",
+            "a role is given or taken, not both",
+        ));
+    }
+    if revoke.contains(&Role::Admin) && ctx.user()?.id == id {
+        return Err(Error::conflict(
+            "own_role",
+            "nobody takes their own role of administrator away: another administrator must",
+        ));
+    }
+    let before = auth::account(tx, id)?;
+    let after = auth::set_roles(tx, ctx, id, grant, revoke)?;
+    if before.roles != after.roles {
+        let entry = Entry::of("roles.changed", id)
+            .before(json!({ "roles": before.roles }))
+            .after(json!({ "roles": after.roles }))
+            .reason(reason);
+        audit::record(tx, ctx, entry)?;
+    }
+    Ok(after)
+}
+
+/// A refund out of the platform's fees.
+#[derive(Debug, Clone)]
+pub struct Refund {
+    /// For which rental.
+    pub rental: RentalId,
+    /// How much.
+    pub amount: Money,
+    /// Why.
+    pub reason: String,
+}
+
+/// Gives back what a rental cost, out of the platform's fees: to the consumer's balance, or to the wallet that paid. The same key
+/// refunds once.
+///
+/// # Errors
+/// 404; 409 if the fees don't cover it, or the rental is being paid; 422 for more than it cost.
+pub fn refund(tx: &mut dyn Tx, ctx: &OpCtx, refund: &Refund, key: &IdempotencyKey) -> Result<()> {
+    if idempotency::find(tx, key)?.is_some() {
+        return Ok(());
+    }
+    let rental = rentals::find(tx, refund.rental)?;
+    if rental.state == State::Reserved {
+        return Err(Error::conflict(
+            "payment_in_progress",
+            "it is being paid: wait for the payment to end",
+        ));
+    }
+    if refund.amount.currency != rental.asset || refund.amount.amount == Amount::ZERO {
+        return Err(Error::invalid(
+            "/amount",
+            "more than zero, in the rental's currency",
+        ));
+    }
+    if refund.amount.amount > rental.charged {
+        return Err(Error::invalid(
+            "/amount",
+            format!("at most what was charged: {}", rental.charged),
+        ));
+    }
+    let credit = match (rental.consumer, &rental.payer) {
+        (Some(consumer), _) => Books::UserAvailable(consumer),
+        (None, Some(payer)) => Books::PayerRefunds(payer.clone()),
+        (None, None) => return Err(Error::corrupt("rentals", &rental.id.to_string(), "payer")),
+    };
+    idempotency::remember(tx, ctx, key, &rental.id.to_string())?;
+    let posting = Posting {
+        asset: rental.asset,
+        debit: Books::PlatformFees,
+        credit,
+        amount: refund.amount.amount,
+        cause: Cause::Goodwill(rental.id, key.reference()),
+    };
+    ledger::post(tx, ctx, &posting)?;
+    let entry = Entry::of("rental.refunded", rental.id)
+        .after(json!({ "amount": refund.amount.amount, "currency": rental.asset }))
+        .reason(&refund.reason);
+    audit::record(tx, ctx, entry)
+}
