@@ -98,7 +98,6 @@ impl TokenSecret {
         let derived = hmac::sign(&master, purpose.as_bytes());
         hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
-
 }
 
 /// Seals what must be read again but not lie about in clear: AES-256-GCM, a fresh nonce each time.

@@ -16,7 +16,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::html::escape;
+use super::html::{self, alert, escape};
 use crate::{
     app::App,
     domain::auth::{
@@ -174,15 +174,13 @@ fn refuse(page: &Page, token: &str, error: &Error) -> Response {
     let body = if again {
         form(page, token, Some(said))
     } else {
-        format!("<p role=\"alert\">{}</p>", escape(said))
+        alert(said)
     };
     show(status, page, &body)
 }
 
 fn form(page: &Page, token: &str, said: Option<&str>) -> String {
-    let alert = said.map_or_else(String::new, |said| {
-        format!("<p role=\"alert\" id=\"said\">{}</p>\n", escape(said))
-    });
+    let alert = said.map(alert).unwrap_or_default();
     let field = if page.purpose == Purpose::ResetPassword {
         "<p><label for=\"password\">New password</label>\n\
          <input id=\"password\" name=\"password\" type=\"password\" autocomplete=\"new-password\" required \
@@ -201,14 +199,7 @@ fn form(page: &Page, token: &str, said: Option<&str>) -> String {
 }
 
 fn show(status: StatusCode, page: &Page, body: &str) -> Response {
-    let title = page.title;
-    let html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title} - RAMarket</title>\n\
-         <link rel=\"stylesheet\" href=\"/static/site.css\">\n</head>\n<body>\n\
-         <header><strong><a href=\"/\">RAMarket</a></strong></header>\n\
-         <main id=\"main\">\n<h1>{title}</h1>\n{body}\n</main>\n</body>\n</html>\n"
-    );
+    let html = html::page(page.title, body);
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (

@@ -4,6 +4,8 @@
 //! - A new password ends every other session, and links to reset it; its owner is told by mail.
 //! - An address is taken as verified only when a link that was sent there was used.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use shared::id::{SessionId, UserId};
 
@@ -21,6 +23,7 @@ use crate::{
         mail::{self, Postbox},
     },
     error::{Error, Result},
+    limits::{Action, Caller},
     store::Tx,
 };
 
@@ -72,6 +75,45 @@ pub fn verify(tx: &mut dyn Tx, ctx: &OpCtx, token: &LinkToken) -> Result<()> {
     audit::record(tx, ctx, Entry::of("email.verified", link.user))
 }
 
+/// Notes that somebody whom we trust in this says that the account's address is its owner's; does nothing if we know, or if it
+/// is another address.
+///
+/// # Errors
+/// What the database says.
+pub fn heard_verified(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    account: &Account,
+    email: Option<&Email>,
+) -> Result<()> {
+    let is_news = email.is_some_and(|email| email.as_str() == account.email);
+    if !is_news || account.verified.is_some() {
+        return Ok(());
+    }
+    if store::verify_email(tx, account.id, &account.email, ctx.now)? {
+        let entry = Entry::of("email.verified", account.id);
+        audit::record(tx, ctx, entry.reason("the identity provider says so"))?;
+    }
+    Ok(())
+}
+
+/// Tells the owner of an account by mail of a change that they should know of.
+///
+/// # Errors
+/// What the database says.
+pub fn tell(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    postbox: &Postbox,
+    account: &Account,
+    subject: &'static str,
+    what: &str,
+) -> Result<()> {
+    let notice = letters::notice(account, ctx, subject, what)?;
+    mail::queue(tx, ctx, postbox, &notice)?;
+    Ok(())
+}
+
 /// Sends a link to the wanted address and a notice to the one of now. Nothing is sent to an address that has an account;
 /// the caller isn't told.
 ///
@@ -88,13 +130,8 @@ pub fn ask_to_change_email(
     let account = super::account(tx, ctx.signed_in()?.id)?;
     let what = "Somebody asked to use another e-mail address for your account at RAMarket.\n\
                 It changes when the link that we sent there is opened.";
-    let notice = letters::notice(
-        &account,
-        ctx,
-        "Your e-mail address is about to change",
-        what,
-    )?;
-    mail::queue(tx, ctx, postbox, &notice)?;
+    let subject = "Your e-mail address is about to change";
+    tell(tx, ctx, postbox, &account, subject, what)?;
     if store::user_by_email(tx, wanted)?.is_none() {
         let to = (account.id, wanted.clone());
         send_link(tx, ctx, postbox, Purpose::ChangeEmail, to, token)?;
@@ -124,18 +161,36 @@ pub fn change_email(
     }
     let what =
         "Your account at RAMarket has another e-mail address now; this one isn't used any more.";
-    let notice = letters::notice(&account, ctx, "Your e-mail address was changed", what)?;
-    mail::queue(tx, ctx, postbox, &notice)?;
+    let subject = "Your e-mail address was changed";
+    tell(tx, ctx, postbox, &account, subject, what)?;
     let entry = Entry::of("email.changed", account.id);
     let entry = entry.before(json!({ "email": account.email }));
     audit::record(tx, ctx, entry.after(json!({ "email": email.as_str() })))
 }
 
-/// Sends a link to set a new password, if the address has an account.
+/// Sends a link to set a new password, if the address has an account; who asks isn't told, and doesn't wait for it.
 ///
 /// # Errors
-/// What the database says.
-pub fn forgot(
+/// 422 when it is no address; 429 when it was asked for too often.
+pub fn forgotten(app: &Arc<App>, ctx: OpCtx, address: Caller, email: &str) -> Result<()> {
+    let email = Email::parse(email)?;
+    let now_ms = app.clock.boot_ms();
+    app.limits.count(Action::SignIn, address, now_ms)?;
+    let to = Caller::Email(email.as_str().to_owned());
+    app.limits.count(Action::Mail, to, now_ms)?;
+    let token = LinkToken::random()?;
+    let state = Arc::clone(app);
+    app.background.spawn(async move {
+        let postbox = Arc::clone(&state.postbox);
+        let body = move |tx: &mut dyn Tx| forgot(tx, &ctx, &postbox, &email, &token);
+        if let Err(error) = state.db.write("auth.forgot", body).await {
+            tracing::error!(%error, "a forgotten password was asked for in vain");
+        }
+    });
+    Ok(())
+}
+
+fn forgot(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
     postbox: &Postbox,
@@ -163,7 +218,7 @@ pub async fn reset_password(
     // the link stays good for another try
     let password = model::chosen_password("/password", password, None)?;
     let hash = app.auth.passwords.hash(password).await?;
-    let postbox = std::sync::Arc::clone(&app.postbox);
+    let postbox = Arc::clone(&app.postbox);
     let ended = app
         .db
         .write("auth.reset_password", move |tx| {
@@ -191,7 +246,7 @@ pub async fn change_password(app: &App, ctx: OpCtx, current: String, new: String
     let (account, old) = session::prove_password(app, user.id, current).await?;
     let new = model::chosen_password("/new_password", new, Some(&account.email))?;
     let hash = app.auth.passwords.hash(new).await?;
-    let postbox = std::sync::Arc::clone(&app.postbox);
+    let postbox = Arc::clone(&app.postbox);
     let ended = app
         .db
         .write("auth.change_password", move |tx| {
@@ -233,7 +288,6 @@ fn tell_of_password(
 ) -> Result<()> {
     let what =
         "The password of your account at RAMarket was changed, and other sessions were ended.";
-    let notice = letters::notice(account, ctx, "Your password was changed", what)?;
-    mail::queue(tx, ctx, postbox, &notice)?;
-    Ok(())
+    let subject = "Your password was changed";
+    tell(tx, ctx, postbox, account, subject, what)
 }

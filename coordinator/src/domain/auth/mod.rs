@@ -1,4 +1,4 @@
-//! Accounts and sessions: signup, login, logout; [`refresh`], [`session`]s and their fresh proof, and what changes an
+//! Accounts and sessions: signup, [`login`], logout; [`refresh`], [`session`]s and their fresh proof, and what changes an
 //! [`account`]: passwords, e-mail addresses, the [`links`] that arrive by mail.
 //!
 //! # Invariants
@@ -11,12 +11,15 @@ pub mod cookies;
 mod guessable;
 mod letters;
 pub mod links;
+pub mod login;
 pub mod model;
 pub mod password;
 pub mod refresh;
 pub mod second_factor;
 pub mod session;
 mod store;
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -28,6 +31,7 @@ use ring::hmac;
 use serde_json::json;
 use shared::{
     id::{SessionId, UserId},
+    secret::Secret,
     time::Timestamp,
 };
 
@@ -99,6 +103,40 @@ pub struct SignedIn {
     pub refresh: RefreshToken,
     /// For how long it can be used, milliseconds.
     pub refresh_ms: i64,
+}
+
+/// What somebody who signed in takes along.
+#[derive(Debug)]
+pub struct Handed {
+    /// The access token.
+    pub access: Secret<String>,
+    /// For how many seconds it holds.
+    pub expires_in: i64,
+    /// Both tokens as `Set-Cookie`, for browsers.
+    pub cookies: [String; 2],
+}
+
+impl AuthState {
+    /// The tokens of somebody who signed in at `now`.
+    ///
+    /// # Errors
+    /// The token can't be signed.
+    pub fn hand_over(&self, now: Timestamp, signed_in: &SignedIn) -> Result<Handed> {
+        let session = &signed_in.session;
+        let (access, expires_in) =
+            self.access
+                .sign(signed_in.account.id, session.id, now, session.ends)?;
+        let (refresh, refresh_s) = (signed_in.refresh.expose(), signed_in.refresh_ms / 1_000);
+        let cookies = [
+            self.cookies.set_access(access.expose(), expires_in),
+            self.cookies.set_refresh(refresh, refresh_s),
+        ];
+        Ok(Handed {
+            access,
+            expires_in,
+            cookies,
+        })
+    }
 }
 
 /// Opens an account.
@@ -287,15 +325,6 @@ pub fn begin_session(
     let signed_in = hand_out(tx, ctx, account.clone(), session, login.life, first)?;
     audit::record(tx, &ctx.acting_as(actor), entry)?;
     Ok(signed_in)
-}
-
-/// Notes a login that was refused; `account` is the one that was meant, if there is one. Takes as long either way.
-///
-/// # Errors
-/// What the database says.
-pub fn login_failed(tx: &mut dyn Tx, ctx: &OpCtx, account: Option<UserId>) -> Result<()> {
-    let object = account.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
-    audit::record(tx, ctx, Entry::of("login.failed", object))
 }
 
 fn hand_out(

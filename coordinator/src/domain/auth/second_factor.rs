@@ -12,7 +12,7 @@ use shared::{
 };
 
 use super::{
-    letters,
+    account,
     model::Account,
     session,
     store::{self, second_factors},
@@ -22,7 +22,7 @@ use crate::{
     context::OpCtx,
     domain::{
         audit::{self, Entry},
-        mail::{self, Postbox},
+        mail::Postbox,
     },
     error::{Error, Kind, Result},
     keys::{Sealer, TokenSecret},
@@ -152,8 +152,8 @@ impl SecondFactors {
         let ended = store::sessions::revoke_others(tx, user.id, Some(user.session), ctx.now)?;
         let what =
             "A second factor was set for your account at RAMarket; other sessions were ended.";
-        let notice = letters::notice(&account, ctx, "A second factor was set", what)?;
-        mail::queue(tx, ctx, postbox, &notice)?;
+        let subject = "A second factor was set";
+        account::tell(tx, ctx, postbox, &account, subject, what)?;
         audit::record(tx, ctx, Entry::of("second_factor.set", user.id))?;
         Ok(ended)
     }
@@ -251,8 +251,8 @@ pub fn remove(tx: &mut dyn Tx, ctx: &OpCtx, postbox: &Postbox) -> Result<()> {
         return Err(Error::not_found("second factor"));
     }
     let what = "The second factor of your account at RAMarket was removed.";
-    let notice = letters::notice(&account, ctx, "Your second factor was removed", what)?;
-    mail::queue(tx, ctx, postbox, &notice)?;
+    let subject = "Your second factor was removed";
+    account::tell(tx, ctx, postbox, &account, subject, what)?;
     audit::record(tx, ctx, Entry::of("second_factor.removed", account.id))
 }
 

@@ -16,7 +16,9 @@ use shared::{
 };
 
 use super::{
+    login,
     model::{self, Account, SessionView},
+    password::NO_PASSWORD,
     second_factor,
     store::{self, second_factors, sessions},
 };
@@ -202,6 +204,9 @@ pub async fn prove_password(
         .read("auth.proof", move |tx| super::account_with_hash(tx, user))
         .await?;
     count_login(app, &account)?;
+    if hash == NO_PASSWORD {
+        return Err(no_password());
+    }
     let password = model::new_password(password).map_err(|_| proof_refused())?;
     if !app.auth.passwords.verify(password, Some(&hash)).await? {
         return Err(proof_refused());
@@ -249,7 +254,7 @@ pub async fn step_up(app: &Arc<App>, ctx: OpCtx, proof: Proof) -> Result<()> {
             if let Some(code) = code
                 && !factors.accepts(tx, &ctx, account.id, code.expose())?
             {
-                super::login_failed(tx, &ctx, Some(account.id))?;
+                login::note_failure(tx, &ctx, Some(account.id))?;
                 return Ok(false);
             }
             prove(tx, &ctx, session)?;
@@ -273,6 +278,16 @@ pub fn proof_refused() -> Error {
         Kind::Forbidden,
         "proof_refused",
         "the password or the code is wrong; the session goes on as before",
+    )
+}
+
+/// 403 for a password where there is none. Its owner may know.
+fn no_password() -> Error {
+    Error::new(
+        Kind::Forbidden,
+        "no_password",
+        "this account has no password: sign in again at your provider with prove_again=true, or set a password by \
+         POST /api/v1/auth/password/forgot",
     )
 }
 

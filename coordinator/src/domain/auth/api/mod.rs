@@ -6,6 +6,8 @@ mod sessions;
 mod step_up;
 mod totp;
 
+pub use self::totp::required;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
@@ -21,6 +23,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Login, SignedIn, account, cookies,
     links::LinkToken,
+    login::{Asker, Entered, by_password},
     model::{self, Account, Device, Email},
     refresh::{self as rotation, Refreshed, Rotation},
     token::RefreshToken,
@@ -29,10 +32,9 @@ use crate::{
     app::App,
     context::{Actor, OpCtx, Role},
     domain::settings,
-    error::{Error, Result},
+    error::Result,
     http::{ClientIp, Json, Problems, PublicCtx, RawBody, credentials, csrf, extract},
     limits::{Action, Caller},
-    store::Tx,
 };
 
 /// The routes of this slice.
@@ -179,68 +181,15 @@ async fn login(
     device: Device,
     Json(body): Json<LoginRequest>,
 ) -> Result<Response> {
-    // what can't be an address or a password fails like a wrong one
-    let Ok(email) = Email::parse(&body.email) else {
-        return Err(login_failed());
+    let asker = Asker {
+        address: Caller::Address(client.group()),
+        device,
     };
-    let (now, now_ms) = (ctx.now, app.clock.boot_ms());
-    let client = Caller::Address(client.group());
-    app.limits.count(Action::SignIn, client, now_ms)?;
-    let account = Caller::Email(email.as_str().to_owned());
-    app.limits.count(Action::Login, account, now_ms)?;
-    let password = model::new_password(body.password).map_err(|_| login_failed())?;
-    let found = app
-        .db
-        .read("auth.account", move |tx| super::find_account(tx, &email))
-        .await?;
-    let known = found.as_ref().map(|(_, hash)| hash.as_str());
-    let passwords = &app.auth.passwords;
-    let holds = passwords.verify(password.clone(), known).await?;
-    let (account, hash) = match found {
-        Some(found) if holds => found,
-        other => {
-            let meant = other.map(|(account, _)| account.id);
-            let note = move |tx: &mut dyn Tx| super::login_failed(tx, &ctx, meant);
-            app.db.write("auth.login_failed", note).await?;
-            return Err(login_failed());
-        }
-    };
-    let new_hash = if passwords.is_outdated(&hash) {
-        Some(passwords.hash(password).await?)
-    } else {
-        None
-    };
-    let login = Login::new(&app.config, &account.roles, device)?;
-    let (known, again) = (
-        new_hash.clone().unwrap_or_else(|| hash.clone()),
-        ctx.clone(),
-    );
-    let needs_code = account.second_factor.then(|| account.clone());
-    let signed_in = app
-        .db
-        .write("auth.login", move |tx| {
-            if let Some(new_hash) = &new_hash {
-                super::rehash(tx, account.id, &hash, new_hash)?;
-            }
-            if account.second_factor {
-                return Ok(None);
-            }
-            super::begin_session(tx, &ctx, &account, &login).map(Some)
-        })
-        .await?;
-    let Some(signed_in) = signed_in else {
-        return needs_code
-            .map(|account| totp::required(&app, &again, &account, &known))
-            .ok_or_else(login_failed);
-    };
-    answer(&app, StatusCode::OK, now, signed_in)
-}
-
-fn login_failed() -> Error {
-    Error::unauthenticated(
-        "login_failed",
-        "the e-mail address or the password is wrong",
-    )
+    let now = ctx.now;
+    match by_password(&app, ctx, asker, &body.email, body.password).await? {
+        Entered::In(signed_in) => answer(&app, StatusCode::OK, now, *signed_in),
+        Entered::NeedsCode(challenge) => Ok(totp::required(challenge)),
+    }
 }
 
 /// Exchanges the refresh token for a new pair; each can be used once.
@@ -374,29 +323,14 @@ fn refresh_token(
 }
 
 fn answer(app: &App, status: StatusCode, now: Timestamp, signed_in: SignedIn) -> Result<Response> {
-    let SignedIn {
-        account,
-        session,
-        refresh,
-        refresh_ms,
-    } = signed_in;
-    let (access, expires_in) = app
-        .auth
-        .access
-        .sign(account.id, session.id, now, session.ends)?;
-    let cookies = [
-        app.auth.cookies.set_access(access.expose(), expires_in),
-        app.auth
-            .cookies
-            .set_refresh(refresh.expose(), refresh_ms / 1_000),
-    ]
-    .map(|text| (header::SET_COOKIE, text));
+    let handed = app.auth.hand_over(now, &signed_in)?;
+    let cookies = handed.cookies.map(|text| (header::SET_COOKIE, text));
     let body = TokenResponse {
-        access_token: access.expose().clone(),
+        access_token: handed.access.expose().clone(),
         token_type: "Bearer",
-        expires_in,
-        refresh_token: refresh.expose().clone(),
-        user: account.into(),
+        expires_in: handed.expires_in,
+        refresh_token: signed_in.refresh.expose().clone(),
+        user: signed_in.account.into(),
     };
     Ok((status, AppendHeaders(cookies), no_store(), Json(body)).into_response())
 }

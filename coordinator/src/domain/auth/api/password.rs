@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     context::OpCtx,
-    domain::auth::{account, links::LinkToken, model::Email},
+    domain::auth::{account, links::LinkToken},
     error::Result,
     http::{ClientIp, Json, Problems, PublicCtx},
     limits::{Action, Caller},
@@ -68,23 +68,8 @@ pub(super) async fn forgot_password(
     client: ClientIp,
     Json(body): Json<ForgotPasswordRequest>,
 ) -> Result<StatusCode> {
-    let email = Email::parse(&body.email)?;
-    let now_ms = app.clock.boot_ms();
     let address = Caller::Address(client.group());
-    app.limits.count(Action::SignIn, address, now_ms)?;
-    let to = Caller::Email(email.as_str().to_owned());
-    app.limits.count(Action::Mail, to, now_ms)?;
-    let token = LinkToken::random()?;
-    let state = Arc::clone(&app);
-    app.background.spawn(async move {
-        let postbox = Arc::clone(&state.postbox);
-        let body = move |tx: &mut dyn crate::store::Tx| {
-            account::forgot(tx, &ctx, &postbox, &email, &token)
-        };
-        if let Err(error) = state.db.write("auth.forgot", body).await {
-            tracing::error!(%error, "a forgotten password was asked for in vain");
-        }
-    });
+    account::forgotten(&app, ctx, address, &body.email)?;
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -8,16 +8,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use shared::wire::problem::Problem;
+use shared::{secret::Secret, wire::problem::Problem};
 use utoipa::ToSchema;
 
 use crate::{
     app::App,
     context::OpCtx,
     domain::auth::{
-        self, Login,
-        model::{Account, Device},
-        second_factor::{self, NewSecret, SecondFactors},
+        login::{self, Asker},
+        model::Device,
+        second_factor::{self, NewSecret},
     },
     error::{Error, Result},
     http::{ClientIp, Json, Problems, PublicCtx, error as problems},
@@ -60,8 +60,9 @@ pub(super) struct LoginTotpRequest {
     code: String,
 }
 
-/// The answer to a right password where a second factor is in force: 401 with a challenge.
-pub(super) fn required(app: &App, ctx: &OpCtx, account: &Account, hash: &str) -> Response {
+/// The answer to who is let in but for the code of their second factor: 401 with a challenge.
+#[must_use]
+pub fn required(challenge: String) -> Response {
     #[derive(Serialize)]
     struct Required {
         #[serde(flatten)]
@@ -76,7 +77,7 @@ pub(super) fn required(app: &App, ctx: &OpCtx, account: &Account, hash: &str) ->
     let status = StatusCode::UNAUTHORIZED;
     let body = Required {
         problem: problems::problem(&error, status),
-        challenge: app.auth.second_factors.challenge(ctx, account.id, hash),
+        challenge,
     };
     let head = [(header::CONTENT_TYPE, problems::PROBLEM_JSON)];
     match serde_json::to_vec(&body) {
@@ -96,39 +97,13 @@ pub(super) async fn login_totp(
     device: Device,
     Json(body): Json<LoginTotpRequest>,
 ) -> Result<Response> {
-    let (now, now_ms) = (ctx.now, app.clock.boot_ms());
-    let address = Caller::Address(client.group());
-    app.limits.count(Action::SignIn, address, now_ms)?;
-    let user = SecondFactors::challenged_user(&body.challenge)?;
-    let found = app
-        .db
-        .read("auth.challenged", move |tx| {
-            auth::account_with_hash(tx, user)
-        })
-        .await;
-    let (account, hash) = found.map_err(|error| match error.kind() {
-        crate::error::Kind::NotFound => second_factor::challenge_refused(),
-        _ => error,
-    })?;
-    if !app.auth.second_factors.holds(&ctx, &body.challenge, &hash) {
-        return Err(second_factor::challenge_refused());
-    }
-    auth::session::count_login(&app, &account)?;
-    let login = Login::new(&app.config, &account.roles, device)?;
-    let state = Arc::clone(&app);
-    let signed_in = app
-        .db
-        .write("auth.login_totp", move |tx| {
-            let factors = &state.auth.second_factors;
-            if factors.accepts(tx, &ctx, account.id, &body.code)? {
-                auth::begin_session(tx, &ctx, &account, &login).map(Some)
-            } else {
-                auth::login_failed(tx, &ctx, Some(account.id))?;
-                Ok(None)
-            }
-        })
-        .await?;
-    let signed_in = signed_in.ok_or_else(second_factor::code_refused)?;
+    let asker = Asker {
+        address: Caller::Address(client.group()),
+        device,
+    };
+    let now = ctx.now;
+    let code = Secret::new(body.code);
+    let signed_in = login::by_code(&app, ctx, asker, &body.challenge, code).await?;
     super::answer(&app, StatusCode::OK, now, signed_in)
 }
 

@@ -143,7 +143,7 @@ async fn refresh_from(test: &TestApp, address: u8, token: &str) -> Answer {
 
 #[tokio::test]
 async fn refreshing_is_limited_per_session_and_per_address() {
-    let test = TestApp::new().await;
+    let test = TestApp::with(|config| config.limits.refreshes_per_minute = 30).await;
     let signup = test.post(SIGNUP, "", &ada("a long password")).await;
     let other = test.post(LOGIN, "", &ada("a long password")).await;
     let mut token = text(&signup, "refresh_token");

@@ -2,13 +2,12 @@
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use shared::clock::Clock as _;
 
 use super::{LOGIN, ME, SIGNUP, ada, text};
 use crate::{
     config::SecondFactor,
     context::Role,
-    domain::auth::totp,
+    domain::auth::testing::AuthenticatorApp,
     testing::{Answer, TestApp, dump, on_both_stores, request},
 };
 
@@ -16,29 +15,6 @@ const BEGIN: &str = "/api/v1/auth/totp";
 const CONFIRM: &str = "/api/v1/auth/totp/confirm";
 const LOGIN_TOTP: &str = "/api/v1/auth/login/totp";
 const STEP_UP: &str = "/api/v1/auth/step-up";
-
-/// An authenticator app, written apart from the product: it reads base32 by itself.
-struct AuthenticatorApp(Vec<u8>);
-
-impl AuthenticatorApp {
-    fn scan(secret: &str) -> Self {
-        let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-        let bits: String = secret
-            .chars()
-            .map(|c| format!("{:05b}", alphabet.find(c).expect("base32")))
-            .collect();
-        let bytes = bits.as_bytes().chunks_exact(8);
-        let byte = |chunk: &[u8]| {
-            let text = std::str::from_utf8(chunk).expect("ascii");
-            u8::from_str_radix(text, 2).expect("bits")
-        };
-        Self(bytes.map(byte).collect())
-    }
-
-    fn code(&self, test: &TestApp) -> String {
-        totp::code_at(&self.0, test.clock.now().as_secs() / 30)
-    }
-}
 
 /// Sets a second factor; returns the app and the recovery codes.
 async fn set_up(test: &TestApp, access: &str) -> (AuthenticatorApp, Vec<String>) {
