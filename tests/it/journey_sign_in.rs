@@ -1,12 +1,10 @@
 //! Signing in as people do it: a real browser, with scripts switched off, mail through a real SMTP server, and codes of a real
 //! authenticator (oathtool).
 
-use std::{
-    process::Command,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::process::Command;
 
 use serde_json::{Value, json};
+use shared::clock::{Clock as _, SystemClock};
 use system_tests::{
     browser::Browser,
     mail_server::{LOGIN, MailServer},
@@ -88,7 +86,10 @@ async fn somebody_without_scripts_chooses_a_new_password_by_the_link_in_a_mail()
     place
         .until_told("the e-mail address or the password is wrong")
         .await;
-    place.browser.click("a[href='/account/forgot-password']").await;
+    place
+        .browser
+        .click("a[href='/account/forgot-password']")
+        .await;
     place.until_at("/account/forgot-password").await;
     place.browser.fill("#email", &email).await;
     place.browser.click("button").await;
@@ -116,10 +117,16 @@ async fn somebody_without_scripts_chooses_a_new_password_by_the_link_in_a_mail()
     place.enter(&email, NEW_PASSWORD).await;
     place.until_at("/").await;
     let me = place.me().await;
-    assert_eq!((&me["email"], &me["email_verified"]), (&json!(email), &json!(true)));
+    assert_eq!(
+        (&me["email"], &me["email_verified"]),
+        (&json!(email), &json!(true))
+    );
     // a link works once
     place.go(path).await;
-    place.browser.fill("#password", "one more long password").await;
+    place
+        .browser
+        .fill("#password", "one more long password")
+        .await;
     place.browser.click("button").await;
     place.until_told("this link was used already").await;
     let log = place.market.log();
@@ -127,16 +134,18 @@ async fn somebody_without_scripts_chooses_a_new_password_by_the_link_in_a_mail()
     assert!(!log.contains(token) && !log.contains(NEW_PASSWORD));
 }
 
-/// What oathtool, an authenticator of others, shows `later` from now.
-fn code_of(secret: &str, later: Duration) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("time");
-    let at = format!("@{}", (now + later).as_secs());
+/// What oathtool, an authenticator of others, shows so many seconds from now.
+fn code_of(secret: &str, later_s: i64) -> String {
+    let at = format!("@{}", SystemClock.now().as_secs() + later_s);
     let shown = Command::new("oathtool")
         .args(["--totp", "-b", "--now", &at, secret])
         .output()
         .expect("oathtool runs: apt-get install oathtool");
     assert!(shown.status.success(), "{shown:?}");
-    String::from_utf8(shown.stdout).expect("digits").trim().to_owned()
+    String::from_utf8(shown.stdout)
+        .expect("digits")
+        .trim()
+        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,24 +156,42 @@ async fn somebody_signs_in_with_an_authenticator_and_with_a_recovery_code() {
     let email = me["email"].as_str().expect("text").to_owned();
     let begun = ada.post("/auth/totp", &Value::Null).await.is(201);
     let secret = begun["secret"].as_str().expect("a secret").to_owned();
-    let code = json!({ "code": code_of(&secret, Duration::ZERO) });
+    let code = json!({ "code": code_of(&secret, 0) });
     let set = ada.post("/auth/totp/confirm", &code).await.is(200);
-    let recovery = set["recovery_codes"][0].as_str().expect("a code").to_owned();
+    let recovery = set["recovery_codes"][0]
+        .as_str()
+        .expect("a code")
+        .to_owned();
 
     place.enter(&email, PASSWORD).await;
     place.until_at("/login/code?next=%2F").await;
-    assert!(place.browser.cookies(&place.market.url()).await.iter().all(|cookie| cookie["name"] != "at"));
+    assert!(
+        place
+            .browser
+            .cookies(&place.market.url())
+            .await
+            .iter()
+            .all(|cookie| cookie["name"] != "at")
+    );
     place.enter_code("not a code").await;
     place.until_told("the code is wrong").await;
     // the code of before was used up by setting it; the next one is taken already
-    place.enter_code(&code_of(&secret, Duration::from_secs(30))).await;
+    place
+        .enter_code(&code_of(&secret, 30))
+        .await;
     place.until_at("/").await;
     assert_eq!(place.me().await["second_factor"], true);
     let cookies = place.browser.cookies(&place.market.url()).await;
-    assert!(cookies.iter().all(|cookie| cookie["name"] != "code"), "{cookies:?}");
+    assert!(
+        cookies.iter().all(|cookie| cookie["name"] != "code"),
+        "{cookies:?}"
+    );
 
     let other = Browser::start().await;
-    let other = Place { market: place.market, browser: other };
+    let other = Place {
+        market: place.market,
+        browser: other,
+    };
     other.enter(&email, PASSWORD).await;
     other.until_at("/login/code?next=%2F").await;
     other.enter_code(&recovery.to_lowercase()).await;

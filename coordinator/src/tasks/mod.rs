@@ -7,6 +7,7 @@
 //! - One activation of a task runs at a time in this process; several processes may run the same task, so each is
 //!   safe to run twice.
 
+pub mod analytics;
 pub mod audit_checkpoint;
 mod driver;
 mod each;
@@ -57,6 +58,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         Box::new(checkpoint),
     )?;
     start(periods.mail_ms, Box::new(mail::MailRound(own())))?;
+    start(periods.analytics_ms, Box::new(analytics::Analytics(own())))?;
     start(periods.webhooks_ms, Box::new(webhooks::Webhooks(own())))?;
     start(
         periods.webhook_courier_ms,
