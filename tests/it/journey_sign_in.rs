@@ -176,9 +176,7 @@ async fn somebody_signs_in_with_an_authenticator_and_with_a_recovery_code() {
     place.enter_code("not a code").await;
     place.until_told("the code is wrong").await;
     // the code of before was used up by setting it; the next one is taken already
-    place
-        .enter_code(&code_of(&secret, 30))
-        .await;
+    place.enter_code(&code_of(&secret, 30)).await;
     place.until_at("/").await;
     assert_eq!(place.me().await["second_factor"], true);
     let cookies = place.browser.cookies(&place.market.url()).await;

@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod auth;
 mod http;
+mod kyc;
 mod limits;
 mod log;
 mod mail;
@@ -35,6 +36,7 @@ pub use self::{
     audit::AuditConfig,
     auth::{AuthConfig, SecondFactor},
     http::HttpConfig,
+    kyc::{KycConfig, KycGate},
     limits::LimitsConfig,
     log::{LogConfig, LogFormat},
     mail::MailConfig,
@@ -96,6 +98,8 @@ pub struct Config {
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
     pub agents: AgentsConfig,
+    /// Proof of identity.
+    pub kyc: KycConfig,
     /// The audit log.
     pub audit: AuditConfig,
     /// What the coordinator may call on behalf of others.
@@ -123,6 +127,7 @@ impl Default for Config {
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
+            kyc: KycConfig::default(),
             audit: AuditConfig::default(),
             outbound: OutboundConfig::default(),
             limits: LimitsConfig::default(),
@@ -152,6 +157,7 @@ impl Config {
             &mut config.cron_token,
             &mut config.database.url,
             &mut config.mail.smtp_url,
+            &mut config.kyc.webhook_secret,
         ];
         for secret in secrets.into_iter().flatten() {
             secret.read_file()?;
@@ -179,6 +185,7 @@ impl Config {
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
+        self.kyc.validate()?;
         self.audit.validate()?;
         self.outbound.validate()?;
         self.limits.validate()?;

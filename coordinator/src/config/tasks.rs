@@ -22,6 +22,8 @@ pub struct TasksConfig {
     pub payments_ms: u32,
     /// Sends queued mail, milliseconds.
     pub mail_ms: u32,
+    /// Expires proofs of identity and deletes their documents, milliseconds.
+    pub kyc_ms: u32,
     /// Adds to the figures over time, milliseconds.
     pub analytics_ms: u32,
     /// Hands events to webhooks, milliseconds.
@@ -40,6 +42,7 @@ impl Default for TasksConfig {
             settlement_ms: 5_000,
             payments_ms: 5_000,
             mail_ms: 1_000,
+            kyc_ms: 60_000,
             analytics_ms: 60_000,
             webhooks_ms: 1_000,
             webhook_courier_ms: 1_000,
@@ -56,6 +59,7 @@ impl TasksConfig {
         within("tasks.leases_ms", self.leases_ms, 10, HOUR_MS)?;
         within("tasks.expiry_ms", self.expiry_ms, 10, HOUR_MS)?;
         within("tasks.settlement_ms", self.settlement_ms, 10, HOUR_MS)?;
+        within("tasks.kyc_ms", self.kyc_ms, 10, HOUR_MS)?;
         within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)?;
         within("tasks.mail_ms", self.mail_ms, 10, HOUR_MS)?;
         within("tasks.analytics_ms", self.analytics_ms, 10, HOUR_MS)?;

@@ -1,5 +1,7 @@
 //! The problem codes: which one means what, and which operation answers with which beyond those that all share.
 
+mod accounts;
+
 /// A status, a code, and what a caller reads.
 type Code = (u16, &'static str, &'static str);
 
@@ -139,37 +141,6 @@ const PAYMENT_EXPIRED: Code = (
     "payment_expired",
     "this payment was never settled: order again and sign anew",
 );
-const STEP_UP: Code = (
-    403,
-    "step_up_required",
-    "this needs a fresh proof of who you are: POST /api/v1/auth/step-up, then try again",
-);
-const PROOF_REFUSED: Code = (
-    403,
-    "proof_refused",
-    "the password or the code is wrong; the session goes on as before",
-);
-const NO_PASSWORD: Code = (
-    403,
-    "no_password",
-    "this account has no password: sign in again at your provider with prove_again=true, or set a password by \
-     POST /api/v1/auth/password/forgot",
-);
-const SECOND_FACTOR: Code = (
-    401,
-    "second_factor_required",
-    "send a code of the second factor and this challenge: POST /api/v1/auth/login/totp",
-);
-const SECOND_FACTOR_SET: Code = (
-    409,
-    "second_factor_set",
-    "a second factor is in force: DELETE /api/v1/auth/totp first",
-);
-const LINK_INVALID: Code = (
-    422,
-    "link_invalid",
-    "this link was used already, is too old, or was replaced by a newer one: ask for a new one",
-);
 const CHANGED: Code = (
     409,
     "changed_meanwhile",
@@ -185,85 +156,19 @@ const RANGE: Code = (
 /// What one operation answers besides.
 const OWN: &[(&str, &[Code])] = &[
     (
-        "signup",
-        &[(
-            409,
-            "email_taken",
-            "there is an account with this address: sign in instead",
-        )],
-    ),
-    (
-        "login",
+        "create_offer",
         &[
-            (
-                401,
-                "login_failed",
-                "the e-mail address or the password is wrong",
-            ),
-            SECOND_FACTOR,
-        ],
-    ),
-    (
-        "login_totp",
-        &[
-            (
-                401,
-                "challenge_invalid",
-                "this login took too long: begin it again with the password",
-            ),
-            (
-                401,
-                "code_refused",
-                "the code is wrong, or was used already: wait for the next one",
-            ),
-        ],
-    ),
-    ("oidc_callback", &[SECOND_FACTOR]),
-    (
-        "step_up",
-        &[
-            PROOF_REFUSED,
-            NO_PASSWORD,
             (
                 403,
-                "code_required",
-                "this account has a second factor: send a code of it",
+                "kyc_required",
+                "this market wants your identity proven first: POST /api/v1/kyc",
             ),
-        ],
-    ),
-    (
-        "change_password",
-        &[
-            PROOF_REFUSED,
-            NO_PASSWORD,
             (
                 409,
-                "password_changed",
-                "the password was changed by somebody else at this moment; sign in again",
+                "too_many_offers",
+                "a node has at most 16 offers: delete one first",
             ),
         ],
-    ),
-    ("reset_password", &[LINK_INVALID]),
-    ("verify_email", &[LINK_INVALID]),
-    ("change_email", &[STEP_UP]),
-    ("begin_totp", &[STEP_UP, SECOND_FACTOR_SET]),
-    ("confirm_totp", &[STEP_UP, PROOF_REFUSED, SECOND_FACTOR_SET]),
-    ("remove_totp", &[STEP_UP]),
-    (
-        "refresh",
-        &[(
-            401,
-            "refresh_token",
-            "the refresh token isn't valid, or no longer: sign in again",
-        )],
-    ),
-    (
-        "create_offer",
-        &[(
-            409,
-            "too_many_offers",
-            "a node has at most 16 offers: delete one first",
-        )],
     ),
     ("provider_analytics", &[RANGE]),
     ("consumer_analytics", &[RANGE]),
@@ -364,7 +269,8 @@ pub(super) fn of(
     operation: &str,
     status: u16,
 ) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let own = OWN.iter().find(|(name, _)| *name == operation);
+    let own = OWN.iter().chain(accounts::OWN);
+    let own = own.into_iter().find(|(name, _)| *name == operation);
     let own = own.map_or(&[][..], |(_, codes)| codes).iter();
     // 409 is shared by none: what has no line of its own can say that things moved on
     let any = (status == 409 && own.clone().all(|(own, ..)| *own != 409)).then_some(&CONFLICT);

@@ -20,8 +20,8 @@ use crate::{
     },
     store::{Tx, Value, testing::statements},
     tasks::{
-        Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry, leases::Leases,
-        liveness::Liveness, mail::MailRound, market_feed, payments::Payments,
+        Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry, kyc::Kyc,
+        leases::Leases, liveness::Liveness, mail::MailRound, market_feed, payments::Payments,
         settlement::Settlement, uptime::Uptime, webhook_courier::WebhookCourier,
         webhooks::Webhooks,
     },
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 35] = [
+const GROWING: [&str; 38] = [
     "account_links",
     "accounts",
     "api_keys",
@@ -39,6 +39,9 @@ const GROWING: [&str; 35] = [
     "enrollment_tokens",
     "events",
     "idempotency_keys",
+    "kyc_cases",
+    "kyc_documents",
+    "kyc_events",
     "identities",
     "mail_outbox",
     "market_samples",
@@ -140,6 +143,7 @@ async fn trade(stall: &Stall) {
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
         ("/api/v1/auth/me", &consumer),
         ("/api/v1/sessions", &consumer),
+        ("/api/v1/kyc", &consumer),
         ("/api/v1/auth/identities", &consumer),
     ] {
         let answer = stall.test.get(path, token).await;
@@ -233,6 +237,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Payments(app())),
         Box::new(MailRound(app())),
         Box::new(Settlement::new(app())),
+        Box::new(Kyc(app())),
         Box::new(Analytics(app())),
         Box::new(Webhooks(app())),
         Box::new(WebhookCourier(app())),

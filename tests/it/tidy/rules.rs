@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 19] = [
+const SLICES: [&str; 20] = [
     "access",
     "events",
     "audit",
@@ -17,6 +17,7 @@ const SLICES: [&str; 19] = [
     "mail",
     "auth",
     "apikeys",
+    "kyc",
     "oidc",
     "webhooks",
     "ledger",
