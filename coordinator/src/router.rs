@@ -30,8 +30,8 @@ use crate::{
     app::App,
     cron,
     domain::{
-        admin, agentlink, apikeys, audit, auth, events, nodes, offers, oidc, rentals, settlement,
-        webhooks,
+        admin, agentlink, analytics, apikeys, audit, auth, events, nodes, offers, oidc, rentals,
+        settlement, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -66,6 +66,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(settlement::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
+            .merge(analytics::api::routes())
             .merge(admin::api::routes())
             .merge(cron::routes()),
     )

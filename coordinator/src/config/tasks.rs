@@ -20,6 +20,8 @@ pub struct TasksConfig {
     pub settlement_ms: u32,
     /// Asks what became of payments in doubt, milliseconds.
     pub payments_ms: u32,
+    /// Adds to the figures over time, milliseconds.
+    pub analytics_ms: u32,
     /// Hands events to webhooks, milliseconds.
     pub webhooks_ms: u32,
     /// Sends what webhooks are due, milliseconds.
@@ -35,6 +37,7 @@ impl Default for TasksConfig {
             expiry_ms: 1_000,
             settlement_ms: 5_000,
             payments_ms: 5_000,
+            analytics_ms: 60_000,
             webhooks_ms: 1_000,
             webhook_courier_ms: 1_000,
         }
@@ -51,6 +54,7 @@ impl TasksConfig {
         within("tasks.expiry_ms", self.expiry_ms, 10, HOUR_MS)?;
         within("tasks.settlement_ms", self.settlement_ms, 10, HOUR_MS)?;
         within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)?;
+        within("tasks.analytics_ms", self.analytics_ms, 10, HOUR_MS)?;
         within("tasks.webhooks_ms", self.webhooks_ms, 10, HOUR_MS)?;
         within(
             "tasks.webhook_courier_ms",

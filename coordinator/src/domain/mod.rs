@@ -1,9 +1,10 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `settings` → `auth` → `apikeys` → `oidc` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink` → `admin`.
+//! `access` → `events` → `audit` → `settings` → `auth` → `apikeys` → `oidc` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink` → `analytics` → `admin`.
 
 pub mod access;
 pub mod admin;
 pub mod agentlink;
+pub mod analytics;
 pub mod apikeys;
 pub mod audit;
 pub mod auth;

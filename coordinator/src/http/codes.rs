@@ -145,6 +145,12 @@ const CHANGED: Code = (
     "somebody changed this offer in between: read it again",
 );
 
+const RANGE: Code = (
+    400,
+    "range",
+    "ask for 1 to 1000 steps: from must be before to, and near enough for the step",
+);
+
 /// What one operation answers besides.
 const OWN: &[(&str, &[Code])] = &[
     (
@@ -179,6 +185,9 @@ const OWN: &[(&str, &[Code])] = &[
             "a node has at most 16 offers: delete one first",
         )],
     ),
+    ("provider_analytics", &[RANGE]),
+    ("consumer_analytics", &[RANGE]),
+    ("market_analytics", &[RANGE]),
     ("change_offer", &[CHANGED]),
     ("delete_offer", &[CHANGED]),
     ("change_node", &[CAPACITY_IN_USE]),

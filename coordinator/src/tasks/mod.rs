@@ -7,6 +7,7 @@
 //! - One activation of a task runs at a time in this process; several processes may run the same task, so each is
 //!   safe to run twice.
 
+pub mod analytics;
 pub mod audit_checkpoint;
 mod driver;
 mod each;
@@ -55,6 +56,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         app.config.audit.checkpoint_s.saturating_mul(1_000),
         Box::new(checkpoint),
     )?;
+    start(periods.analytics_ms, Box::new(analytics::Analytics(own())))?;
     start(periods.webhooks_ms, Box::new(webhooks::Webhooks(own())))?;
     start(
         periods.webhook_courier_ms,

@@ -20,26 +20,31 @@ use crate::{
     },
     store::{Tx, Value, testing::statements},
     tasks::{
-        Task, event_relay::EventRelay, expiry::Expiry, leases::Leases, liveness::Liveness,
-        market_feed, payments::Payments, settlement::Settlement, uptime::Uptime,
+        Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry, leases::Leases,
+        liveness::Liveness, market_feed, payments::Payments, settlement::Settlement,
+        uptime::Uptime, webhook_courier::WebhookCourier, webhooks::Webhooks,
     },
     testing::TestApp,
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 24] = [
+const GROWING: [&str; 31] = [
     "accounts",
     "api_keys",
     "audit_log",
     "billing_windows",
+    "consumer_figures",
     "enrollment_tokens",
     "events",
     "idempotency_keys",
     "identities",
+    "market_samples",
     "node_chains",
     "node_coverage",
+    "node_figures",
     "node_flags",
     "nodes",
+    "offer_prices",
     "offers",
     "oidc_used",
     "payments",
@@ -52,9 +57,18 @@ const GROWING: [&str; 24] = [
     "transfers",
     "usage_records",
     "users",
+    "webhook_deliveries",
+    "webhook_secrets",
+    "webhooks",
 ];
 /// Indexes of a part of a table that stays small, however long the table gets: reading all of it is what is wanted.
-const SMALL: [&str; 3] = ["events_waiting", "rentals_running", "rentals_to_settle"];
+const SMALL: [&str; 5] = [
+    "billing_windows_to_roll",
+    "events_waiting",
+    "rentals_running",
+    "rentals_to_settle",
+    "webhooks_due",
+];
 
 /// Why a plan's step is too much, if it is.
 fn too_much(step: &str) -> bool {
@@ -113,6 +127,9 @@ async fn trade(stall: &Stall) {
         (&format!("/api/v1/rentals/{paid}/receipts"), &token),
         (&format!("/api/v1/payments/{payment}"), &token),
         ("/api/v1/balance", &consumer),
+        ("/api/v1/analytics/consumer", &consumer),
+        ("/api/v1/analytics/provider", &stall.provider),
+        ("/api/v1/analytics/market?resource=ram", &stall.provider),
         ("/api/v1/offers?mine=true", &stall.provider),
         ("/api/v1/nodes", &stall.provider),
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
@@ -121,6 +138,24 @@ async fn trade(stall: &Stall) {
     ] {
         let answer = stall.test.get(path, token).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+    }
+    let hook = json!({"url": "http://127.0.0.1:9/"});
+    let hook = stall.test.post("/api/v1/webhooks", &consumer, &hook).await;
+    let hook = format!(
+        "/api/v1/webhooks/{}",
+        hook.json()["id"].as_str().expect("id")
+    );
+    for path in ["/api/v1/webhooks", &hook, &format!("{hook}/deliveries")] {
+        let answer = stall.test.get(path, &consumer).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+    }
+    for (what, body) in [
+        ("test", serde_json::Value::Null),
+        ("rotate-secret", json!({})),
+    ] {
+        let path = format!("{hook}/{what}");
+        let answer = stall.test.post(&path, &consumer, &body).await;
+        assert!(answer.status.is_success(), "{path}: {answer:?}");
     }
     let tokens = "/api/v1/nodes/enrollment-tokens";
     let answer = stall.test.post(tokens, &stall.provider, &json!({})).await;
@@ -191,6 +226,9 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
         Box::new(Settlement::new(app())),
+        Box::new(Analytics(app())),
+        Box::new(Webhooks(app())),
+        Box::new(WebhookCourier(app())),
     ];
     for task in &mut tasks {
         let name = task.name();

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 17] = [
+const SLICES: [&str; 18] = [
     "access",
     "events",
     "audit",
@@ -26,6 +26,7 @@ const SLICES: [&str; 17] = [
     "metering",
     "settlement",
     "agentlink",
+    "analytics",
     "admin",
 ];
 /// Names that say nothing about what a file is about.

@@ -31,6 +31,7 @@ pub const TABLE: &[Line] = &[
     Line::public("list_offers"),
     Line::public("get_offer"),
     Line::public("market_summary"),
+    Line::public("offer_price_history"),
     Line::of("create_offer", &[Provider], With(Scope::OffersWrite)),
     Line::of("change_offer", &[Provider, Admin], With(Scope::OffersWrite)),
     Line::of("delete_offer", &[Provider, Admin], With(Scope::OffersWrite)),
@@ -132,6 +133,14 @@ pub const TABLE: &[Line] = &[
         &[Person],
         With(Scope::WebhooksWrite),
     ),
+    // figures over time
+    Line::of(
+        "provider_analytics",
+        &[Provider],
+        With(Scope::AnalyticsRead),
+    ),
+    Line::of("consumer_analytics", &[Person], With(Scope::AnalyticsRead)),
+    Line::public("market_analytics"),
     // running the market
     Line::of("list_audit", &[Admin], Refused),
     Line::of("admin_list_nodes", &[Admin], Refused),

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use shared::{
     id::{NodeId, OfferId},
     money::{Amount, Asset, Money},
+    time::Timestamp,
 };
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -32,6 +33,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(get, patch, delete))
+        .routes(routes!(price_history))
         .routes(routes!(summary))
 }
 
@@ -255,6 +257,44 @@ async fn delete(
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What an offer cost from a moment on.
+#[derive(Serialize, ToSchema)]
+struct PriceView {
+    #[schema(value_type = String, format = DateTime)]
+    from: Timestamp,
+    prices: Prices,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct HistoryParams {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+#[utoipa::path(
+    get, path = "/offers/{id}/price-history", operation_id = "offer_price_history", tag = "offers",
+    params(("id" = String, Path), HistoryParams), description = "The newest first.",
+    responses((status = 200, body = Page<PriceView>), Problems), security(())
+)]
+async fn price_history(
+    State(app): State<Arc<App>>,
+    Path(id): Path<OfferId>,
+    Query(params): Query<HistoryParams>,
+) -> Result<Json<Page<PriceView>>> {
+    let paging = Paging::new(params.limit, params.cursor)?;
+    let before = Timestamp::from_micros(paging.after()?.unwrap_or(i64::MAX));
+    let fetch = paging.fetch();
+    let read = move |tx: &mut dyn crate::store::Tx| super::price_history(tx, id, before, fetch);
+    let rows = app.db.read("offer.prices", read).await?;
+    let page = Page::of(rows, &paging, |(from, _)| from.as_micros())?;
+    Ok(Json(page.map(|(from, prices)| PriceView {
+        from,
+        prices: prices.into(),
+    })))
 }
 
 /// The market in numbers.

@@ -78,6 +78,23 @@ pub struct Numbers {
     pub running_rentals: i64,
 }
 
+/// What can be rented now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Supply {
+    /// Of a GiB of memory for an hour, atomic units.
+    pub ram_prices: Vec<i64>,
+    /// Of a processor for an hour.
+    pub cpu_prices: Vec<i64>,
+    /// Of a GPU for an hour, where there are some.
+    pub gpu_prices: Vec<i64>,
+    /// Free memory.
+    pub ram_bytes: i64,
+    /// Free processors, thousandths.
+    pub cpu_millis: i64,
+    /// GPUs of the nodes.
+    pub gpus: i64,
+}
+
 impl MarketIndex {
     /// Replaces everything.
     pub fn replace(&self, listings: Vec<Listing>) {
@@ -168,6 +185,37 @@ impl MarketIndex {
             numbers.gpus = numbers.gpus.saturating_add(listing.gpu_models.len());
         }
         numbers
+    }
+
+    /// What there is to rent now and for how much: prices of available offers, in order, and capacity of their nodes.
+    #[must_use]
+    pub fn supply(&self) -> Supply {
+        let all = self.read();
+        let mut supply = Supply::default();
+        let mut nodes: BTreeMap<NodeId, &Listing> = BTreeMap::new();
+        for listing in all.by_id.values().filter(|listing| listing.available) {
+            let prices = &listing.offer.terms.prices;
+            supply.ram_prices.push(prices.ram_gib_hour.atomic());
+            supply.cpu_prices.push(prices.cpu_hour.atomic());
+            if !listing.gpu_models.is_empty() {
+                supply.gpu_prices.push(prices.gpu_hour.atomic());
+            }
+            nodes.insert(listing.offer.node_id, listing);
+        }
+        for listing in nodes.values() {
+            let gpus = i64::try_from(listing.gpu_models.len()).unwrap_or(i64::MAX);
+            supply.ram_bytes = supply.ram_bytes.saturating_add(listing.ram_free_bytes);
+            supply.cpu_millis = supply.cpu_millis.saturating_add(listing.cpu_free_millis);
+            supply.gpus = supply.gpus.saturating_add(gpus);
+        }
+        for prices in [
+            &mut supply.ram_prices,
+            &mut supply.cpu_prices,
+            &mut supply.gpu_prices,
+        ] {
+            prices.sort_unstable();
+        }
+        supply
     }
 
     /// Where there is something to rent now, at most 100 of them.

@@ -14,7 +14,11 @@ mod tests;
 mod view;
 
 use model::{Listing, Offer, OfferState, Terms};
-use shared::id::{NodeId, OfferId};
+use shared::{
+    id::{NodeId, OfferId},
+    money::UnitPrices,
+    time::Timestamp,
+};
 
 use super::{
     audit::{self, Entry},
@@ -58,6 +62,7 @@ pub fn create(tx: &mut dyn Tx, ctx: &OpCtx, node_id: NodeId, terms: &Terms) -> R
         updated_at: ctx.now,
     };
     store::insert(tx, &offer)?;
+    store::note_prices(tx, &offer)?;
     announce(tx, ctx, &offer, "offer.created")?;
     let entry = Entry::of("offer.created", offer.id);
     audit::record(tx, ctx, entry.after(told(&offer)))?;
@@ -80,6 +85,20 @@ pub fn get(tx: &mut dyn Tx, id: OfferId) -> Result<Offer> {
 /// 404.
 pub fn get_any(tx: &mut dyn Tx, id: OfferId) -> Result<Offer> {
     store::by_id(tx, id)?.ok_or_else(|| Error::not_found("offer"))
+}
+
+/// What an offer that isn't deleted cost, the newest first, before a moment.
+///
+/// # Errors
+/// 404.
+pub fn price_history(
+    tx: &mut dyn Tx,
+    id: OfferId,
+    before: Timestamp,
+    limit: i64,
+) -> Result<Vec<(Timestamp, UnitPrices)>> {
+    get(tx, id)?;
+    store::prices(tx, id, before, limit)
 }
 
 /// What an owner may change; `None` keeps.
@@ -108,6 +127,9 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: OfferId, change: &Change) -> Res
     };
     if !store::update(tx, &offer, old.version)? {
         return Err(changed_meanwhile());
+    }
+    if offer.terms.prices != old.terms.prices {
+        store::note_prices(tx, &offer)?;
     }
     announce(tx, ctx, &offer, "offer.changed")?;
     let entry = Entry::of("offer.changed", id);

@@ -109,6 +109,55 @@ pub(super) fn update(tx: &mut dyn Tx, offer: &Offer, old_version: i64) -> Result
     )? == 1)
 }
 
+/// Notes what an offer costs from now on.
+pub(super) fn note_prices(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
+    let prices = &offer.terms.prices;
+    tx.execute(
+        "INSERT INTO offer_prices (offer_id, at, ram_gib_hour, cpu_hour, gpu_hour, disk_gib_hour)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (offer_id, at) DO UPDATE SET ram_gib_hour = excluded.ram_gib_hour, cpu_hour = excluded.cpu_hour,
+             gpu_hour = excluded.gpu_hour, disk_gib_hour = excluded.disk_gib_hour",
+        params![
+            offer.id,
+            offer.updated_at,
+            prices.ram_gib_hour,
+            prices.cpu_hour,
+            prices.gpu_hour,
+            prices.disk_gib_hour
+        ],
+    )?;
+    Ok(())
+}
+
+/// What an offer cost, the newest first, before a moment.
+pub(super) fn prices(
+    tx: &mut dyn Tx,
+    id: OfferId,
+    before: Timestamp,
+    limit: i64,
+) -> Result<Vec<(Timestamp, UnitPrices)>> {
+    let rows = tx.query(
+        "SELECT at, ram_gib_hour, cpu_hour, gpu_hour, disk_gib_hour FROM offer_prices
+         WHERE offer_id = $1 AND at < $2 ORDER BY at DESC LIMIT $3",
+        params![id, before, limit],
+    )?;
+    let price = |row: &Row, column: usize| {
+        Amount::from_atomic(row.int(column)?)
+            .map_err(|_| Error::corrupt("offer_prices", &id.to_string(), "price"))
+    };
+    rows.iter()
+        .map(|row| {
+            let prices = UnitPrices {
+                ram_gib_hour: price(row, 1)?,
+                cpu_hour: price(row, 2)?,
+                gpu_hour: price(row, 3)?,
+                disk_gib_hour: price(row, 4)?,
+            };
+            Ok((Timestamp::from_micros(row.int(0)?), prices))
+        })
+        .collect()
+}
+
 /// Offers on the market or paused, after a cursor.
 pub(super) fn alive(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Offer>> {
     let rows = tx.query(

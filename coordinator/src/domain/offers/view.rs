@@ -26,6 +26,17 @@ pub(super) struct Prices {
     disk_gib_hour: Amount,
 }
 
+impl From<UnitPrices> for Prices {
+    fn from(prices: UnitPrices) -> Self {
+        Self {
+            ram_gib_hour: prices.ram_gib_hour,
+            cpu_hour: prices.cpu_hour,
+            gpu_hour: prices.gpu_hour,
+            disk_gib_hour: prices.disk_gib_hour,
+        }
+    }
+}
+
 impl From<Prices> for UnitPrices {
     fn from(prices: Prices) -> Self {
         Self {

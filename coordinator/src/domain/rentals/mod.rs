@@ -27,7 +27,8 @@ pub mod timers;
 
 use model::Rental;
 use shared::{
-    id::{NodeId, RentalId},
+    id::{NodeId, RentalId, UserId},
+    money::{Amount, Rate},
     time::Timestamp,
 };
 
@@ -191,6 +192,16 @@ pub fn save(tx: &mut dyn Tx, rental: &Rental) -> Result<Rental> {
     } else {
         Err(StoreError::Busy(format!("rental {} was written meanwhile", rental.id)).into())
     }
+}
+
+/// What a consumer's running rentals cost in an hour, rounded up, and how many they are.
+///
+/// # Errors
+/// The database's.
+pub fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(Amount, i64)> {
+    let (rate_micro, running) = store::burning(tx, consumer)?;
+    let per_hour = Rate::from_micro_per_hour(rate_micro)?.price_for_ms(3_600_000)?;
+    Ok((per_hour, running))
 }
 
 /// Tells everybody whom it concerns.

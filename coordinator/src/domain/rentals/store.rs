@@ -310,3 +310,15 @@ pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i
         .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?)))
         .collect()
 }
+
+/// What a consumer's running rentals cost in an hour, millionths of an atomic unit, and how many they are.
+pub(super) fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(i64, i64)> {
+    let rows = tx.query(
+        "SELECT CAST(COALESCE(SUM(rate_micro), 0) AS BIGINT), COUNT(*) FROM rentals WHERE consumer = $1 AND state = 'active'",
+        params![consumer],
+    )?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::corrupt("rentals", "", "count"))?;
+    Ok((row.int(0)?, row.int(1)?))
+}

@@ -146,6 +146,18 @@ pub fn windows(
     store::page(tx, id, after, limit)
 }
 
+/// Windows that weren't handed over before, oldest first, marked as handed over at `now` in this transaction.
+///
+/// # Errors
+/// The database's.
+pub fn take_unrolled(
+    tx: &mut dyn Tx,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<(RentalId, Window)>> {
+    store::take_unrolled(tx, now, limit)
+}
+
 /// How a rental's money was split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Split {
