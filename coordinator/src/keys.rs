@@ -19,7 +19,7 @@ use ring::{
 };
 use shared::{secret::Secret, sign::SigningKey};
 
-use crate::config::Config;
+use crate::{config::Config, sealing::Sealing};
 
 const KEY_BYTES_MAX: u64 = 4096;
 
@@ -30,6 +30,8 @@ pub struct Keys {
     pub access: Arc<SigningKey>,
     /// Signs acknowledgements of journal positions.
     pub journal_ack: Arc<SigningKey>,
+    /// Seals documents of proofs of identity.
+    pub kyc: Sealing,
     /// Signs checkpoints of the audit log.
     pub audit: Arc<SigningKey>,
     /// Derives rental tokens, refresh tokens and beacons.
@@ -47,6 +49,7 @@ impl Keys {
         let pkcs8 = || SigningKey::generate_pkcs8().context("make a key");
         let access = open(auth.access_key_file.as_deref(), &dir, "access.pk8", pkcs8)?;
         let ack = open(auth.ack_key_file.as_deref(), &dir, "journal_ack.pk8", pkcs8)?;
+        let kyc = open(config.kyc.key_file.as_deref(), &dir, "kyc.bin", random_32)?;
         let audit = open(config.audit.key_file.as_deref(), &dir, "audit.pk8", pkcs8)?;
         let token = open(
             auth.token_secret_file.as_deref(),
@@ -62,6 +65,7 @@ impl Keys {
             journal_ack: Arc::new(
                 SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?,
             ),
+            kyc: Sealing::new(&kyc).context("key of identity documents")?,
             audit: Arc::new(SigningKey::from_pkcs8(&audit).context("audit key")?),
             token: TokenSecret::from_bytes(token),
         })

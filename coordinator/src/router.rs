@@ -30,8 +30,8 @@ use crate::{
     app::App,
     cron,
     domain::{
-        admin, agentlink, analytics, apikeys, audit, auth, events, nodes, offers, oidc, rentals,
-        settlement, webhooks,
+        admin, agentlink, analytics, apikeys, audit, auth, events, kyc, nodes, offers, oidc,
+        rentals, settlement, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -60,6 +60,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(oidc::api::routes())
             .merge(apikeys::api::routes())
             .merge(events::api::routes())
+            .merge(kyc::api::routes())
             .merge(nodes::api::routes())
             .merge(offers::api::routes())
             .merge(rentals::api::routes())

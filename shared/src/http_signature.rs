@@ -209,6 +209,8 @@ fn parse_inner(inner: &str, has_body: bool) -> Result<Params, VerifyError> {
         return Err(VerifyError::WrongCoverage);
     }
     let created_s = created
+        // an integer of RFC 8941 has no plus sign
+        .filter(|text| !text.starts_with('+'))
         .and_then(|text| text.parse().ok())
         .ok_or(VerifyError::Malformed)?;
     let nonce = unquote(nonce)?.to_owned();

@@ -119,6 +119,10 @@ typed_ids! {
     DeliveryId = "dlv";
     /// A set of event rows' position-independent identity.
     EventId = "evt";
+    /// A submission of somebody's proof of identity.
+    KycCaseId = "kyc";
+    /// A document of such a submission.
+    KycDocumentId = "doc";
     /// An account elsewhere that opens one here.
     IdentityId = "idn";
     /// A rental's lease of a node's capacity; changes when a rental is placed anew.

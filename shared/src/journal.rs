@@ -59,10 +59,13 @@ impl TryFrom<String> for Hash {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
+        // one hash has one text
+        let lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
         hex::decode(text)
             .ok()
+            .filter(|_| lower)
             .and_then(|bytes| Self::from_bytes(&bytes))
-            .ok_or("a hash is 64 hexadecimal digits")
+            .ok_or("a hash is 64 lower-case hexadecimal digits")
     }
 }
 

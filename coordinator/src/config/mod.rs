@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod auth;
 mod http;
+mod kyc;
 mod limits;
 mod log;
 mod market;
@@ -34,6 +35,7 @@ pub use self::{
     audit::AuditConfig,
     auth::AuthConfig,
     http::HttpConfig,
+    kyc::{KycConfig, KycGate},
     limits::LimitsConfig,
     log::{LogConfig, LogFormat},
     market::MarketConfig,
@@ -92,6 +94,8 @@ pub struct Config {
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
     pub agents: AgentsConfig,
+    /// Proof of identity.
+    pub kyc: KycConfig,
     /// The audit log.
     pub audit: AuditConfig,
     /// What the coordinator may call on behalf of others.
@@ -118,6 +122,7 @@ impl Default for Config {
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
+            kyc: KycConfig::default(),
             audit: AuditConfig::default(),
             outbound: OutboundConfig::default(),
             limits: LimitsConfig::default(),
@@ -143,7 +148,11 @@ impl Config {
     /// The first setting that can't be read or is out of bounds.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut config = source::read(sources)?;
-        let secrets = [&mut config.cron_token, &mut config.database.url];
+        let secrets = [
+            &mut config.cron_token,
+            &mut config.database.url,
+            &mut config.kyc.webhook_secret,
+        ];
         for secret in secrets.into_iter().flatten() {
             secret.read_file()?;
         }
@@ -169,6 +178,7 @@ impl Config {
         self.payments.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
+        self.kyc.validate()?;
         self.audit.validate()?;
         self.outbound.validate()?;
         self.limits.validate()?;

@@ -178,12 +178,57 @@ const OWN: &[(&str, &[Code])] = &[
         )],
     ),
     (
-        "create_offer",
+        "submit_kyc",
         &[(
             409,
-            "too_many_offers",
-            "a node has at most 16 offers: delete one first",
+            "kyc_open",
+            "your proof of identity is approved already or waits for a decision",
         )],
+    ),
+    (
+        "decide_kyc",
+        &[
+            (
+                409,
+                "kyc_decided",
+                "this case is rejected: it can't become approved",
+            ),
+            (
+                409,
+                "changed_meanwhile",
+                "somebody decided this case in between: read it again",
+            ),
+        ],
+    ),
+    (
+        "take_kyc_webhook",
+        &[
+            (
+                401,
+                "webhook_signature",
+                "the webhook isn't signed by this provider's secret, or too old",
+            ),
+            (
+                409,
+                "kyc_decided",
+                "this case is rejected: it can't become approved",
+            ),
+        ],
+    ),
+    (
+        "create_offer",
+        &[
+            (
+                403,
+                "kyc_required",
+                "this market wants your identity proven first: POST /api/v1/kyc",
+            ),
+            (
+                409,
+                "too_many_offers",
+                "a node has at most 16 offers: delete one first",
+            ),
+        ],
     ),
     ("provider_analytics", &[RANGE]),
     ("consumer_analytics", &[RANGE]),

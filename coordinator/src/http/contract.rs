@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
+/// The extension that says of an operation that its JSON holds files, so that its handler bounds it.
+pub const FILES_IN_JSON: &str = "x-files-in-json";
 /// What the document says of an operation to which somebody else's program leads, who may add parameters.
 const OPEN_QUERY: &str = "x-open-query";
 
@@ -74,11 +76,12 @@ impl Operation {
             takes_files: content
                 .into_iter()
                 .flatten()
-                .any(|(media, _)| media != "application/json"),
+                .any(|(media, _)| media != "application/json")
+                || operation[FILES_IN_JSON] == Value::Bool(true),
         }
     }
 
-    /// Whether its body is other than JSON: its handler bounds it.
+    /// Whether its body is other than JSON, or JSON with files in it: its handler bounds it.
     #[must_use]
     pub const fn takes_files(&self) -> bool {
         self.takes_files

@@ -181,8 +181,22 @@ macro_rules! id_values {
 }
 
 id_values!(
-    ApiKeyId, DeliveryId, EventId, IdentityId, LeaseId, NodeId, OfferId, PaymentId, QuoteId,
-    RentalId, SessionId, TransferId, UserId, WebhookId
+    ApiKeyId,
+    DeliveryId,
+    EventId,
+    IdentityId,
+    KycCaseId,
+    KycDocumentId,
+    LeaseId,
+    NodeId,
+    OfferId,
+    PaymentId,
+    QuoteId,
+    RentalId,
+    SessionId,
+    TransferId,
+    UserId,
+    WebhookId
 );
 
 /// Parameters of a statement: `params![id, amount, now]`.

@@ -13,6 +13,7 @@ mod driver;
 mod each;
 pub mod event_relay;
 pub mod expiry;
+pub mod kyc;
 pub mod leases;
 pub mod liveness;
 pub mod market_feed;
@@ -51,6 +52,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         Box::new(settlement::Settlement::new(own())),
     )?;
     start(periods.payments_ms, Box::new(payments::Payments(own())))?;
+    start(periods.kyc_ms, Box::new(kyc::Kyc(own())))?;
     let checkpoint = audit_checkpoint::AuditCheckpoint::new(own());
     start(
         app.config.audit.checkpoint_s.saturating_mul(1_000),

@@ -6,3 +6,4 @@ mod openapi;
 mod query_plans;
 mod races;
 mod stall;
+mod untrusted;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::router;
 
 /// What must be there, whatever else is.
-const ROUTES: [&str; 41] = [
+const ROUTES: [&str; 47] = [
     "POST /auth/signup",
     "POST /auth/login",
     "POST /auth/logout",
@@ -48,6 +48,12 @@ const ROUTES: [&str; 41] = [
     "POST /nodes/{id}/drain",
     "GET /events",
     "GET /admin/audit",
+    "GET /kyc",
+    "POST /kyc",
+    "GET /admin/kyc",
+    "POST /admin/kyc/{id}/decision",
+    "GET /admin/kyc/{id}/documents/{document_id}",
+    "POST /kyc/webhook/{provider}",
     "POST /cron/metering",
 ];
 

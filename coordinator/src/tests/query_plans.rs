@@ -20,15 +20,16 @@ use crate::{
     },
     store::{Tx, Value, testing::statements},
     tasks::{
-        Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry, leases::Leases,
-        liveness::Liveness, market_feed, payments::Payments, settlement::Settlement,
-        uptime::Uptime, webhook_courier::WebhookCourier, webhooks::Webhooks,
+        Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry, kyc::Kyc,
+        leases::Leases, liveness::Liveness, market_feed, payments::Payments,
+        settlement::Settlement, uptime::Uptime, webhook_courier::WebhookCourier,
+        webhooks::Webhooks,
     },
     testing::TestApp,
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 31] = [
+const GROWING: [&str; 34] = [
     "accounts",
     "api_keys",
     "audit_log",
@@ -37,6 +38,9 @@ const GROWING: [&str; 31] = [
     "enrollment_tokens",
     "events",
     "idempotency_keys",
+    "kyc_cases",
+    "kyc_documents",
+    "kyc_events",
     "identities",
     "market_samples",
     "node_chains",
@@ -134,6 +138,7 @@ async fn trade(stall: &Stall) {
         ("/api/v1/nodes", &stall.provider),
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
         ("/api/v1/auth/me", &consumer),
+        ("/api/v1/kyc", &consumer),
         ("/api/v1/auth/identities", &consumer),
     ] {
         let answer = stall.test.get(path, token).await;
@@ -226,6 +231,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
         Box::new(Settlement::new(app())),
+        Box::new(Kyc(app())),
         Box::new(Analytics(app())),
         Box::new(Webhooks(app())),
         Box::new(WebhookCourier(app())),

@@ -9,13 +9,14 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 18] = [
+const SLICES: [&str; 19] = [
     "access",
     "events",
     "audit",
     "settings",
     "auth",
     "apikeys",
+    "kyc",
     "oidc",
     "webhooks",
     "ledger",

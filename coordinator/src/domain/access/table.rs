@@ -27,6 +27,10 @@ pub const TABLE: &[Line] = &[
     Line::of("create_api_key", &[Person], Refused).fresh(),
     Line::of("list_api_keys", &[Person], Refused),
     Line::of("revoke_api_key", &[Person], Refused),
+    // proof of identity: people only; the provider's webhook is signed
+    Line::of("get_kyc", &[Person], Refused),
+    Line::of("submit_kyc", &[Person], Refused),
+    Line::own_proof("take_kyc_webhook"),
     // offers
     Line::public("list_offers"),
     Line::public("get_offer"),
@@ -154,6 +158,9 @@ pub const TABLE: &[Line] = &[
     Line::of("get_settings", &[Admin], Refused),
     Line::of("put_settings", &[Admin], Refused).fresh(),
     Line::public("get_announcement"),
+    Line::of("list_kyc", &[Admin], Refused),
+    Line::of("decide_kyc", &[Admin], Refused).fresh(),
+    Line::of("download_kyc_document", &[Admin], Refused),
     // jobs
     Line::of("run_metering", &[Admin, Cron], Refused),
 ];

@@ -21,7 +21,9 @@ use super::{
 };
 use crate::{
     app::App,
+    config::KycGate,
     context::OpCtx,
+    domain::kyc,
     error::{Error, Result},
     http::{IfMatch, Json, Page, Paging, Path, Problems, Query, Tag, Tagged, etag::IfMatchParam},
     store::Tx,
@@ -109,9 +111,11 @@ async fn create(
     State(app): State<Arc<App>>,
     Json(request): Json<CreateRequest>,
 ) -> Result<(StatusCode, Tagged<Json<OfferView>>)> {
+    let settings = app.config.kyc.clone();
     let listing = app
         .db
         .write("offer.create", move |tx| {
+            kyc::require(tx, &ctx, &settings, KycGate::Offers)?;
             let node = crate::domain::nodes::get_own(tx, &ctx, request.node_id)?;
             let terms = Terms {
                 prices: request.prices.clone().into(),

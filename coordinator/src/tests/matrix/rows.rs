@@ -73,6 +73,11 @@ pub(super) const ROWS: &[Row] = &[
                                                                                 [401, 201, 201, 201, 201, 401, 403, 403, 201, 403, 401]),
     row("list_api_keys", Consumer, "", "",                                      [401, 200, 200, 200, 200, 401, 403, 403, 200, 403, 401]),
     row("revoke_api_key", Consumer, "api_key", "",                              [401, 204, 404, 404, 404, 401, 403, 403, 404, 403, 401]),
+    row("get_kyc", Consumer, "", "",                                            [401, 200, 200, 200, 200, 401, 403, 403, 200, 403, 401]),
+    row("submit_kyc", Consumer, "", r#"{"documents": [{"kind": "passport", "content": "iVBORw0KGgo="}]}"#,
+                                                                                [401, 201, 201, 201, 201, 401, 403, 403, 201, 403, 401]),
+    // no hosted provider is set up here
+    row("take_kyc_webhook", Consumer, "provider", "{}",                         [404, 404, 404, 404, 404, 404, 404, 404, 404, 404, 404]),
 
     row("list_offers", Consumer, "", "",                                        [200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 401]),
     row("get_offer", Consumer, "offer", "",                                     [200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 401]),
@@ -142,6 +147,10 @@ pub(super) const ROWS: &[Row] = &[
     row("put_settings", Consumer, "", r#"{"fee_bps": null, "signups_open": true, "announcement": null, "reason": "a test"}"#,
                                                                                 [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     row("get_announcement", Consumer, "", "",                                   [200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 401]),
+    row("list_kyc", Consumer, "", "",                                           [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
+    row("download_kyc_document", Consumer, "case/document", "",                 [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
+    row("decide_kyc", Consumer, "case", r#"{"decision": "approved", "reason": "a test"}"#,
+                                                                                [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     row("run_metering", Consumer, "", "",                                       [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 200]),
 
     row("logout", Consumer, "", "",                                             [204, 204, 204, 204, 204, 204, 204, 204, 204, 204, 204]),

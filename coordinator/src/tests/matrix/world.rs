@@ -78,7 +78,13 @@ pub(super) struct World {
 
 fn text(answer: &Answer, field: &str) -> String {
     assert!(answer.status.is_success(), "{answer:?}");
-    answer.json()[field].as_str().expect("text").to_owned()
+    text_at(answer, &format!("/{field}"))
+}
+
+fn text_at(answer: &Answer, pointer: &str) -> String {
+    let found = answer.json().pointer(pointer).cloned();
+    let found = found.unwrap_or_else(|| panic!("{pointer} of {answer:?}"));
+    found.as_str().expect("text").to_owned()
 }
 
 async fn key(test: &TestApp, token: &str, scopes: &[Scope]) -> Answer {
@@ -126,6 +132,8 @@ impl World {
         let path = format!("/api/v1/webhooks/{hook}/test");
         let delivery = test.post(&path, &consumer, &Value::Null).await;
         let someone = test.signup("someone@example.org", &[]).await;
+        let proof = json!({"documents": [{"kind": "passport", "content": "iVBORw0KGgo="}]});
+        let case = test.post("/api/v1/kyc", &someone, &proof).await;
         let someone = test.get("/api/v1/auth/me", &someone).await;
         let quoted = json!({
             "offer_id": offer, "resources": {"ram_bytes": market::RAM_BYTES, "cpu_millis": 100}, "duration_seconds": 600,
@@ -140,6 +148,8 @@ impl World {
             ("quote", text(&quote, "id")),
             ("api_key", text(&to_end, "id")),
             ("user", text(&someone, "id")),
+            ("case", text(&case, "id")),
+            ("document", text_at(&case, "/documents/0/id")),
             ("delivery", text(&delivery, "id")),
             ("hook", hook),
             ("provider", "nowhere".to_owned()),
