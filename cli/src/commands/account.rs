@@ -29,13 +29,15 @@ pub(super) fn given_key(file: Option<&Path>) -> Result<Option<Secret<String>>> {
     if let Some(file) = file {
         return first_line(file, "API key").map(Some);
     }
-    match std::env::var(KEY_VARIABLE) {
-        Ok(key) if !key.trim().is_empty() => Ok(Some(Secret::new(key.trim().to_owned()))),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Failure::usage(format!("{KEY_VARIABLE} holds no text")))
-        }
-        _ => Ok(None),
-    }
+    // not a flag: everybody on the machine can read those
+    let Some(key) = std::env::var_os(KEY_VARIABLE) else {
+        return Ok(None);
+    };
+    let key = key
+        .into_string()
+        .map_err(|_| Failure::usage(format!("{KEY_VARIABLE} holds no text")))?;
+    let key = key.trim();
+    Ok((!key.is_empty()).then(|| Secret::new(key.to_owned())))
 }
 
 /// Signs in and remembers it: by password, or by the API key that was given.
