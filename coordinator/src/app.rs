@@ -12,8 +12,12 @@ use shared::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    adapters::facilitator_sandbox::SandboxFacilitator,
-    config::{Config, PaymentsMode},
+    adapters::{
+        chain_rpc::ChainRpc,
+        facilitator_http::{CdpKey, HttpFacilitator},
+        facilitator_sandbox::SandboxFacilitator,
+    },
+    config::{Config, PaymentsConfig, PaymentsMode},
     context::{Actor, OpCtx},
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
@@ -23,7 +27,10 @@ use crate::{
         nodes::model::Patience,
         offers::index::MarketIndex,
         oidc::Oidc,
-        payments::{model::Payee, ports::Facilitator},
+        payments::{
+            model::Payee,
+            ports::{Chain, Facilitator},
+        },
         rentals::{Rules, purchase::Purchases},
         webhooks::courier::Courier,
     },
@@ -191,10 +198,20 @@ fn purchases(
             Arc::clone(clock),
             settings.sandbox_grant,
         )),
+        PaymentsMode::Facilitator => Arc::new(facilitator(settings, clock)?),
+    };
+    let chain = match (settings.mode, &settings.chain_rpc_url) {
+        (PaymentsMode::Facilitator, Some(url)) => {
+            let rpc = ChainRpc::new(url.expose(), settings.chain_confirmations)
+                .context("payments.chain_rpc_url")?;
+            Some(Arc::new(rpc) as Arc<dyn Chain>)
+        }
+        _ => None,
     };
     Ok(Purchases {
         db: db.clone(),
         facilitator,
+        chain,
         payee: Payee {
             network,
             pay_to: settings.pay_to.parse().context("payments.pay_to")?,
@@ -205,6 +222,21 @@ fn purchases(
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
     })
+}
+
+fn facilitator(
+    settings: &PaymentsConfig,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<HttpFacilitator> {
+    let key = match (&settings.cdp_key_id, &settings.cdp_key_secret) {
+        (Some(id), Some(secret)) => {
+            Some(CdpKey::new(id, secret.expose()).context("payments.cdp_key_secret")?)
+        }
+        _ => None,
+    };
+    let url = settings.facilitator_url.as_deref();
+    HttpFacilitator::new(url.unwrap_or_default(), key, Arc::clone(clock))
+        .context("payments.facilitator_url")
 }
 
 fn agents(config: &Config, keys: &Keys, purchases: &Purchases) -> anyhow::Result<AgentLink> {

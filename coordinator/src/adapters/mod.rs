@@ -1,3 +1,5 @@
 //! The outside world behind the slices' ports; named only by `app`.
 
+pub mod chain_rpc;
+pub mod facilitator_http;
 pub mod facilitator_sandbox;

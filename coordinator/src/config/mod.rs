@@ -152,6 +152,8 @@ impl Config {
             &mut config.cron_token,
             &mut config.database.url,
             &mut config.kyc.webhook_secret,
+            &mut config.payments.cdp_key_secret,
+            &mut config.payments.chain_rpc_url,
         ];
         for secret in secrets.into_iter().flatten() {
             secret.read_file()?;
