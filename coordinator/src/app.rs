@@ -16,6 +16,8 @@ use crate::{
         chain_rpc::ChainRpc,
         facilitator_http::{CdpKey, HttpFacilitator},
         facilitator_sandbox::SandboxFacilitator,
+        mail_folder::FolderMailer,
+        mail_smtp::SmtpMailer,
     },
     config::{Config, PaymentsConfig, PaymentsMode},
     context::{Actor, OpCtx},
@@ -24,6 +26,7 @@ use crate::{
         apikeys::LiveKeys,
         auth::AuthState,
         events::Events,
+        mail::{Postbox, ports::Mailer},
         nodes::model::Patience,
         offers::index::MarketIndex,
         oidc::Oidc,
@@ -73,6 +76,8 @@ pub struct App {
     pub purchases: Arc<Purchases>,
     /// How often callers may do what.
     pub limits: Limits,
+    /// Where mail goes out.
+    pub postbox: Arc<Postbox>,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
     /// Sends webhooks.
@@ -100,6 +105,7 @@ impl App {
         let auth = AuthState::new(&config, &keys)?;
         let oidc = Oidc::new(&config, &keys)?;
         let purchases = Arc::new(purchases(&config, &db, &clock, &ids)?);
+        let postbox = Arc::new(postbox(&config, &keys, &db, &clock)?);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
         let courier = courier(&config, (&db, &clock, &ids), &keys, &outbound);
@@ -114,6 +120,7 @@ impl App {
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             purchases,
+            postbox,
             agents,
             outbound,
             auth,
@@ -237,6 +244,29 @@ fn facilitator(
     let url = settings.facilitator_url.as_deref();
     HttpFacilitator::new(url.unwrap_or_default(), key, Arc::clone(clock))
         .context("payments.facilitator_url")
+}
+
+fn postbox(
+    config: &Config,
+    keys: &Keys,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Postbox> {
+    let from = config.mail.from.parse().context("mail.from")?;
+    let mailer: Arc<dyn Mailer> = if let Some(url) = &config.mail.smtp_url {
+        Arc::new(SmtpMailer::new(url.expose(), from)?)
+    } else {
+        let folder = config.mail.folder.clone();
+        let folder = folder.unwrap_or_else(|| config.data_dir.join("mail"));
+        Arc::new(FolderMailer::new(folder, from))
+    };
+    Ok(Postbox {
+        db: db.clone(),
+        clock: Arc::clone(clock),
+        mailer,
+        public_url: config.http.public_url(),
+        sealer: keys.token.sealer("mail"),
+    })
 }
 
 fn agents(config: &Config, keys: &Keys, purchases: &Purchases) -> anyhow::Result<AgentLink> {

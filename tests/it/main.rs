@@ -25,6 +25,8 @@ mod journey_races;
 mod journey_real_chain;
 mod journey_rent_and_pay;
 mod journey_schema_fuzz;
+mod journey_sign_in;
+mod mail_by_smtp;
 mod systemd_units;
 mod tidy;
 mod x402_stock_client;

@@ -6,6 +6,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -137,14 +138,12 @@ impl Chain {
 impl Drop for Chain {
     fn drop(&mut self) {
         // chain.mjs ends anvil when it is asked to end; an error means that it has ended already
-        if let Ok(pid) = i32::try_from(self.child.id())
-            && let Some(pid) = rustix::process::Pid::from_raw(pid)
-        {
-            drop(rustix::process::kill_process(
-                pid,
-                rustix::process::Signal::TERM,
-            ));
+        let pid = i32::try_from(self.child.id()).ok();
+        let asked = pid
+            .and_then(Pid::from_raw)
+            .map(|pid| kill_process(pid, Signal::TERM));
+        if let Some(Ok(())) = asked {
+            drop(self.child.wait());
         }
-        drop(self.child.wait());
     }
 }

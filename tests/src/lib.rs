@@ -13,6 +13,7 @@ pub mod chain;
 pub mod client;
 pub mod containers;
 pub mod events;
+pub mod mail_server;
 pub mod market;
 pub mod node;
 pub mod npm;

@@ -3,3 +3,6 @@
 pub mod chain_rpc;
 pub mod facilitator_http;
 pub mod facilitator_sandbox;
+mod letter;
+pub mod mail_folder;
+pub mod mail_smtp;
