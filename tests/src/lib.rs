@@ -9,6 +9,7 @@
 pub mod api;
 pub mod books;
 pub mod browser;
+pub mod chain;
 pub mod client;
 pub mod containers;
 pub mod events;
