@@ -14,6 +14,7 @@ mod each;
 pub mod event_relay;
 pub mod expiry;
 pub mod facilitator;
+pub mod forgetting;
 pub mod kyc;
 pub mod leases;
 pub mod liveness;
@@ -66,6 +67,10 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     )?;
     start(periods.mail_ms, Box::new(mail::MailRound(own())))?;
     start(periods.analytics_ms, Box::new(analytics::Analytics(own())))?;
+    start(
+        periods.forgetting_ms,
+        Box::new(forgetting::Forgetting(own())),
+    )?;
     start(periods.webhooks_ms, Box::new(webhooks::Webhooks(own())))?;
     start(
         periods.webhook_courier_ms,
