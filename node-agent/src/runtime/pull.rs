@@ -129,7 +129,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(cases(500))]
+        #![proptest_config(cases(200))]
 
         #[test]
         fn whatever_a_registry_says_is_summed_within_bounds(
