@@ -12,7 +12,9 @@ use shared::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    adapters::facilitator_sandbox::SandboxFacilitator,
+    adapters::{
+        facilitator_sandbox::SandboxFacilitator, mail_folder::FolderMailer, mail_smtp::SmtpMailer,
+    },
     config::{Config, PaymentsMode},
     context::{Actor, OpCtx},
     domain::{
@@ -20,6 +22,7 @@ use crate::{
         apikeys::LiveKeys,
         auth::AuthState,
         events::Events,
+        mail::{Postbox, ports::Mailer},
         nodes::model::Patience,
         offers::index::MarketIndex,
         oidc::Oidc,
@@ -66,6 +69,8 @@ pub struct App {
     pub purchases: Arc<Purchases>,
     /// How often callers may do what.
     pub limits: Limits,
+    /// Where mail goes out.
+    pub postbox: Arc<Postbox>,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
     /// Sends webhooks.
@@ -93,6 +98,7 @@ impl App {
         let auth = AuthState::new(&config, &keys)?;
         let oidc = Oidc::new(&config, &keys)?;
         let purchases = Arc::new(purchases(&config, &db, &clock, &ids)?);
+        let postbox = Arc::new(postbox(&config, &keys, &db, &clock)?);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
         let courier = courier(&config, (&db, &clock, &ids), &keys, &outbound);
@@ -107,6 +113,7 @@ impl App {
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             purchases,
+            postbox,
             agents,
             outbound,
             auth,
@@ -204,6 +211,29 @@ fn purchases(
         public_url: config.http.public_url(),
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
+    })
+}
+
+fn postbox(
+    config: &Config,
+    keys: &Keys,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Postbox> {
+    let from = config.mail.from.parse().context("mail.from")?;
+    let mailer: Arc<dyn Mailer> = if let Some(url) = &config.mail.smtp_url {
+        Arc::new(SmtpMailer::new(url.expose(), from)?)
+    } else {
+        let folder = config.mail.folder.clone();
+        let folder = folder.unwrap_or_else(|| config.data_dir.join("mail"));
+        Arc::new(FolderMailer::new(folder, from))
+    };
+    Ok(Postbox {
+        db: db.clone(),
+        clock: Arc::clone(clock),
+        mailer,
+        public_url: config.http.public_url(),
+        sealer: keys.token.sealer("mail"),
     })
 }
 

@@ -365,7 +365,7 @@ fn read_password(path: &Path) -> anyhow::Result<Secret<String>> {
             path.display()
         );
     };
-    Ok(model::new_password(line.to_owned())?)
+    Ok(model::chosen_password("/password", line.to_owned(), None)?)
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

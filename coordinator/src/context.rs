@@ -239,6 +239,15 @@ impl OpCtx {
         self
     }
 
+    /// The same, when it has come out who acts.
+    #[must_use]
+    pub fn acting_as(&self, actor: Actor) -> Self {
+        Self {
+            actor,
+            ..self.clone()
+        }
+    }
+
     /// A new id.
     #[must_use]
     pub fn mint<T: Minted>(&self) -> T {

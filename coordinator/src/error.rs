@@ -150,6 +150,18 @@ impl Error {
         error
     }
 
+    /// The same for a field that the caller knows under another name.
+    #[must_use]
+    pub fn at(self, pointer: &str) -> Self {
+        let Some(field) = self.fields.into_iter().next() else {
+            return Self {
+                fields: Vec::new(),
+                ..self
+            };
+        };
+        Self::field(self.kind, self.code, pointer, field.message)
+    }
+
     /// The same, with the seconds after which a repetition makes sense, for kinds that don't say it themselves.
     #[must_use]
     pub const fn retry_after_s(mut self, seconds: u64) -> Self {

@@ -13,7 +13,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use shared::id::{NodeId, UserId};
+use shared::id::{NodeId, SessionId, UserId};
 
 use crate::{
     config::Config,
@@ -24,6 +24,9 @@ const WINDOW_MS: i64 = 60_000;
 /// Callers of one action that are counted at once; when so many are active, new ones wait.
 const ENTRIES_MAX: usize = 100_000;
 
+/// Enough for somebody who waits for a mail; too few to annoy somebody with.
+const MAILS_PER_MINUTE: u32 = 3;
+
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -33,6 +36,10 @@ pub enum Action {
     Login,
     /// A refresh of tokens, by address.
     Refresh,
+    /// A refresh of the tokens of one session.
+    RefreshSession,
+    /// A mail that somebody asks for, by its address or the account.
+    Mail,
     /// A quote, answers with 402 included, by address: each is a row.
     Quote,
     /// A top-up of a balance.
@@ -46,10 +53,12 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::SignIn,
         Self::Login,
         Self::Refresh,
+        Self::RefreshSession,
+        Self::Mail,
         Self::Quote,
         Self::TopUp,
         Self::Rent,
@@ -63,6 +72,8 @@ impl Action {
             Self::SignIn => "sign-in",
             Self::Login => "login",
             Self::Refresh => "refresh",
+            Self::RefreshSession => "refresh-session",
+            Self::Mail => "mail",
             Self::Quote => "quote",
             Self::TopUp => "top-up",
             Self::Rent => "rent",
@@ -76,7 +87,8 @@ impl Action {
         match self {
             Self::SignIn => config.auth.attempts_per_minute_ip,
             Self::Login => config.auth.attempts_per_minute_account,
-            Self::Refresh => limits.refreshes_per_minute,
+            Self::Refresh | Self::RefreshSession => limits.refreshes_per_minute,
+            Self::Mail => MAILS_PER_MINUTE,
             Self::Quote => config.payments.quotes_per_minute_ip,
             Self::TopUp => limits.topups_per_minute,
             Self::Rent => limits.rentals_per_minute,
@@ -98,6 +110,8 @@ pub enum Caller {
     Email(String),
     /// A signed-in person.
     User(UserId),
+    /// A session.
+    Session(SessionId),
     /// A node.
     Node(NodeId),
 }

@@ -135,6 +135,23 @@ impl TestApp {
         }
     }
 
+    /// Another coordinator on the same database, keys and clock, as a second process is.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let (config, db) = (self.app.config.clone(), self.app.db.clone());
+        let clock = Arc::new(self.clock.clone());
+        let app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it starts");
+        Self {
+            router: router(&app),
+            app,
+            clock: self.clock.clone(),
+            folder: TempDir::new(),
+        }
+    }
+
     /// The same coordinator, paid through another facilitator.
     ///
     /// # Panics
@@ -238,6 +255,22 @@ impl TestApp {
     /// `POST` of JSON with a bearer token, if it isn't empty; `null` sends no body.
     pub async fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
         self.send(request("POST", path, token, body)).await
+    }
+
+    /// Sends what is queued, and returns all mails that were sent so far, oldest first.
+    ///
+    /// # Panics
+    /// If they can't be sent or read.
+    pub async fn mails(&self) -> Vec<String> {
+        self.app.postbox.deliver().await.expect("mail is sent");
+        let folder = self.app.config.data_dir.join("mail");
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        let mut paths: Vec<_> = entries.map(|entry| entry.expect("entry").path()).collect();
+        paths.sort();
+        let read = |path| std::fs::read_to_string(path).expect("a mail");
+        paths.into_iter().map(read).collect()
     }
 
     /// Signs somebody up and returns their access token.

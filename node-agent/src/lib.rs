@@ -29,8 +29,6 @@ pub mod report;
 pub mod runtime;
 pub mod sealed_file;
 pub mod status;
-#[cfg(test)]
-pub(crate) mod test_folder;
 
 #[cfg(test)]
 mod testing;

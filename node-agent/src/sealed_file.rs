@@ -1,23 +1,32 @@
 //! One small value on disk that is either whole or known to be broken.
 //!
 //! # Invariants
-//! - [`SealedFile::save`] returns after the new content survives a power cut: temporary file, fsync, rename, fsync of the folder.
+//! - [`SealedFile::save`] returns after the new content survives a power cut: spare file, fdatasync, exchange of the names, fsync of the
+//!   folder. The spare is the file of the save before, written over in place: a new one would cost a commit of the file system's journal,
+//!   which is most of what saving takes, and a rental's start waits for it.
 //! - A file that was torn, edited or written by something else is never read as a value: its first line is the SHA-256 of the rest.
 //!   It is kept aside as `NAME.corrupt` for the operator, and the caller is told.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A file is read up to this size; nothing that is kept here comes near it.
 const BYTES_MAX: u64 = 64 << 20;
 /// Hexadecimal digits of the checksum line.
 const CHECKSUM_CHARS: usize = 64;
+/// Content is padded to a multiple of this, so that a file seldom changes its length.
+const BLOCK_BYTES: usize = 4_096;
+const OWNER_ONLY: u32 = 0o600;
 
 /// Where a value is kept.
 #[derive(Debug, Clone)]
@@ -78,27 +87,63 @@ impl SealedFile {
         }
     }
 
-    /// Replaces the value; durable when this returns. Blocks for one fsync of the file and one of the folder.
+    /// Replaces the value; durable when this returns. Blocks for one fdatasync of the file and one fsync of the folder.
     ///
     /// # Errors
     /// The disk refused; the old value is still in place.
     pub fn save<T: Serialize>(&self, value: &T) -> io::Result<()> {
         let json = serde_json::to_vec(value).map_err(io::Error::other)?;
-        let temporary = self.path(".tmp");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        let mut content = checksum(&json).into_bytes();
-        content.push(b'\n');
-        content.extend_from_slice(&json);
-        file.write_all(&content)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, self.path(""))?;
-        File::open(&self.folder)?.sync_all()
+        let spare = self.path(".spare");
+        write_over(&spare, &sealed(json))?;
+        self.exchange(&spare)?;
+        File::open(&self.folder)?.sync_all().inspect_err(|_| {
+            // it isn't known which of the two the name stands for on disk: neither may be written over
+            drop(std::fs::remove_file(&spare));
+        })
     }
+
+    /// Gives the spare file the name, and its old file to the next save.
+    fn exchange(&self, spare: &Path) -> io::Result<()> {
+        let path = self.path("");
+        match renameat_with(CWD, spare, CWD, &path, RenameFlags::EXCHANGE) {
+            // the first save, or a file system that can't exchange: the next save makes a new spare
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => std::fs::rename(spare, &path),
+            exchanged => Ok(exchanged?),
+        }
+    }
+}
+
+/// Writes the whole content of a file that may be there already; its data are durable when this returns.
+fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(OWNER_ONLY)
+        .open(path)?;
+    let found = file.metadata()?;
+    if found.permissions().mode() & 0o7777 != OWNER_ONLY {
+        file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
+    }
+    file.write_all(content)?;
+    let length = u64::try_from(content.len()).map_err(io::Error::other)?;
+    if found.len() != length {
+        file.set_len(length)?;
+    }
+    file.sync_data()
+}
+
+/// The checksum line, then the value, then spaces up to whole blocks.
+fn sealed(mut json: Vec<u8>) -> Vec<u8> {
+    let length = CHECKSUM_CHARS + 1 + json.len();
+    json.resize(
+        json.len() + length.next_multiple_of(BLOCK_BYTES) - length,
+        b' ',
+    );
+    let mut content = checksum(&json).into_bytes();
+    content.push(b'\n');
+    content.extend_from_slice(&json);
+    content
 }
 
 fn checksum(json: &[u8]) -> String {
@@ -118,14 +163,12 @@ fn open_seal<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
-    use crate::test_folder::TestFolder;
+    use crate::testing::TempDir;
 
     #[test]
     fn a_value_comes_back_and_only_its_owner_may_read_it() {
-        let folder = TestFolder::new("sealed-file-whole");
+        let folder = TempDir::new();
         let file = SealedFile::new(folder.path(), "value.json");
         assert_eq!(file.load::<Vec<i64>>().expect("readable"), Loaded::Absent);
         file.save(&vec![1, 2, 3]).expect("saved");
@@ -142,12 +185,12 @@ mod tests {
 
     #[test]
     fn a_file_cut_off_or_changed_at_any_byte_is_kept_aside() {
-        let folder = TestFolder::new("sealed-file-torn");
+        let folder = TempDir::new();
         let file = SealedFile::new(folder.path(), "value.json");
         let path = folder.path().join("value.json");
         file.save(&vec![10, 20]).expect("saved");
         let whole = std::fs::read(&path).expect("readable");
-        for cut in 0..whole.len() {
+        for cut in (0..200).chain((200..whole.len()).step_by(97)) {
             let mut flipped = whole.clone();
             flipped[cut] ^= 1;
             for broken in [&whole[..cut], &flipped] {
@@ -164,13 +207,34 @@ mod tests {
     }
 
     #[test]
-    fn a_left_over_temporary_file_changes_nothing() {
-        let folder = TestFolder::new("sealed-file-temporary");
+    fn a_spare_file_in_any_state_changes_nothing() {
+        let folder = TempDir::new();
         let file = SealedFile::new(folder.path(), "value.json");
+        let spare = folder.path().join("value.json.spare");
         file.save(&1_i64).expect("saved");
-        std::fs::write(folder.path().join("value.json.tmp"), b"half").expect("written");
-        assert_eq!(file.load::<i64>().expect("readable"), Loaded::Whole(1));
-        file.save(&2_i64).expect("saved");
-        assert_eq!(file.load::<i64>().expect("readable"), Loaded::Whole(2));
+        for left_over in [Vec::new(), b"half".to_vec(), vec![b'x'; 3 * BLOCK_BYTES]] {
+            std::fs::write(&spare, left_over).expect("written");
+            std::fs::set_permissions(&spare, Permissions::from_mode(0o644)).expect("changed");
+            assert_eq!(file.load::<i64>().expect("readable"), Loaded::Whole(1));
+            file.save(&2_i64).expect("saved");
+            assert_eq!(file.load::<i64>().expect("readable"), Loaded::Whole(2));
+            let saved = std::fs::metadata(folder.path().join("value.json")).expect("there");
+            assert_eq!(saved.permissions().mode() & 0o777, OWNER_ONLY);
+            file.save(&1_i64).expect("saved");
+        }
+    }
+
+    #[test]
+    fn values_that_grow_and_shrink_come_back() {
+        let folder = TempDir::new();
+        let file = SealedFile::new(folder.path(), "value.json");
+        for length in [0, 1, 2_000, 9_000, 5, 4_031, 4_032, 4_033, 0] {
+            let value = "v".repeat(length);
+            file.save(&value).expect("saved");
+            assert_eq!(
+                file.load::<String>().expect("readable"),
+                Loaded::Whole(value)
+            );
+        }
     }
 }

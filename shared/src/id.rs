@@ -127,6 +127,8 @@ typed_ids! {
     IdentityId = "idn";
     /// A rental's lease of a node's capacity; changes when a rental is placed anew.
     LeaseId = "lea";
+    /// A mail to somebody.
+    MailId = "mai";
     /// A machine that a provider enrolled.
     NodeId = "nod";
     /// A priced slice of a node.

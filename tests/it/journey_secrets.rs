@@ -1,4 +1,4 @@
-//! Secrets stay secret: after a whole run (signing up and in, refreshing, keys, identity, an issuer elsewhere, webhooks, enrolment, rentals
+//! Secrets stay secret: after a whole run (signing up and in, refreshing, keys, identity, an issuer elsewhere, webhooks, a second factor, links by mail, enrolment, rentals
 //! that are paid by a wallet and from a balance) none of those used is in clear in a log, a problem, the settings as shown, or the files
 //! of the databases. The values of a rental's variables are nowhere but where the node needs them.
 
@@ -8,11 +8,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 use system_tests::{
     api::{Answer, Api},
+    authenticator::code_of,
     market::{Market, Store},
     node::enrolment_token,
     payer::Payer,
     people,
     stage::Stage,
+    wait,
 };
 
 const EMAIL: &str = "ada@example.org";
@@ -162,6 +164,64 @@ async fn rent(stage: &Stage, mine: &Api, used: &mut Used) {
     rented.until_settled().await;
 }
 
+/// A second factor, logins that need it, and a link by mail.
+async fn prove_more(market: &Market, mine: &Api, used: &mut Used) {
+    let begun = mine.post("/auth/totp", &Value::Null).await.is(201);
+    let secret = text(&begun, "secret");
+    let code = json!({ "code": code_of(&secret, 0) });
+    let set = mine.post("/auth/totp/confirm", &code).await.is(200);
+    for code in set["recovery_codes"].as_array().expect("codes") {
+        used.secret("a recovery code", code.as_str().expect("text"));
+    }
+    let api = market.api();
+    let who = json!({"email": EMAIL, "password": PASSWORD});
+    let asked = api.post("/auth/login", &who).await;
+    let challenge = asked.clone().is(401)["challenge"].clone();
+    let code = json!({"challenge": challenge, "code": set["recovery_codes"][0]});
+    api.post("/auth/login/totp", &code).await.is(200);
+    used.problems
+        .push(api.post("/auth/login/totp", &code).await);
+    used.problems
+        .push(mine.post("/auth/totp", &Value::Null).await);
+    // as an app shows it, and as it is counted with
+    let bytes = base32(&secret);
+    used.secret("the secret of an authenticator", secret);
+    used.secret("the bytes of the secret of an authenticator", bytes);
+
+    let forgotten = json!({ "email": EMAIL });
+    api.post("/auth/password/forgot", &forgotten).await.is(202);
+    let link = wait::until("the link arrives", async || {
+        let mails = fs::read_dir(market.data_dir().join("mail")).ok()?;
+        let mails = mails.filter_map(|mail| fs::read_to_string(mail.ok()?.path()).ok());
+        let texts: Vec<String> = mails.collect();
+        let mut lines = texts.iter().flat_map(|text| text.lines());
+        let link = lines.find_map(|line| line.split_once("/account/reset-password?token="))?;
+        Some(link.1.trim().to_owned())
+    })
+    .await;
+    let wrong = json!({"token": link, "password": "short"});
+    used.problems
+        .push(api.post("/auth/password/reset", &wrong).await);
+    used.secret("the token of a link", link);
+}
+
+/// Bytes of RFC 4648 base32 without padding.
+fn base32(text: &str) -> Vec<u8> {
+    let (mut bytes, mut held, mut bits) = (Vec::new(), 0_u32, 0);
+    for c in text.bytes() {
+        let value = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+            .iter()
+            .position(|it| *it == c);
+        held = (held << 5) | u32::try_from(value.expect("base32")).expect("small");
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from((held >> bits) & 0xff).expect("a byte"));
+        }
+    }
+    bytes
+}
+
 fn keys_of_ours(stage: &Stage, used: &mut Used) {
     let folder = stage.market.data_dir().join("keys");
     let mut names = 0;
@@ -192,6 +252,7 @@ async fn no_secret_is_in_clear() {
         ("kyc.provider", "hosted"),
         ("kyc.webhook_secret", KYC_SECRET),
         ("outbound.allow_private", "127.0.0.2"),
+        ("tasks.mail_ms", "100"),
         ("oidc.elsewhere.issuer", "http://127.0.0.2:9"),
         ("oidc.elsewhere.client_id", "ramarket"),
         (
@@ -211,6 +272,7 @@ async fn no_secret_is_in_clear() {
     let cron = stage.market.api().bearing(CRON_TOKEN);
     used.problems.push(cron.get("/auth/me").await);
     rent(&stage, &mine, &mut used).await;
+    prove_more(&stage.market, &mine, &mut used).await;
     people::admin(&stage.market).await;
     keys_of_ours(&stage, &mut used);
 

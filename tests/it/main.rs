@@ -26,6 +26,8 @@ mod journey_races;
 mod journey_rent_and_pay;
 mod journey_schema_fuzz;
 mod journey_secrets;
+mod journey_sign_in;
+mod mail_by_smtp;
 mod systemd_units;
 mod tidy;
 mod x402_stock_client;

@@ -106,6 +106,13 @@ impl Browser {
         }
     }
 
+    /// Runs no script of a page from now on, like a browser in which somebody switched them off; ours still look at it.
+    pub async fn run_no_scripts(&self) {
+        let off = json!({"value": true});
+        let mut wire = self.wire.lock().await;
+        wire.call("Emulation.setScriptExecutionDisabled", off).await;
+    }
+
     /// Goes to `url`; what comes of it is for [`Browser::until`].
     pub async fn go(&self, url: &str) {
         self.wire

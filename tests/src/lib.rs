@@ -7,11 +7,13 @@
 //! - Whatever goes wrong here panics: a test can't go on without it.
 
 pub mod api;
+pub mod authenticator;
 pub mod books;
 pub mod browser;
 pub mod client;
 pub mod containers;
 pub mod events;
+pub mod mail_server;
 pub mod market;
 pub mod node;
 pub mod npm;

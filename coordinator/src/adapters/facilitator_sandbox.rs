@@ -50,15 +50,8 @@ impl SandboxFacilitator {
         Self { db, clock, grant }
     }
 
-    async fn settlement(&self, identity: &Identity) -> Result<Option<Settlement>> {
-        let key = Key::of(identity);
-        self.db
-            .read("sandbox_settlement", move |tx| settlement(tx, &key))
-            .await
-    }
-
-    async fn transfer(&self, payment: VerifiedPayment, amount: Amount) -> Result<Settlement> {
-        let transfer = Transfer {
+    fn transfer(&self, payment: &VerifiedPayment, amount: Amount) -> Transfer {
+        Transfer {
             key: Key::of(&payment.identity),
             pay_to: payment.authorization.to.to_string(),
             amount,
@@ -66,10 +59,7 @@ impl SandboxFacilitator {
             payload_sha256: payment.identity.payload_sha256,
             transaction: transaction_hash(&payment.identity),
             now: self.clock.now(),
-        };
-        self.db
-            .write("sandbox_settle", move |tx| transfer.apply(tx))
-            .await
+        }
     }
 }
 
@@ -112,20 +102,26 @@ impl Facilitator for SandboxFacilitator {
             Ok(identity) => identity,
             Err(reason) => return SettleOutcome::Refused { reason },
         };
-        // what was settled stays so after it has expired: asked before the check of its times
-        let settled = match self.settlement(&identity).await {
-            Ok(Some(before)) => Ok(before),
-            Ok(None) => match checked(request, self.clock.now()) {
-                Ok(payment) => self.transfer(payment, request.terms.amount).await,
-                Err(reason) => return SettleOutcome::Refused { reason },
-            },
-            Err(error) => Err(error),
-        };
+        let key = Key::of(&identity);
+        let transfer = checked(request, self.clock.now())
+            .map(|payment| self.transfer(&payment, request.terms.amount));
+        let settled = self
+            .db
+            .write("sandbox_settle", move |tx| {
+                // what was settled stays so after it has expired: asked before the check of its times counts
+                match (settlement(tx, &key)?, &transfer) {
+                    (Some(before), _) => Ok(Ok(before)),
+                    (None, Ok(transfer)) => transfer.apply(tx).map(Ok),
+                    (None, Err(reason)) => Ok(Err(reason.clone())),
+                }
+            })
+            .await;
         match settled {
-            Ok(settlement) if settlement.payload_sha256 != identity.payload_sha256 => {
+            Ok(Err(reason)) => SettleOutcome::Refused { reason },
+            Ok(Ok(settlement)) if settlement.payload_sha256 != identity.payload_sha256 => {
                 refused(NONCE_USED)
             }
-            Ok(settlement) => SettleOutcome::Settled {
+            Ok(Ok(settlement)) => SettleOutcome::Settled {
                 transaction: settlement.transaction,
                 payer: identity.payer,
             },

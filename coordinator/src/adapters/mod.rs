@@ -1,3 +1,6 @@
 //! The outside world behind the slices' ports; named only by `app`.
 
 pub mod facilitator_sandbox;
+mod letter;
+pub mod mail_folder;
+pub mod mail_smtp;

@@ -20,6 +20,8 @@ pub struct AuthConfig {
     pub attempts_per_minute_account: u32,
     /// Login and signup attempts per address and minute.
     pub attempts_per_minute_ip: u32,
+    /// Whether administrators need a second factor to be any.
+    pub admin_second_factor: SecondFactor,
     /// Life of an access token, seconds.
     pub access_token_s: u32,
     /// A session ends after so many seconds without a refresh.
@@ -38,6 +40,16 @@ pub struct AuthConfig {
     pub token_secret_file: Option<PathBuf>,
 }
 
+/// Whether a second factor is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecondFactor {
+    /// Who has set one needs it.
+    Optional,
+    /// Who has none can't act in the role.
+    Required,
+}
+
 impl Default for AuthConfig {
     fn default() -> Self {
         Self {
@@ -46,6 +58,7 @@ impl Default for AuthConfig {
             hash_queue_max: 50,
             attempts_per_minute_account: 5,
             attempts_per_minute_ip: 20,
+            admin_second_factor: SecondFactor::Optional,
             access_token_s: 600,
             session_idle_s: 14 * 86_400,
             session_max_s: 30 * 86_400,

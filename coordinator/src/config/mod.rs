@@ -12,6 +12,7 @@ mod http;
 mod kyc;
 mod limits;
 mod log;
+mod mail;
 mod market;
 mod oidc;
 mod outbound;
@@ -33,11 +34,12 @@ use shared::secret::Secret;
 pub use self::{
     agents::AgentsConfig,
     audit::AuditConfig,
-    auth::AuthConfig,
+    auth::{AuthConfig, SecondFactor},
     http::HttpConfig,
     kyc::{KycConfig, KycGate},
     limits::LimitsConfig,
     log::{LogConfig, LogFormat},
+    mail::MailConfig,
     market::MarketConfig,
     oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
@@ -86,6 +88,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Accounts and sessions.
     pub auth: AuthConfig,
+    /// Mail to people.
+    pub mail: MailConfig,
     /// Who else may say who somebody is, by name.
     pub oidc: OidcConfig,
     /// How rentals are paid.
@@ -118,6 +122,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             database: DatabaseConfig::default(),
             auth: AuthConfig::default(),
+            mail: MailConfig::default(),
             oidc: OidcConfig::default(),
             payments: PaymentsConfig::default(),
             market: MarketConfig::default(),
@@ -151,6 +156,7 @@ impl Config {
         let secrets = [
             &mut config.cron_token,
             &mut config.database.url,
+            &mut config.mail.smtp_url,
             &mut config.kyc.webhook_secret,
         ];
         for secret in secrets.into_iter().flatten() {
@@ -174,6 +180,7 @@ impl Config {
         }
         self.http.validate()?;
         self.auth.validate()?;
+        self.mail.validate()?;
         oidc::validate(&self.oidc)?;
         self.payments.validate()?;
         self.market.validate()?;

@@ -20,6 +20,8 @@ pub struct TasksConfig {
     pub settlement_ms: u32,
     /// Asks what became of payments in doubt, milliseconds.
     pub payments_ms: u32,
+    /// Sends queued mail, milliseconds.
+    pub mail_ms: u32,
     /// Expires proofs of identity and deletes their documents, milliseconds.
     pub kyc_ms: u32,
     /// Adds to the figures over time, milliseconds.
@@ -39,6 +41,7 @@ impl Default for TasksConfig {
             expiry_ms: 1_000,
             settlement_ms: 5_000,
             payments_ms: 5_000,
+            mail_ms: 1_000,
             kyc_ms: 60_000,
             analytics_ms: 60_000,
             webhooks_ms: 1_000,
@@ -58,6 +61,7 @@ impl TasksConfig {
         within("tasks.settlement_ms", self.settlement_ms, 10, HOUR_MS)?;
         within("tasks.kyc_ms", self.kyc_ms, 10, HOUR_MS)?;
         within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)?;
+        within("tasks.mail_ms", self.mail_ms, 10, HOUR_MS)?;
         within("tasks.analytics_ms", self.analytics_ms, 10, HOUR_MS)?;
         within("tasks.webhooks_ms", self.webhooks_ms, 10, HOUR_MS)?;
         within(

@@ -1,5 +1,5 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `settings` → `auth` → `apikeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink` → `analytics` → `admin`.
+//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink` → `analytics` → `admin`.
 
 pub mod access;
 pub mod admin;
@@ -11,6 +11,7 @@ pub mod auth;
 pub mod events;
 pub mod kyc;
 pub mod ledger;
+pub mod mail;
 pub mod metering;
 pub mod nodes;
 pub mod offers;

@@ -1,5 +1,7 @@
 //! The problem codes: which one means what, and which operation answers with which beyond those that all share.
 
+mod accounts;
+
 /// A status, a code, and what a caller reads.
 type Code = (u16, &'static str, &'static str);
 
@@ -154,68 +156,6 @@ const RANGE: Code = (
 /// What one operation answers besides.
 const OWN: &[(&str, &[Code])] = &[
     (
-        "signup",
-        &[(
-            409,
-            "email_taken",
-            "there is an account with this address: sign in instead",
-        )],
-    ),
-    (
-        "login",
-        &[(
-            401,
-            "login_failed",
-            "the e-mail address or the password is wrong",
-        )],
-    ),
-    (
-        "refresh",
-        &[(
-            401,
-            "refresh_token",
-            "the refresh token isn't valid, or no longer: sign in again",
-        )],
-    ),
-    (
-        "submit_kyc",
-        &[(
-            409,
-            "kyc_open",
-            "your proof of identity is approved already or waits for a decision",
-        )],
-    ),
-    (
-        "decide_kyc",
-        &[
-            (
-                409,
-                "kyc_decided",
-                "this case is rejected: it can't become approved",
-            ),
-            (
-                409,
-                "changed_meanwhile",
-                "somebody decided this case in between: read it again",
-            ),
-        ],
-    ),
-    (
-        "take_kyc_webhook",
-        &[
-            (
-                401,
-                "webhook_signature",
-                "the webhook isn't signed by this provider's secret, or too old",
-            ),
-            (
-                409,
-                "kyc_decided",
-                "this case is rejected: it can't become approved",
-            ),
-        ],
-    ),
-    (
         "create_offer",
         &[
             (
@@ -329,7 +269,8 @@ pub(super) fn of(
     operation: &str,
     status: u16,
 ) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let own = OWN.iter().find(|(name, _)| *name == operation);
+    let own = OWN.iter().chain(accounts::OWN);
+    let own = own.into_iter().find(|(name, _)| *name == operation);
     let own = own.map_or(&[][..], |(_, codes)| codes).iter();
     // 409 is shared by none: what has no line of its own can say that things moved on
     let any = (status == 409 && own.clone().all(|(own, ..)| *own != 409)).then_some(&CONFLICT);

@@ -7,16 +7,14 @@ use axum::{
     http::{header, request::Parts},
 };
 
-use super::ClientIp;
 use crate::{app::App, domain::auth::model::Device};
 
 impl FromRequestParts<Arc<App>> for Device {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
-        let ClientIp(ip) = ClientIp::from_request_parts(parts, app).await?;
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Infallible> {
         let name = parts.headers.get(header::USER_AGENT);
         let name = name.map(|value| String::from_utf8_lossy(value.as_bytes()));
-        Ok(Self::new(name.as_deref(), Some(ip)))
+        Ok(Self::new(name.as_deref()))
     }
 }

@@ -31,6 +31,8 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self';
 /// The API viewer is a program: its own scripts, its own requests, styles that it sets on elements.
 const VIEWER_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
+/// What our pages are.
+const PAGE: &str = "text/html; charset=utf-8";
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Where the API viewer lies.
@@ -206,7 +208,10 @@ pub async fn every_error_a_problem(request: Request, next: Next) -> Response {
     let is_ours = response
         .headers()
         .get(header::CONTENT_TYPE)
-        .is_some_and(|media| media == PROBLEM_JSON || media == "application/json");
+        .is_some_and(|media| {
+            // a page that says what went wrong is for people
+            media == PROBLEM_JSON || media == "application/json" || media == PAGE
+        });
     if is_ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

@@ -188,6 +188,7 @@ id_values!(
     KycCaseId,
     KycDocumentId,
     LeaseId,
+    MailId,
     NodeId,
     OfferId,
     PaymentId,

@@ -16,6 +16,7 @@ pub mod expiry;
 pub mod kyc;
 pub mod leases;
 pub mod liveness;
+pub mod mail;
 pub mod market_feed;
 pub mod payments;
 pub mod settlement;
@@ -58,6 +59,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         app.config.audit.checkpoint_s.saturating_mul(1_000),
         Box::new(checkpoint),
     )?;
+    start(periods.mail_ms, Box::new(mail::MailRound(own())))?;
     start(periods.analytics_ms, Box::new(analytics::Analytics(own())))?;
     start(periods.webhooks_ms, Box::new(webhooks::Webhooks(own())))?;
     start(

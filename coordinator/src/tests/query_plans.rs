@@ -21,7 +21,7 @@ use crate::{
     store::{Tx, Value, testing::statements},
     tasks::{
         Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry, kyc::Kyc,
-        leases::Leases, liveness::Liveness, market_feed, payments::Payments,
+        leases::Leases, liveness::Liveness, mail::MailRound, market_feed, payments::Payments,
         settlement::Settlement, uptime::Uptime, webhook_courier::WebhookCourier,
         webhooks::Webhooks,
     },
@@ -29,7 +29,8 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 34] = [
+const GROWING: [&str; 38] = [
+    "account_links",
     "accounts",
     "api_keys",
     "audit_log",
@@ -42,6 +43,7 @@ const GROWING: [&str; 34] = [
     "kyc_documents",
     "kyc_events",
     "identities",
+    "mail_outbox",
     "market_samples",
     "node_chains",
     "node_coverage",
@@ -53,10 +55,12 @@ const GROWING: [&str; 34] = [
     "oidc_used",
     "payments",
     "quotes",
+    "recovery_codes",
     "refresh_tokens",
     "rentals",
     "sandbox_settlements",
     "sandbox_wallets",
+    "second_factors",
     "sessions",
     "transfers",
     "usage_records",
@@ -138,6 +142,7 @@ async fn trade(stall: &Stall) {
         ("/api/v1/nodes", &stall.provider),
         (&format!("/api/v1/nodes/{}", stall.node), &stall.provider),
         ("/api/v1/auth/me", &consumer),
+        ("/api/v1/sessions", &consumer),
         ("/api/v1/kyc", &consumer),
         ("/api/v1/auth/identities", &consumer),
     ] {
@@ -230,6 +235,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Leases(app())),
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
+        Box::new(MailRound(app())),
         Box::new(Settlement::new(app())),
         Box::new(Kyc(app())),
         Box::new(Analytics(app())),

@@ -16,6 +16,22 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
+/// A page of ours: a title and what is below it, both HTML.
+pub(super) fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}: RAMarket</title>\n\
+         <link rel=\"stylesheet\" href=\"/static/site.css\">\n</head>\n<body>\n\
+         <header><strong><a href=\"/\">RAMarket</a></strong></header>\n\
+         <main id=\"main\">\n<h1>{title}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+}
+
+/// What went wrong, above a form.
+pub(super) fn alert(said: &str) -> String {
+    format!("<p role=\"alert\" id=\"said\">{}</p>\n", escape(said))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -1,58 +1,216 @@
-//! The page from which people sign in with an account elsewhere, and to which a provider's answer that was refused leads.
+//! The pages from which people sign in: by password and a code, or with an account elsewhere. Complete without JavaScript.
+//!
+//! # Invariants
+//! - What the query says is never shown; what went wrong is said in words of ours.
+//! - Forms are taken from our own pages only ([`PublicCtx`]), so that nobody is signed in to somebody else's account.
 
+use std::sync::Arc;
+
+use axum::{
+    Form, Router,
+    extract::{Query, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{AppendHeaders, Html, IntoResponse, Response},
+    routing::get,
+};
 use serde::Deserialize;
+use shared::{secret::Secret, time::Timestamp};
 
-use super::html::escape;
-use crate::domain::oidc::{
-    model::{Next, Refusal},
-    provider::{Provider, encoded},
+use super::html::{self, alert, escape};
+use crate::{
+    app::App,
+    domain::{
+        auth::{
+            SignedIn, cookies,
+            login::{self, Asker, Entered},
+            model::Device,
+        },
+        oidc::{
+            model::{Next, Refusal},
+            provider::{Provider, encoded},
+        },
+    },
+    error::{Error, Kind, Result},
+    http::{ClientIp, PublicCtx, error::status_of},
+    limits::Caller,
 };
 
 /// What the page is asked for.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Asked {
+struct Asked {
     /// Where to afterwards.
     next: Option<String>,
     /// The code of what went wrong before.
     error: Option<String>,
 }
 
-/// The page.
-pub(super) fn page(providers: &[&Provider], asked: &Asked) -> String {
-    let next = asked
-        .next
-        .as_deref()
-        .and_then(Next::parse)
-        .unwrap_or_default();
+#[derive(Deserialize)]
+struct Sent {
+    #[serde(default)]
+    email: String,
+    #[serde(default)]
+    password: String,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Code {
+    #[serde(default)]
+    code: String,
+    next: Option<String>,
+}
+
+/// The pages.
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/login", get(login_page).post(enter))
+        .route("/login/code", get(code_page).post(enter_code))
+}
+
+async fn login_page(State(app): State<Arc<App>>, Query(asked): Query<Asked>) -> Response {
+    let providers: Vec<_> = app.oidc.providers().collect();
+    shown(StatusCode::OK, "Sign in", &body(&providers, &asked, None))
+}
+
+/// By password.
+async fn enter(
+    State(app): State<Arc<App>>,
+    PublicCtx(ctx): PublicCtx,
+    client: ClientIp,
+    device: Device,
+    Form(sent): Form<Sent>,
+) -> Response {
+    let asker = asker(client, device);
+    let (now, next) = (ctx.now, next_of(sent.next.as_deref()));
+    let entered = login::by_password(&app, ctx, asker, &sent.email, sent.password).await;
+    let answered = entered.and_then(|entered| match entered {
+        Entered::In(signed_in) => on_to(&app, now, &signed_in, &next),
+        Entered::NeedsCode(challenge) => {
+            let to = format!("/login/code?next={}", encoded(next.as_str()));
+            let cookie = app.auth.cookies.set_challenge(&challenge);
+            see_other(&to, [cookie])
+        }
+    });
+    answered.unwrap_or_else(|error| {
+        let providers: Vec<_> = app.oidc.providers().collect();
+        let asked = Asked {
+            next: sent.next,
+            error: None,
+        };
+        refused(&error, "Sign in", |said| {
+            body(&providers, &asked, Some(said))
+        })
+    })
+}
+
+async fn code_page(Query(asked): Query<Asked>) -> Response {
+    let form = code_form(&next_of(asked.next.as_deref()), None);
+    shown(StatusCode::OK, "One more step", &form)
+}
+
+/// By the code, after a password or a provider was right: of that the browser keeps the challenge.
+async fn enter_code(
+    State(app): State<Arc<App>>,
+    PublicCtx(ctx): PublicCtx,
+    client: ClientIp,
+    device: Device,
+    headers: HeaderMap,
+    Form(sent): Form<Code>,
+) -> Response {
+    let (now, next) = (ctx.now, next_of(sent.next.as_deref()));
+    let challenge = cookies::read(&headers, app.auth.cookies.challenge_name()).unwrap_or_default();
+    let code = Secret::new(sent.code);
+    let entered = login::by_code(&app, ctx, asker(client, device), challenge, code).await;
+    let answered = entered.and_then(|signed_in| on_to(&app, now, &signed_in, &next));
+    answered.unwrap_or_else(|error| {
+        refused(&error, "One more step", |said| code_form(&next, Some(said)))
+    })
+}
+
+fn asker(client: ClientIp, device: Device) -> Asker {
+    Asker {
+        address: Caller::Address(client.group()),
+        device,
+    }
+}
+
+fn next_of(text: Option<&str>) -> Next {
+    text.and_then(Next::parse).unwrap_or_default()
+}
+
+/// On to the page that was asked for, signed in; the challenge is over.
+fn on_to(app: &App, now: Timestamp, signed_in: &SignedIn, next: &Next) -> Result<Response> {
+    let [access, refresh] = app.auth.hand_over(now, signed_in)?.cookies;
+    let over = app.auth.cookies.set_challenge("");
+    see_other(next.as_str(), [access, refresh, over])
+}
+
+fn see_other<const N: usize>(to: &str, cookies: [String; N]) -> Result<Response> {
+    let to = HeaderValue::from_str(to).map_err(Error::internal)?;
+    let cookies = AppendHeaders(cookies.map(|cookie| (header::SET_COOKIE, cookie)));
+    let to = [(header::LOCATION, to)];
+    Ok((StatusCode::SEE_OTHER, to, cookies, quiet()).into_response())
+}
+
+/// The form again, with what went wrong.
+fn refused(error: &Error, title: &str, form: impl FnOnce(&str) -> String) -> Response {
+    if error.kind() == Kind::Internal {
+        tracing::error!(%error, "signing in failed");
+    }
+    shown(status_of(error.kind()), title, &form(error.detail()))
+}
+
+fn shown(status: StatusCode, title: &str, body: &str) -> Response {
+    (status, quiet(), Html(html::page(title, body))).into_response()
+}
+
+/// Nothing of it is kept.
+const fn quiet() -> [(HeaderName, HeaderValue); 1] {
+    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]
+}
+
+/// The ways in.
+fn body(providers: &[&Provider], asked: &Asked, said: Option<&str>) -> String {
+    let next = next_of(asked.next.as_deref());
     let links: String = providers
         .iter()
         .map(|provider| link(provider, &next))
         .collect();
-    let ways = if providers.is_empty() {
-        "<p>This market has no identity provider; sign in by the API.</p>\n".to_owned()
+    let elsewhere = if providers.is_empty() {
+        String::new()
     } else {
-        format!("<ul>\n{links}</ul>\n")
+        format!("<h2>Or with an account elsewhere</h2>\n<ul>\n{links}</ul>\n")
     };
-    format!("{HEAD}{}{ways}{FOOT}", told(asked.error.as_deref()))
+    let told = match said {
+        Some(said) => alert(said),
+        None => told(asked.error.as_deref()),
+    };
+    format!(
+        "{told}<form method=\"post\" action=\"/login\">\n\
+         <p><label for=\"email\">E-mail address</label>\n\
+         <input id=\"email\" name=\"email\" type=\"email\" autocomplete=\"username\" required maxlength=\"254\"></p>\n\
+         <p><label for=\"password\">Password</label>\n\
+         <input id=\"password\" name=\"password\" type=\"password\" autocomplete=\"current-password\" required maxlength=\"256\"></p>\n\
+         <input type=\"hidden\" name=\"next\" value=\"{}\">\n\
+         <p><button>Sign in</button></p>\n</form>\n\
+         <p><a href=\"/account/forgot-password\">Forgotten your password?</a></p>\n{elsewhere}",
+        escape(next.as_str())
+    )
 }
 
-const HEAD: &str = r#"<!doctype html>
-<html lang="en"><head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sign in: RAMarket</title>
-<link rel="stylesheet" href="/static/site.css">
-</head>
-<body>
-<header><strong><a href="/">RAMarket</a></strong></header>
-<main id="main">
-<h1>Sign in</h1>
-"#;
-
-const FOOT: &str = r#"<p>With a password: <code>POST /api/v1/auth/login</code>, see <a href="/api/docs/">the API</a>.</p>
-</main>
-</body></html>
-"#;
+fn code_form(next: &Next, said: Option<&str>) -> String {
+    format!(
+        "{}<form method=\"post\" action=\"/login/code\">\n\
+         <p>Your account has a second factor: enter what your authenticator app shows now, or a recovery code.</p>\n\
+         <p><label for=\"code\">Code</label>\n\
+         <input id=\"code\" name=\"code\" autocomplete=\"one-time-code\" required maxlength=\"64\"></p>\n\
+         <input type=\"hidden\" name=\"next\" value=\"{}\">\n\
+         <p><button>Go on</button></p>\n</form>\n\
+         <p><a href=\"/login\">Begin again</a></p>\n",
+        said.map(alert).unwrap_or_default(),
+        escape(next.as_str())
+    )
+}
 
 fn link(provider: &Provider, next: &Next) -> String {
     // the name is one of the settings: lower-case letters, digits and dashes
@@ -89,7 +247,7 @@ mod tests {
             error: error.map(str::to_owned),
         };
         let provider = Provider::for_pages("google", "<Google>");
-        page(&[&provider], &asked)
+        body(&[&provider], &asked, None)
     }
 
     #[test]
@@ -97,6 +255,7 @@ mod tests {
         let page = asked(Some("/rentals?a=1&b=2"), None);
         let link = "href=\"/api/v1/auth/oidc/google/start?next=%2Frentals%3Fa%3D1%26b%3D2\">Continue with &lt;Google&gt;</a>";
         assert!(page.contains(link) && !page.contains("refusal"), "{page}");
+        assert!(page.contains("name=\"next\" value=\"/rentals?a=1&amp;b=2\""));
         let page = asked(Some("//evil.example"), Some("<b>boo"));
         assert!(
             page.contains("start?next=%2F\"") && !page.contains("boo") && page.contains("refusal")
@@ -105,5 +264,6 @@ mod tests {
             asked(None, Some("oidc_email_taken"))
                 .contains("there is an account with this e-mail address")
         );
+        assert!(!body(&[], &Asked::default(), None).contains("elsewhere"));
     }
 }

@@ -1,5 +1,7 @@
 //! Pages: plain HTML made here, complete without JavaScript, under a strict content policy.
 
+mod account;
+mod forgotten;
 mod home;
 mod html;
 mod login;
@@ -14,7 +16,7 @@ use axum::{
     routing::get,
 };
 
-use crate::{app::App, http::Query};
+use crate::app::App;
 
 const STYLE: &str = include_str!("../../static/site.css");
 
@@ -22,21 +24,15 @@ const STYLE: &str = include_str!("../../static/site.css");
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(home_page))
-        .route("/login", get(login_page))
         .route("/static/site.css", get(style))
+        .merge(account::routes())
+        .merge(forgotten::routes())
+        .merge(login::routes())
 }
 
 async fn home_page(State(app): State<Arc<App>>) -> Html<String> {
     let url = app.config.http.public_url();
     Html(home::page(&url, &app.market_numbers()))
-}
-
-async fn login_page(
-    State(app): State<Arc<App>>,
-    Query(asked): Query<login::Asked>,
-) -> Html<String> {
-    let providers: Vec<_> = app.oidc.providers().collect();
-    Html(login::page(&providers, &asked))
 }
 
 async fn style() -> Response {

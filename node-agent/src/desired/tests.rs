@@ -10,23 +10,23 @@ use shared::{
 };
 
 use super::*;
-use crate::test_folder::TestFolder;
+use crate::testing::TempDir;
 
 struct Bench {
-    folder: TestFolder,
+    folder: TempDir,
     clock: ManualClock,
     rental: DesiredRental,
 }
 
 impl Bench {
-    fn new(name: &str) -> Self {
+    fn new() -> Self {
         let ids = Ids::counting();
         let spec = RawSpec {
             image: "busybox".to_owned(),
             ..RawSpec::default()
         };
         Self {
-            folder: TestFolder::new(name),
+            folder: TempDir::new(),
             clock: ManualClock::starting_at(Timestamp::from_secs(1_800_000_000)),
             rental: DesiredRental {
                 rental_id: ids.mint(),
@@ -68,7 +68,7 @@ impl Bench {
 
 #[tokio::test]
 async fn a_reply_survives_a_restart() {
-    let bench = Bench::new("desired-restart");
+    let bench = Bench::new();
     let store = bench.open();
     assert_eq!(store.current().desired, None);
     let sent = bench.clock.boot_ms();
@@ -84,7 +84,7 @@ async fn a_reply_survives_a_restart() {
 
 #[tokio::test]
 async fn a_lower_generation_is_refused_with_its_leases() {
-    let bench = Bench::new("desired-lower");
+    let bench = Bench::new();
     let store = bench.open();
     let sent = bench.clock.boot_ms();
     store
@@ -101,7 +101,7 @@ async fn a_lower_generation_is_refused_with_its_leases() {
 
 #[tokio::test]
 async fn an_equal_generation_moves_leases_only() {
-    let bench = Bench::new("desired-equal");
+    let bench = Bench::new();
     let store = bench.open();
     let sent = bench.clock.boot_ms();
     store
@@ -118,7 +118,7 @@ async fn an_equal_generation_moves_leases_only() {
 
 #[tokio::test]
 async fn a_reply_that_changes_nothing_costs_no_write() {
-    let bench = Bench::new("desired-idle");
+    let bench = Bench::new();
     let store = bench.open();
     let sent = bench.clock.boot_ms();
     let (state, lease) = (bench.state(5, 1), bench.lease(60_000));
@@ -134,7 +134,7 @@ async fn a_reply_that_changes_nothing_costs_no_write() {
 
 #[tokio::test]
 async fn a_broken_file_means_nothing_is_known_and_any_reply_is_taken() {
-    let bench = Bench::new("desired-broken");
+    let bench = Bench::new();
     let store = bench.open();
     let sent = bench.clock.boot_ms();
     store
@@ -156,10 +156,10 @@ async fn a_broken_file_means_nothing_is_known_and_any_reply_is_taken() {
 
 #[tokio::test]
 async fn what_the_disk_refused_is_not_acted_on() {
-    let bench = Bench::new("desired-refused");
+    let bench = Bench::new();
     let store = bench.open();
     // a folder in the place of the temporary file makes the write fail, also for root
-    std::fs::create_dir(bench.folder.path().join("desired.json.tmp")).expect("made");
+    std::fs::create_dir(bench.folder.path().join("desired.json.spare")).expect("made");
     let sent = bench.clock.boot_ms();
     store
         .apply(bench.state(1, 1), bench.lease(60_000), sent)

@@ -190,11 +190,11 @@ mod tests {
     use shared::id::Ids;
 
     use super::*;
-    use crate::test_folder::TestFolder;
+    use crate::testing::TempDir;
 
     #[tokio::test]
     async fn notes_survive_a_restart_and_belong_to_one_lease() {
-        let folder = TestFolder::new("notes-restart");
+        let folder = TempDir::new();
         let store = Arc::new(NoteStore::open(folder.path()).expect("opened"));
         let ids = Ids::counting();
         let (rental, lease, later_lease) = (ids.mint(), ids.mint(), ids.mint());
@@ -215,9 +215,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_disk_refused_holds_in_memory_and_is_written_later() {
-        let folder = TestFolder::new("notes-refused");
+        let folder = TempDir::new();
         let store = Arc::new(NoteStore::open(folder.path()).expect("opened"));
-        let in_the_way = folder.path().join("notes.json.tmp");
+        let in_the_way = folder.path().join("notes.json.spare");
         std::fs::create_dir(&in_the_way).expect("made");
         let ids = Ids::counting();
         let (rental, lease) = (ids.mint(), ids.mint());

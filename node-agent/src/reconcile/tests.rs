@@ -19,7 +19,7 @@ use crate::{
         Container, ContainerState, RuntimeError, code,
         fake::{FakeRuntime, Op},
     },
-    test_folder::TestFolder,
+    testing::TempDir,
 };
 
 const LEASE_MS: i64 = 60_000;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node whose engine and disk outlive its agent.
 struct Node {
-    folder: TestFolder,
+    folder: TempDir,
     clock: ManualClock,
     engine: FakeRuntime,
     ids: Ids,
@@ -42,12 +42,12 @@ struct Agent {
 }
 
 impl Node {
-    fn new(name: &str) -> Self {
+    fn new() -> Self {
         let clock = ManualClock::starting_at(Timestamp::from_secs(1_800_000_000));
         let engine = FakeRuntime::new(Arc::new(clock.clone()));
         engine.add_image("busybox", false);
         Self {
-            folder: TestFolder::new(&format!("reconcile-{name}")),
+            folder: TempDir::new(),
             clock,
             engine,
             ids: Ids::counting(),
@@ -182,7 +182,7 @@ impl Agent {
 
 #[tokio::test]
 async fn a_rental_runs_until_it_is_stopped_and_removed() {
-    let node = Node::new("life");
+    let node = Node::new();
     let agent = node.start().await;
     let mut rental = node.rental("busybox");
     node.wish(&agent, 1, std::slice::from_ref(&rental)).await;
@@ -212,7 +212,7 @@ async fn a_rental_runs_until_it_is_stopped_and_removed() {
 
 #[tokio::test]
 async fn a_restarted_agent_finds_its_rentals_and_says_why_they_ended() {
-    let node = Node::new("restart");
+    let node = Node::new();
     let agent = node.start().await;
     let rental = node.rental("busybox");
     let other = node.rental("busybox");
@@ -258,7 +258,7 @@ async fn a_restarted_agent_finds_its_rentals_and_says_why_they_ended() {
 
 #[tokio::test]
 async fn a_lease_that_ended_while_no_agent_ran_stops_the_rental_at_once() {
-    let node = Node::new("dead-man");
+    let node = Node::new();
     let agent = node.start().await;
     let rental = node.rental("busybox");
     node.wish(&agent, 1, std::slice::from_ref(&rental)).await;
@@ -273,7 +273,7 @@ async fn a_lease_that_ended_while_no_agent_ran_stops_the_rental_at_once() {
 
 #[tokio::test]
 async fn who_is_stopped_gets_time_to_end_but_none_beyond_the_lease() {
-    let node = Node::new("grace");
+    let node = Node::new();
     let agent = node.start().await;
     let mut rental = node.rental("busybox");
     let mut late = node.rental("busybox");
@@ -300,7 +300,7 @@ async fn who_is_stopped_gets_time_to_end_but_none_beyond_the_lease() {
 
 #[tokio::test]
 async fn an_engine_that_is_away_makes_nothing_lost() {
-    let node = Node::new("engine-away");
+    let node = Node::new();
     let agent = node.start().await;
     let rental = node.rental("busybox");
     node.wish(&agent, 1, std::slice::from_ref(&rental)).await;
@@ -324,7 +324,7 @@ async fn an_engine_that_is_away_makes_nothing_lost() {
 
 #[tokio::test]
 async fn an_agent_that_starts_before_the_engine_says_nothing_and_then_the_truth() {
-    let node = Node::new("engine-late");
+    let node = Node::new();
     let agent = node.start().await;
     let rental = node.rental("busybox");
     node.wish(&agent, 1, std::slice::from_ref(&rental)).await;
@@ -340,7 +340,7 @@ async fn an_agent_that_starts_before_the_engine_says_nothing_and_then_the_truth(
 
 #[tokio::test]
 async fn a_container_removed_by_someone_else_is_lost_and_not_made_again() {
-    let node = Node::new("lost");
+    let node = Node::new();
     let agent = node.start().await;
     let rental = node.rental("busybox");
     node.wish(&agent, 1, std::slice::from_ref(&rental)).await;
@@ -357,7 +357,7 @@ async fn a_container_removed_by_someone_else_is_lost_and_not_made_again() {
 
 #[tokio::test]
 async fn orphans_go_only_once_the_desired_state_is_known() {
-    let node = Node::new("orphans");
+    let node = Node::new();
     let agent = node.start().await;
     let rental = node.rental("busybox");
     node.wish(&agent, 1, std::slice::from_ref(&rental)).await;
@@ -386,7 +386,7 @@ async fn orphans_go_only_once_the_desired_state_is_known() {
 
 #[tokio::test]
 async fn a_slow_pull_holds_nobody_up_and_can_be_called_off() {
-    let node = Node::new("slow-pull");
+    let node = Node::new();
     node.engine.add_to_registry("big");
     node.engine.hold(Op::Pull);
     let agent = node.start().await;
@@ -405,7 +405,7 @@ async fn a_slow_pull_holds_nobody_up_and_can_be_called_off() {
 
 #[tokio::test]
 async fn a_pull_ends_in_a_running_rental() {
-    let node = Node::new("pull");
+    let node = Node::new();
     node.engine.add_to_registry("big");
     let trouble = RuntimeError::refused(code::IMAGE_PULL_FAILED, "the line broke");
     node.engine.fail_next(Op::Pull, trouble);
@@ -419,7 +419,7 @@ async fn a_pull_ends_in_a_running_rental() {
 
 #[tokio::test]
 async fn what_cant_start_fails_with_its_code_and_leaves_nothing() {
-    let node = Node::new("fail-codes");
+    let node = Node::new();
     node.engine.add_image("volumes", true);
     let agent = node.start().await;
     let absent = node.rental("nowhere");
@@ -449,7 +449,7 @@ async fn what_cant_start_fails_with_its_code_and_leaves_nothing() {
 #[tokio::test]
 async fn an_engine_that_breaks_off_at_each_call_costs_a_retry_and_nothing_else() {
     for op in [Op::Create, Op::Start, Op::Inspect, Op::List] {
-        let node = Node::new(&format!("break-{op:?}"));
+        let node = Node::new();
         let agent = node.start().await;
         let rental = node.rental("busybox");
         let broke = RuntimeError::Unavailable("it broke off".to_owned());
@@ -463,7 +463,7 @@ async fn an_engine_that_breaks_off_at_each_call_costs_a_retry_and_nothing_else()
 
 #[tokio::test]
 async fn a_failed_stop_is_tried_again() {
-    let node = Node::new("stop-again");
+    let node = Node::new();
     let agent = node.start().await;
     let mut rental = node.rental("busybox");
     node.wish(&agent, 1, std::slice::from_ref(&rental)).await;
@@ -479,7 +479,7 @@ async fn a_failed_stop_is_tried_again() {
 
 #[test]
 fn an_agent_killed_between_create_and_start_starts_what_it_created() {
-    let node = Node::new("killed-between");
+    let node = Node::new();
     let rental = node.rental("busybox");
     node.engine.hold(Op::Start);
     let machine = tokio::runtime::Runtime::new().expect("a runtime");
@@ -507,7 +507,7 @@ fn an_agent_killed_between_create_and_start_starts_what_it_created() {
 
 #[tokio::test]
 async fn a_rental_under_another_lease_replaces_the_old_one() {
-    let node = Node::new("other-lease");
+    let node = Node::new();
     let agent = node.start().await;
     let mut rental = node.rental("busybox");
     node.wish(&agent, 1, std::slice::from_ref(&rental)).await;

@@ -216,7 +216,7 @@ impl DockerRuntime {
         let Err(refusal) = hardening::check(body, held) else {
             return Ok(());
         };
-        tracing::error!(container.id = container_id, error = %refusal, "a container isn't limited as asked");
+        tracing::error!(container.id = short(container_id), error = %refusal, "a container isn't limited as asked");
         self.remove(container_id).await?;
         Err(refusal)
     }
@@ -296,12 +296,14 @@ impl ContainerRuntime for DockerRuntime {
             name: Some(hardening::name(rental.rental_id)),
             ..CreateContainerOptions::default()
         };
+        tracing::debug!(rental.id = %rental.rental_id, "container asked for");
         let created = match client.create_container(Some(options), body.clone()).await {
             Ok(created) => created,
             Err(error) if is_status(&error, 409) => return self.adopt(rental, &body).await,
             Err(error) if is_status(&error, 404) => return Ok(Created::NoImage),
             Err(error) => return Err(self.engine.classify(error, code::CREATE_FAILED)),
         };
+        tracing::debug!(rental.id = %rental.rental_id, container.id = short(&created.id), "container made");
         // one question (about 1 ms) that must come before the start: afterwards a stranger's code would have run without the limit
         let held = self.inspect_raw(&created.id).await?.ok_or_else(|| {
             RuntimeError::Unavailable("the container vanished after it was created".to_owned())
@@ -312,6 +314,7 @@ impl ContainerRuntime for DockerRuntime {
 
     async fn start(&self, container_id: &str) -> Result<(), RuntimeError> {
         let client = self.engine.client().await?;
+        tracing::debug!(container.id = short(container_id), "start asked for");
         match client
             .start_container(container_id, None::<StartContainerOptions>)
             .await
@@ -378,4 +381,9 @@ impl ContainerRuntime for DockerRuntime {
             .try_filter_map(|message| async move { Ok(message.actor.and_then(parse::event)) })
             .boxed()
     }
+}
+
+/// As Docker's own command shows it.
+fn short(container_id: &str) -> &str {
+    container_id.get(..12).unwrap_or(container_id)
 }

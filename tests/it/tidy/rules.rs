@@ -9,11 +9,12 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 19] = [
+const SLICES: [&str; 20] = [
     "access",
     "events",
     "audit",
     "settings",
+    "mail",
     "auth",
     "apikeys",
     "kyc",

@@ -8,6 +8,9 @@ use axum::http::{HeaderMap, header};
 
 use crate::config::Config;
 
+/// As long as a challenge holds.
+const CHALLENGE_S: i64 = 300;
+
 /// Makes our cookies.
 #[derive(Debug)]
 pub struct Cookies {
@@ -63,6 +66,19 @@ impl Cookies {
     #[must_use]
     pub fn set_attempt(&self, attempt: &str, age_s: i64) -> String {
         self.set(self.attempt_name(), attempt, age_s, "Lax")
+    }
+
+    /// The name of the cookie of a sign-in that needs a code still.
+    #[must_use]
+    pub const fn challenge_name(&self) -> &'static str {
+        if self.tls { "__Host-code" } else { "code" }
+    }
+
+    /// The `Set-Cookie` of a sign-in that needs a code still, or with nothing, of none.
+    #[must_use]
+    pub fn set_challenge(&self, challenge: &str) -> String {
+        let age_s = if challenge.is_empty() { 0 } else { CHALLENGE_S };
+        self.set(self.challenge_name(), challenge, age_s, "Lax")
     }
 
     fn set(&self, name: &str, value: &str, age_s: i64, same_site: &str) -> String {

@@ -1,27 +1,37 @@
-//! Accounts and sessions: signup, login, logout, refresh, me. Places left for a later issue: OIDC, API keys, second
-//! factors, password change, audit.
+//! Accounts and sessions: signup, [`login`], logout; [`refresh`], [`session`]s and their fresh proof, and what changes an
+//! [`account`]: passwords, e-mail addresses, the [`links`] that arrive by mail.
 //!
 //! # Invariants
 //! - A password is never stored, only its argon2id hash; a refresh token only its SHA-256.
-//! - A refresh token is used once: its reuse ends the session and all its tokens. The one exception is the answer that
-//!   got lost: for [`RETRY_MS`] the token used last returns the same successor, as long as that is unused.
 //! - Whether an account exists can't be told from a failed login: neither by its text nor by its time.
 
+pub mod account;
 pub mod api;
 pub mod cookies;
+mod guessable;
+mod letters;
+pub mod links;
+pub mod login;
 pub mod model;
 pub mod password;
+pub mod refresh;
+pub mod second_factor;
 pub mod session;
 mod store;
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 pub mod token;
+mod totp;
 
 use std::collections::BTreeSet;
 
 use ring::hmac;
+use serde_json::json;
 use shared::{
     id::{SessionId, UserId},
+    secret::Secret,
     time::Timestamp,
 };
 
@@ -30,6 +40,7 @@ use self::{
     cookies::Cookies,
     model::{Account, Device, Email, Session, SessionLife},
     password::Passwords,
+    second_factor::SecondFactors,
     session::LiveSessions,
     store::sessions,
     token::{AccessTokens, RefreshToken},
@@ -37,14 +48,14 @@ use self::{
 use super::audit::{self, Entry};
 use crate::{
     config::Config,
-    context::{OpCtx, Role},
+    context::{Actor, OpCtx, Role, User},
     error::{Error, Result},
     keys::Keys,
     store::Tx,
 };
 
-/// For so long a rotation may be asked for again.
-pub const RETRY_MS: i64 = 10_000;
+/// Sessions that somebody may have at once; a further login ends the oldest.
+pub const SESSIONS_MAX: i64 = 100;
 
 /// What the slice keeps in memory.
 #[derive(Debug)]
@@ -57,6 +68,8 @@ pub struct AuthState {
     pub passwords: Passwords,
     /// Sessions found alive lately.
     pub live: LiveSessions,
+    /// Codes of authenticator apps.
+    pub second_factors: SecondFactors,
     /// Derives the successors of refresh tokens.
     pub refresh_key: hmac::Key,
 }
@@ -73,6 +86,7 @@ impl AuthState {
             access: AccessTokens::new(keys, config.http.public_url(), auth.access_token_s),
             passwords: Passwords::new(auth)?,
             live: LiveSessions::default(),
+            second_factors: SecondFactors::new(&keys.token),
             refresh_key: keys.token.key("ramarket-refresh-successor-v1"),
         })
     }
@@ -91,6 +105,40 @@ pub struct SignedIn {
     pub refresh_ms: i64,
 }
 
+/// What somebody who signed in takes along.
+#[derive(Debug)]
+pub struct Handed {
+    /// The access token.
+    pub access: Secret<String>,
+    /// For how many seconds it holds.
+    pub expires_in: i64,
+    /// Both tokens as `Set-Cookie`, for browsers.
+    pub cookies: [String; 2],
+}
+
+impl AuthState {
+    /// The tokens of somebody who signed in at `now`.
+    ///
+    /// # Errors
+    /// The token can't be signed.
+    pub fn hand_over(&self, now: Timestamp, signed_in: &SignedIn) -> Result<Handed> {
+        let session = &signed_in.session;
+        let (access, expires_in) =
+            self.access
+                .sign(signed_in.account.id, session.id, now, session.ends)?;
+        let (refresh, refresh_s) = (signed_in.refresh.expose(), signed_in.refresh_ms / 1_000);
+        let cookies = [
+            self.cookies.set_access(access.expose(), expires_in),
+            self.cookies.set_refresh(refresh, refresh_s),
+        ];
+        Ok(Handed {
+            access,
+            expires_in,
+            cookies,
+        })
+    }
+}
+
 /// Opens an account.
 ///
 /// # Errors
@@ -107,13 +155,10 @@ pub fn create_account(
         email: email.as_str().to_owned(),
         roles: roles.clone(),
         created: ctx.now,
+        verified: None,
+        second_factor: false,
     };
-    store::insert_user(tx, &account, password_hash)?.ok_or_else(|| {
-        Error::conflict(
-            "email_taken",
-            "there is an account with this address: sign in instead",
-        )
-    })?;
+    store::insert_user(tx, &account, password_hash)?.ok_or_else(email_taken)?;
     let state = serde_json::json!({ "email": account.email, "roles": account.roles });
     audit::record(
         tx,
@@ -121,6 +166,13 @@ pub fn create_account(
         Entry::of("account.created", account.id).after(state),
     )?;
     Ok(account)
+}
+
+fn email_taken() -> Error {
+    Error::conflict(
+        "email_taken",
+        "there is an account with this address: sign in instead",
+    )
 }
 
 /// Gives an account a role.
@@ -208,7 +260,7 @@ pub fn account(tx: &mut dyn Tx, id: UserId) -> Result<Account> {
 /// # Errors
 /// What the database says.
 pub fn rehash(tx: &mut dyn Tx, id: UserId, old: &str, new: &str) -> Result<()> {
-    store::replace_hash(tx, id, old, new)
+    store::replace_hash(tx, id, old, new).map(|_| ())
 }
 
 /// A login about to begin: how long it lasts, its first token, what it comes from. Made outside of the transaction.
@@ -258,9 +310,21 @@ pub fn begin_session(
         ends: ctx.now.plus_ms(login.life.max_ms),
         proven: login.proven.map_or(ctx.now, |proven| proven.min(ctx.now)),
     };
-    sessions::insert_session(tx, &session, &login.device, ctx.now)?;
+    sessions::insert_session(tx, &session, &login.device, ctx)?;
+    // their access tokens hold for as long as a memory of them
+    let ended = sessions::revoke_oldest(tx, account.id, SESSIONS_MAX, ctx.now)?;
+    let actor = Actor::User(User {
+        id: account.id,
+        roles: account.roles.clone(),
+        session: session.id,
+        proven_at: ctx.now,
+    });
+    let after = json!({ "user_agent": login.device.user_agent(), "in_place_of": ended });
+    let entry = Entry::of("session.begun", session.id).after(after);
     let first = login.first.clone();
-    hand_out(tx, ctx, account.clone(), session, login.life, first)
+    let signed_in = hand_out(tx, ctx, account.clone(), session, login.life, first)?;
+    audit::record(tx, &ctx.acting_as(actor), entry)?;
+    Ok(signed_in)
 }
 
 fn hand_out(
@@ -279,70 +343,6 @@ fn hand_out(
         refresh,
         refresh_ms: expires.ms_since(ctx.now),
     })
-}
-
-/// What came of a refresh.
-#[derive(Debug)]
-pub enum Refreshed {
-    /// A new token.
-    Rotated(Box<SignedIn>),
-    /// The token had been used: the session was ended. Committed, and then refused.
-    Reused(SessionId),
-}
-
-/// Replaces a refresh token by its successor.
-///
-/// # Errors
-/// 401 when the token or its session doesn't hold.
-pub fn refresh(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    config: &Config,
-    key: &hmac::Key,
-    token: &RefreshToken,
-) -> Result<Refreshed> {
-    let successor = token.successor(key);
-    if let Some(session) = sessions::use_refresh(tx, token.hash(), ctx.now)? {
-        let (session, account) = live(tx, ctx, session)?;
-        let life = SessionLife::of(&config.auth, &account.roles);
-        let signed_in = hand_out(tx, ctx, account, session, life, successor)?;
-        return Ok(Refreshed::Rotated(Box::new(signed_in)));
-    }
-    let Some((session, Some(used))) = sessions::refresh_token(tx, token.hash())? else {
-        return Err(refresh_refused());
-    };
-    let untouched = matches!(
-        sessions::refresh_token(tx, successor.hash())?,
-        Some((_, None))
-    );
-    if untouched && ctx.now.ms_since(used) <= RETRY_MS {
-        let (session, account) = live(tx, ctx, session)?;
-        let life = SessionLife::of(&config.auth, &account.roles);
-        let expires = used.plus_ms(life.idle_ms).min(session.ends);
-        return Ok(Refreshed::Rotated(Box::new(SignedIn {
-            account,
-            session,
-            refresh: successor,
-            refresh_ms: expires.ms_since(ctx.now),
-        })));
-    }
-    sessions::revoke_session(tx, session, "reuse", ctx.now)?;
-    Ok(Refreshed::Reused(session))
-}
-
-fn live(tx: &mut dyn Tx, ctx: &OpCtx, session: SessionId) -> Result<(Session, Account)> {
-    let session = sessions::live_session(tx, session, ctx.now)?.ok_or_else(refresh_refused)?;
-    let account = account(tx, session.user)?;
-    Ok((session, account))
-}
-
-/// 401 for a refresh token that doesn't hold.
-#[must_use]
-pub fn refresh_refused() -> Error {
-    Error::unauthenticated(
-        "refresh_token",
-        "the refresh token isn't valid, or no longer: sign in again",
-    )
 }
 
 /// Ends the session of a refresh token, and returns it; nothing when the token isn't known.
@@ -366,5 +366,9 @@ pub fn end_session_of(
 /// # Errors
 /// What the database says.
 pub fn end_session(tx: &mut dyn Tx, ctx: &OpCtx, session: SessionId) -> Result<()> {
-    sessions::revoke_session(tx, session, "logout", ctx.now)
+    let Some(owner) = sessions::revoke(tx, session, "logout", ctx.now)? else {
+        return Ok(());
+    };
+    let after = json!({ "by": "owner", "account": owner });
+    audit::record(tx, ctx, Entry::of("session.ended", session).after(after))
 }

@@ -1,6 +1,6 @@
 //! Accounts and sessions as values: what is a usable e-mail address, password, set of roles, and how long a login lasts.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use shared::{
     id::{SessionId, UserId},
@@ -8,58 +8,18 @@ use shared::{
     time::Timestamp,
 };
 
+use super::guessable;
+pub use crate::domain::mail::model::Email;
 use crate::{
     config::AuthConfig,
     context::Role,
     error::{Error, Result},
 };
 
-const EMAIL_BYTES_MAX: usize = 254;
-const LOCAL_BYTES_MAX: usize = 64;
 /// Of a client's name so much is kept.
 pub const USER_AGENT_CHARS_MAX: usize = 200;
 /// Bounds of a password in bytes; checked before anything is hashed.
 pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=256;
-
-/// An e-mail address, normalised: trimmed and in lower case. It names an account.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Email(String);
-
-impl Email {
-    /// Checks the form; whether mail arrives there is another question.
-    ///
-    /// # Errors
-    /// 422 at `/email`.
-    pub fn parse(text: &str) -> Result<Self> {
-        let email = text.trim().to_lowercase();
-        let usable = email.split_once('@').is_some_and(|(local, domain)| {
-            let plain = |part: &str| {
-                !part.is_empty()
-                    && !part.chars().any(|c| {
-                        c.is_whitespace() || c.is_control() || "@<>\",;:\\()[]".contains(c)
-                    })
-            };
-            let labels = domain
-                .split('.')
-                .all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'));
-            plain(local) && plain(domain) && labels && local.len() <= LOCAL_BYTES_MAX
-        });
-        if usable && email.len() <= EMAIL_BYTES_MAX {
-            Ok(Self(email))
-        } else {
-            Err(Error::invalid(
-                "/email",
-                "this isn't an e-mail address such as ada@example.org",
-            ))
-        }
-    }
-
-    /// The address.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// A new password of usable length.
 ///
@@ -78,6 +38,21 @@ pub fn new_password(text: String) -> Result<Secret<String>> {
             ),
         ))
     }
+}
+
+/// A password that somebody chose: of usable length, and not one of those that attackers try first.
+///
+/// # Errors
+/// 422 at `pointer`.
+pub fn chosen_password(pointer: &str, text: String, email: Option<&str>) -> Result<Secret<String>> {
+    let password = new_password(text).map_err(|error| error.at(pointer))?;
+    if guessable::is_guessable(password.expose(), email) {
+        return Err(Error::invalid(
+            pointer,
+            "this password is among the first that attackers try: choose a longer one, such as four unrelated words",
+        ));
+    }
+    Ok(password)
 }
 
 /// The roles of a new account: everybody may rent, and lend machines if they ask to; nobody makes themselves an
@@ -108,6 +83,38 @@ pub struct Account {
     pub roles: BTreeSet<Role>,
     /// Since when.
     pub created: Timestamp,
+    /// When mail to the address was shown to arrive; nothing: never.
+    pub verified: Option<Timestamp>,
+    /// Whether a second factor is in force.
+    pub second_factor: bool,
+}
+
+impl Account {
+    /// Its address.
+    ///
+    /// # Errors
+    /// 500: only what was parsed is stored.
+    pub fn address(&self) -> Result<Email> {
+        Email::parse(&self.email)
+            .map_err(|_| Error::corrupt("users", &self.id.to_string(), "email"))
+    }
+}
+
+/// A session as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// Which.
+    pub id: SessionId,
+    /// When it began.
+    pub created: Timestamp,
+    /// When it was last refreshed.
+    pub last_used: Timestamp,
+    /// When it ends in any case.
+    pub ends: Timestamp,
+    /// What the client called itself.
+    pub user_agent: Option<String>,
+    /// From where it was last used.
+    pub client: Option<String>,
 }
 
 /// A login that holds.
@@ -127,20 +134,18 @@ pub struct Session {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Device {
     user_agent: Option<String>,
-    /// The address of the client.
-    pub ip: Option<IpAddr>,
 }
 
 impl Device {
     /// From what was sent: cut to [`USER_AGENT_CHARS_MAX`], control characters left out.
     #[must_use]
-    pub fn new(user_agent: Option<&str>, ip: Option<IpAddr>) -> Self {
+    pub fn new(user_agent: Option<&str>) -> Self {
         let plain = |text: &str| -> String {
             let shown = text.chars().filter(|c| !c.is_control());
             shown.take(USER_AGENT_CHARS_MAX).collect()
         };
         let user_agent = user_agent.map(plain).filter(|text| !text.is_empty());
-        Self { user_agent, ip }
+        Self { user_agent }
     }
 
     /// The name of its program.
@@ -180,25 +185,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_normalised_and_nonsense_is_refused() {
-        let email = Email::parse("  Ada@Example.ORG ").expect("fine");
-        assert_eq!(email.as_str(), "ada@example.org");
-        for nonsense in [
-            "", "ada", "@x", "a@", "a b@x.y", "a@@b", "a@b..c", "a\n@b.c", "a@-b.c",
-        ] {
-            assert!(Email::parse(nonsense).is_err(), "{nonsense:?}");
-        }
-        assert!(Email::parse(&format!("{}@x.y", "a".repeat(65))).is_err());
-    }
-
-    #[test]
     fn what_a_device_says_is_bounded() {
         let long = format!("a\n{}", "é".repeat(300));
-        let device = Device::new(Some(&long), None);
+        let device = Device::new(Some(&long));
         let kept = device.user_agent().expect("something");
         assert_eq!(kept.chars().count(), USER_AGENT_CHARS_MAX);
         assert!(kept.starts_with("aé"));
-        assert_eq!(Device::new(Some("\r"), None), Device::default());
+        assert_eq!(Device::new(Some("\r")), Device::default());
     }
 
     #[test]

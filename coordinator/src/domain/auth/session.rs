@@ -3,18 +3,32 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use shared::{id::SessionId, time::Timestamp};
+use serde_json::json;
+use shared::{
+    id::{SessionId, UserId},
+    secret::Secret,
+    time::Timestamp,
+};
 
-use super::store::{self, sessions};
+use super::{
+    login,
+    model::{self, Account, SessionView},
+    password::NO_PASSWORD,
+    second_factor,
+    store::{self, second_factors, sessions},
+};
 use crate::{
     app::App,
-    context::{OpCtx, User},
+    config::SecondFactor,
+    context::{OpCtx, Role, User},
+    domain::audit,
     error::{Error, Kind, Result},
+    limits::{Action, Caller},
     store::Tx,
 };
 
@@ -46,6 +60,13 @@ impl LiveSessions {
         let mut entries = self.lock();
         self.forgotten.fetch_add(1, Ordering::Relaxed);
         entries.remove(&id);
+    }
+
+    /// Forgets several.
+    pub fn forget_all(&self, ids: &[SessionId]) {
+        for id in ids {
+            self.forget(*id);
+        }
     }
 
     fn get(&self, id: SessionId, now: Timestamp, now_ms: i64) -> Option<User> {
@@ -118,6 +139,7 @@ pub async fn live_user(app: &App, session: SessionId) -> Result<Option<User>> {
     if let Some(user) = app.auth.live.get(session, now, now_ms) {
         return Ok(Some(user));
     }
+    let admins_need_code = app.config.auth.admin_second_factor == SecondFactor::Required;
     let forgotten = app.auth.live.forgotten.load(Ordering::Relaxed);
     let found = app
         .db
@@ -125,7 +147,14 @@ pub async fn live_user(app: &App, session: SessionId) -> Result<Option<User>> {
             let Some(live) = sessions::live_session(tx, session, now)? else {
                 return Ok(None);
             };
-            let roles = store::roles(tx, live.user)?;
+            let mut roles = store::roles(tx, live.user)?;
+            // without the factor that is asked of them, an administrator is like everybody else
+            if admins_need_code && roles.contains(&Role::Admin) {
+                let found = second_factors::find(tx, live.user)?;
+                if !found.is_some_and(|found| found.in_force) {
+                    roles.remove(&Role::Admin);
+                }
+            }
             Ok(Some((live, roles)))
         })
         .await?;
@@ -159,4 +188,144 @@ pub fn require_fresh(ctx: &OpCtx) -> Result<()> {
         "step_up_required",
         "this needs a fresh proof of who you are: POST /api/v1/auth/step-up, then try again",
     ))
+}
+
+/// The account of `user`, after `password` was found to be theirs, and the hash that it matched. Counts as an attempt.
+///
+/// # Errors
+/// 403 when it isn't, 429 when it was tried too often, 503 when too many hash.
+pub async fn prove_password(
+    app: &App,
+    user: UserId,
+    password: String,
+) -> Result<(Account, String)> {
+    let (account, hash) = app
+        .db
+        .read("auth.proof", move |tx| super::account_with_hash(tx, user))
+        .await?;
+    count_login(app, &account)?;
+    if hash == NO_PASSWORD {
+        return Err(no_password());
+    }
+    let password = model::new_password(password).map_err(|_| proof_refused())?;
+    if !app.auth.passwords.verify(password, Some(&hash)).await? {
+        return Err(proof_refused());
+    }
+    Ok((account, hash))
+}
+
+/// What somebody proves with who they are.
+#[derive(Debug)]
+pub struct Proof {
+    /// Their password.
+    pub password: Option<Secret<String>>,
+    /// A code of the second factor.
+    pub code: Option<Secret<String>>,
+}
+
+/// Takes a proof of who asks: the code where a second factor is in force, else the password; what is sent besides must be right too.
+///
+/// # Errors
+/// 403 when it is wrong or not enough, 429 when it was tried too often, 503 when too many hash.
+pub async fn step_up(app: &Arc<App>, ctx: OpCtx, proof: Proof) -> Result<()> {
+    let user = ctx.signed_in()?.clone();
+    let account = app
+        .db
+        .read("auth.me", move |tx| super::account(tx, user.id))
+        .await?;
+    if account.second_factor && proof.code.is_none() {
+        return Err(second_factor::code_needed());
+    }
+    match proof.password {
+        Some(password) => {
+            prove_password(app, account.id, password.expose().clone()).await?;
+        }
+        None if account.second_factor => {
+            count_login(app, &account)?;
+        }
+        None => return Err(proof_refused()),
+    }
+    let (session, state) = (ctx.signed_in()?.session, Arc::clone(app));
+    let proven = app
+        .db
+        .write("auth.step_up", move |tx| {
+            let factors = &state.auth.second_factors;
+            let code = proof.code.as_ref().filter(|_| account.second_factor);
+            if let Some(code) = code
+                && !factors.accepts(tx, &ctx, account.id, code.expose())?
+            {
+                login::note_failure(tx, &ctx, Some(account.id))?;
+                return Ok(false);
+            }
+            prove(tx, &ctx, session)?;
+            Ok(true)
+        })
+        .await?;
+    app.auth.live.forget(session);
+    if proven { Ok(()) } else { Err(proof_refused()) }
+}
+
+/// Counts an attempt to prove that one is the owner of `account`, together with logins to it.
+pub(super) fn count_login(app: &App, account: &Account) -> Result<()> {
+    let caller = Caller::Email(account.email.clone());
+    app.limits.count(Action::Login, caller, app.clock.boot_ms())
+}
+
+/// 403 for a proof of who somebody is that isn't one. Their session goes on: it isn't 401.
+#[must_use]
+pub fn proof_refused() -> Error {
+    Error::new(
+        Kind::Forbidden,
+        "proof_refused",
+        "the password or the code is wrong; the session goes on as before",
+    )
+}
+
+/// 403 for a password where there is none. Its owner may know.
+fn no_password() -> Error {
+    Error::new(
+        Kind::Forbidden,
+        "no_password",
+        "this account has no password: sign in again at your provider with prove_again=true, or set a password by \
+         POST /api/v1/auth/password/forgot",
+    )
+}
+
+/// The sessions of who asks, newest first; at most a hundred are kept.
+///
+/// # Errors
+/// 401 for anybody who isn't signed in.
+pub fn list(tx: &mut dyn Tx, ctx: &OpCtx) -> Result<Vec<SessionView>> {
+    sessions::live_of(tx, ctx.signed_in()?.id, ctx.now)
+}
+
+/// Ends a session of who asks.
+///
+/// # Errors
+/// 404 when it isn't theirs or has ended.
+pub fn end_own(tx: &mut dyn Tx, ctx: &OpCtx, id: SessionId) -> Result<()> {
+    let user = ctx.signed_in()?.id;
+    let live = sessions::live_session(tx, id, ctx.now)?;
+    if live.is_none_or(|session| session.user != user) {
+        return Err(Error::not_found("session"));
+    }
+    super::end_session(tx, ctx, id)
+}
+
+/// Ends all sessions of who asks but the one that asks; which.
+///
+/// # Errors
+/// 401 for anybody who isn't signed in.
+pub fn end_others(tx: &mut dyn Tx, ctx: &OpCtx) -> Result<Vec<SessionId>> {
+    let user = ctx.signed_in()?;
+    let ended = sessions::revoke_others(tx, user.id, Some(user.session), ctx.now)?;
+    if !ended.is_empty() {
+        let entry = audit::Entry::of("sessions.ended", user.id);
+        audit::record(
+            tx,
+            ctx,
+            entry.after(json!({ "sessions": ended, "by": "owner" })),
+        )?;
+    }
+    Ok(ended)
 }

@@ -1,7 +1,10 @@
 //! Tests of accounts and sessions through the router, on a real database.
 
 mod credentials;
+mod mailed;
+mod sessions;
 mod step_up;
+mod totp;
 
 use axum::http::{StatusCode, header};
 use serde_json::{Value, json};

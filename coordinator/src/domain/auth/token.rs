@@ -146,14 +146,13 @@ impl RefreshToken {
     /// # Errors
     /// The system has no random numbers.
     pub fn random() -> Result<Self> {
-        Ok(Self(Secret::new(BASE64URL.encode(random::<32>()?))))
+        random_text().map(Self)
     }
 
     /// From a caller; nothing when it can't be one of ours.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = BASE64URL.decode(text).ok()?;
-        (bytes.len() == 32).then(|| Self(Secret::new(text.to_owned())))
+        is_random_text(text).then(|| Self(Secret::new(text.to_owned())))
     }
 
     /// The token that replaces this one.
@@ -166,9 +165,7 @@ impl RefreshToken {
     /// What is stored of it: SHA-256.
     #[must_use]
     pub fn hash(&self) -> Vec<u8> {
-        digest::digest(&digest::SHA256, self.0.expose().as_bytes())
-            .as_ref()
-            .to_vec()
+        hash_of(&self.0)
     }
 
     /// The text, for its owner.
@@ -178,7 +175,24 @@ impl RefreshToken {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N]> {
+/// 256 random bits as text.
+pub(super) fn random_text() -> Result<Secret<String>> {
+    Ok(Secret::new(BASE64URL.encode(random::<32>()?)))
+}
+
+/// Whether `text` can be one of [`random_text`].
+pub(super) fn is_random_text(text: &str) -> bool {
+    text.len() == 43 && BASE64URL.decode(text).is_ok_and(|bytes| bytes.len() == 32)
+}
+
+/// What is stored of a random text: SHA-256.
+pub(super) fn hash_of(text: &Secret<String>) -> Vec<u8> {
+    digest::digest(&digest::SHA256, text.expose().as_bytes())
+        .as_ref()
+        .to_vec()
+}
+
+pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     SystemRandom::new()
         .fill(&mut bytes)

@@ -72,15 +72,16 @@ pub(super) async fn finish(
     }
     let name = provider.name.clone();
     if matches!(attempt.purpose, Purpose::Link(_)) {
-        let ctx = ctx.clone();
-        let link = move |tx: &mut dyn crate::store::Tx| super::link(tx, &ctx, &name, &person);
+        let (ctx, postbox) = (ctx.clone(), Arc::clone(&app.postbox));
+        let link =
+            move |tx: &mut dyn crate::store::Tx| super::link(tx, &ctx, &postbox, &name, &person);
         return app.db.write("oidc.link", link).await;
     }
     sign_in(app, ctx, device, name, person).await
 }
 
 async fn sign_in(
-    app: &App,
+    app: &Arc<App>,
     ctx: &OpCtx,
     device: Device,
     provider: String,
@@ -93,10 +94,11 @@ async fn sign_in(
         .await?;
     let roles = known.map_or_else(|| [Role::Consumer].into(), |account| account.roles);
     let login = Login::new(&app.config, &roles, device)?;
-    let ctx = ctx.clone();
+    let (ctx, state) = (ctx.clone(), Arc::clone(app));
     app.db
         .write("oidc.sign_in", move |tx| {
-            super::sign_in(tx, &ctx, &provider, &person, &login)
+            let factors = &state.auth.second_factors;
+            super::sign_in(tx, &ctx, factors, &provider, &person, &login)
         })
         .await
 }

@@ -4,6 +4,7 @@
 //! - An account is found by (issuer, subject) alone. A new one is opened only for an address that the issuer verified and
 //!   that no account here has; an address never joins two accounts.
 //! - An identity is linked and unlinked only from a session with a fresh proof, and the last way in stays.
+//! - Where a second factor is in force, it is asked for here as after a password.
 //! - An attempt is used up before the provider is asked about it: neither a callback nor a code works twice.
 
 pub mod api;
@@ -34,10 +35,12 @@ use crate::{
     domain::{
         audit::{self, Entry},
         auth::{
-            self, Login, SignedIn,
+            self, Login, SignedIn, account,
             model::{Account, Email},
             password::NO_PASSWORD,
+            second_factor::SecondFactors,
         },
+        mail::Postbox,
         settings,
     },
     error::{Error, Result},
@@ -127,6 +130,8 @@ fn provider_of(
 pub enum Outcome {
     /// Signed in.
     SignedIn(Box<SignedIn>),
+    /// The account has a second factor: this challenge and a code of it sign in.
+    NeedsCode(String),
     /// Linked, or it was before.
     Linked,
     /// Not let in.
@@ -144,13 +149,14 @@ pub fn account_of(tx: &mut dyn Tx, person: &Person) -> Result<Option<Account>> {
     }
 }
 
-/// Signs somebody in, and opens an account if they are new here.
+/// Signs somebody in, and opens an account if they are new here; one with a second factor owes the code still.
 ///
 /// # Errors
 /// 409 when another request opened the account in this moment.
 pub fn sign_in(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
+    factors: &SecondFactors,
     provider: &str,
     person: &Person,
     login: &Login,
@@ -166,6 +172,15 @@ pub fn sign_in(
             Err(refusal) => return refuse(tx, ctx, provider, Some(person), refusal),
         },
     };
+    account::heard_verified(tx, ctx, &account, person.verified_email())?;
+    if account.second_factor {
+        let state = json!({ "account": account.id, "provider": provider });
+        audit::record(tx, ctx, Entry::of("identity.code_asked", id).after(state))?;
+        let (account, hash) = auth::account_with_hash(tx, account.id)?;
+        return Ok(Outcome::NeedsCode(
+            factors.challenge(ctx, account.id, &hash),
+        ));
+    }
     // an issuer that doesn't say when it asked didn't ask just now
     let proven = person.proven.unwrap_or(Timestamp::from_secs(0));
     let login = login.clone().proven_at(proven);
@@ -183,12 +198,12 @@ fn open_account(
     provider: &str,
     person: &Person,
 ) -> Result<Result<(IdentityId, Account), Refusal>> {
-    let Some(email) = &person.email else {
-        return Ok(Err(Refusal::EmailMissing));
+    let Some(email) = person.verified_email() else {
+        return Ok(Err(match person.email {
+            Some(_) => Refusal::EmailUnverified,
+            None => Refusal::EmailMissing,
+        }));
     };
-    if !person.email_verified {
-        return Ok(Err(Refusal::EmailUnverified));
-    }
     if auth::find_account(tx, email)?.is_some() {
         return Ok(Err(Refusal::EmailTaken));
     }
@@ -222,7 +237,13 @@ fn new_identity(ctx: &OpCtx, provider: &str, person: &Person, account: &Account)
 ///
 /// # Errors
 /// Not signed in.
-pub fn link(tx: &mut dyn Tx, ctx: &OpCtx, provider: &str, person: &Person) -> Result<Outcome> {
+pub fn link(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    postbox: &Postbox,
+    provider: &str,
+    person: &Person,
+) -> Result<Outcome> {
     let user = ctx.user()?.id;
     auth::hold_account(tx, user)?;
     let account = auth::account(tx, user)?;
@@ -243,6 +264,16 @@ pub fn link(tx: &mut dyn Tx, ctx: &OpCtx, provider: &str, person: &Person) -> Re
     let state = json!({ "account": user, "issuer": identity.issuer, "subject": identity.subject });
     let entry = Entry::of("identity.linked", identity.id).after(state);
     audit::record(tx, ctx, entry)?;
+    account::heard_verified(tx, ctx, &account, person.verified_email())?;
+    let what = "An account elsewhere was linked to your account at RAMarket: who has it can sign in to yours.";
+    account::tell(
+        tx,
+        ctx,
+        postbox,
+        &account,
+        "A way to sign in was added",
+        what,
+    )?;
     Ok(Outcome::Linked)
 }
 
@@ -250,7 +281,7 @@ pub fn link(tx: &mut dyn Tx, ctx: &OpCtx, provider: &str, person: &Person) -> Re
 ///
 /// # Errors
 /// Not signed in or not with a fresh proof; 404 when it isn't theirs; 409 when it is their last way in.
-pub fn unlink(tx: &mut dyn Tx, ctx: &OpCtx, id: IdentityId) -> Result<()> {
+pub fn unlink(tx: &mut dyn Tx, ctx: &OpCtx, postbox: &Postbox, id: IdentityId) -> Result<()> {
     auth::require_fresh(ctx)?;
     let user = ctx.user()?.id;
     let has_password = auth::hold_account(tx, user)?;
@@ -267,7 +298,17 @@ pub fn unlink(tx: &mut dyn Tx, ctx: &OpCtx, id: IdentityId) -> Result<()> {
     }
     store::delete(tx, id)?;
     let state = json!({ "account": user, "issuer": identity.issuer, "subject": identity.subject });
-    audit::record(tx, ctx, Entry::of("identity.unlinked", id).before(state))
+    audit::record(tx, ctx, Entry::of("identity.unlinked", id).before(state))?;
+    let account = auth::account(tx, user)?;
+    let what = "An account elsewhere was unlinked from your account at RAMarket: it doesn't open yours any more.";
+    account::tell(
+        tx,
+        ctx,
+        postbox,
+        &account,
+        "A way to sign in was removed",
+        what,
+    )
 }
 
 /// The identities of the person who acts.

@@ -67,6 +67,14 @@ pub struct Person {
     pub proven: Option<Timestamp>,
 }
 
+impl Person {
+    /// Their address, if the issuer knows that it is theirs.
+    #[must_use]
+    pub fn verified_email(&self) -> Option<&Email> {
+        self.email.as_ref().filter(|_| self.email_verified)
+    }
+}
+
 /// An account elsewhere with which somebody signs in here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {

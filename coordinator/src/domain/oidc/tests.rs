@@ -3,6 +3,7 @@
 
 mod issuer;
 mod linking;
+mod second_factor;
 mod visitor;
 
 use axum::http::{StatusCode, header};
@@ -45,6 +46,8 @@ async fn comes_back(place: Place) {
     let me = ada.me(&place).await;
     assert_eq!(me["email"], "ada@example.org");
     assert_eq!(me["roles"], json!(["consumer"]));
+    // the issuer says so
+    assert_eq!(me["email_verified"], true);
 
     // the same subject is the same account, whatever its address has become
     place.one.script().claims = json!({"email": "countess@example.org", "email_verified": false});

@@ -86,6 +86,8 @@ fn open(
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
+        // the undo log of a body's savepoint stays in memory: on disk each longer body would make and drop a file
+        connection.pragma_update(None, "temp_store", "memory")?;
         connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         settle(&connection)?;
         Ok(connection)

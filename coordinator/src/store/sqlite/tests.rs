@@ -266,6 +266,8 @@ async fn is_set_up_for_durability() {
     assert_eq!(pragma("PRAGMA foreign_keys").await, 1.into());
     assert_eq!(pragma("PRAGMA trusted_schema").await, 0.into());
     assert_eq!(pragma("PRAGMA busy_timeout").await, 5_000.into());
+    // 2: MEMORY
+    assert_eq!(pragma("PRAGMA temp_store").await, 2.into());
 }
 
 #[tokio::test]

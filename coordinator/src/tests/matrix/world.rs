@@ -140,6 +140,7 @@ impl World {
         });
         let quote = test.post("/api/v1/payments/quote", "", &quoted).await;
         let names = BTreeMap::from([
+            ("session", another_session(&test, &consumer).await),
             ("offer", offer.to_string()),
             ("node", node.id.to_string()),
             ("idle_node", idle.id.to_string()),
@@ -277,6 +278,22 @@ impl World {
             set("content-digest", digest);
         }
     }
+}
+
+/// A session of the consumer besides the one that they use.
+async fn another_session(test: &TestApp, token: &str) -> String {
+    let body = json!({"email": "consumer@example.org", "password": "a long password"});
+    text(
+        &test.post("/api/v1/auth/login", "", &body).await,
+        "access_token",
+    );
+    let all = test.get("/api/v1/sessions", token).await.json();
+    let mut all = all["items"].as_array().expect("sessions").iter();
+    let other = all.find(|session| session["current"] == false);
+    other.expect("another")["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned()
 }
 
 /// A webhook to nowhere.

@@ -31,6 +31,7 @@ pub(crate) const RAM_BYTES: i64 = 64 << 20;
 pub(crate) const IMAGE: &str = "busybox:latest";
 pub(crate) const COMMAND: [&str; 2] = ["sleep", "3600"];
 
+const AGENT_LOG: &str = "agent.log";
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 const END_TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -91,7 +92,9 @@ impl Market {
         enrol(&client, &url, &provider, folder.path(), &agent_dir).await?;
         let mut run = Command::new(program("ramarket-agent")?);
         run.arg("run").arg("--data-dir").arg(&agent_dir);
-        let agent = spawn(run, &folder.path().join("agent.log"))?;
+        // its calls of the engine, with their times
+        run.args(["--log", "info,node_agent::runtime=debug"]);
+        let agent = spawn(run, &folder.path().join(AGENT_LOG))?;
         let node_id = identity(&agent_dir)?;
         let mut market = Self {
             folder,
@@ -109,6 +112,18 @@ impl Market {
     /// Where everything is.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// When the agent wrote `message` about a thing (`"rental.id"`, `"container.id"`).
+    pub(crate) fn agent_wrote(&self, message: &str, about: (&str, &str)) -> Result<Timestamp> {
+        let log = std::fs::read_to_string(self.folder().join(AGENT_LOG))?;
+        let line = log
+            .lines()
+            .rev()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line["message"] == message && line[about.0] == about.1)
+            .with_context(|| format!("the agent didn't write \"{message}\" of {}", about.1))?;
+        Ok(Timestamp::parse_rfc3339(&text(&line, "timestamp")?)?)
     }
 
     /// The agent's process.

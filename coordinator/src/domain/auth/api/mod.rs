@@ -1,6 +1,12 @@
 //! `/auth/*`: parse, limit, hash, call the service, answer with tokens in the body and as cookies.
 
+mod email;
+mod password;
+mod sessions;
 mod step_up;
+mod totp;
+
+pub use self::totp::required;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -15,15 +21,18 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Login, Refreshed, SignedIn, cookies,
+    Login, SignedIn, account, cookies,
+    links::LinkToken,
+    login::{Asker, Entered, by_password},
     model::{self, Account, Device, Email},
+    refresh::{self as rotation, Refreshed, Rotation},
     token::RefreshToken,
 };
 use crate::{
     app::App,
     context::{Actor, OpCtx, Role},
     domain::settings,
-    error::{Error, Result},
+    error::Result,
     http::{ClientIp, Json, Problems, PublicCtx, RawBody, credentials, csrf, extract},
     limits::{Action, Caller},
 };
@@ -38,6 +47,20 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(logout))
         .routes(routes!(me))
         .routes(routes!(step_up::step_up))
+        .routes(routes!(password::change_password))
+        .routes(routes!(password::forgot_password))
+        .routes(routes!(password::reset_password))
+        .routes(routes!(email::change_email))
+        .routes(routes!(email::request_email_verification))
+        .routes(routes!(email::verify_email))
+        .routes(routes!(
+            sessions::list_sessions,
+            sessions::end_other_sessions
+        ))
+        .routes(routes!(sessions::end_session))
+        .routes(routes!(totp::login_totp))
+        .routes(routes!(totp::begin_totp, totp::remove_totp))
+        .routes(routes!(totp::confirm_totp))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -92,6 +115,10 @@ struct UserResponse {
     email: String,
     #[schema(value_type = Vec<String>, example = json!(["consumer"]))]
     roles: BTreeSet<Role>,
+    /// Whether mail to the address was shown to arrive.
+    email_verified: bool,
+    /// Whether signing in needs a code of an authenticator app.
+    second_factor: bool,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
@@ -102,6 +129,8 @@ impl From<Account> for UserResponse {
             id: account.id,
             email: account.email,
             roles: account.roles,
+            email_verified: account.verified.is_some(),
+            second_factor: account.second_factor,
             created_at: account.created,
         }
     }
@@ -119,7 +148,7 @@ async fn signup(
     Json(body): Json<SignupRequest>,
 ) -> Result<Response> {
     let email = Email::parse(&body.email)?;
-    let password = model::new_password(body.password)?;
+    let password = model::chosen_password("/password", body.password, Some(email.as_str()))?;
     let roles = model::signup_roles(&body.roles)?;
     let now = ctx.now;
     let client = Caller::Address(client.group());
@@ -127,18 +156,21 @@ async fn signup(
         .count(Action::SignIn, client, app.clock.boot_ms())?;
     let hash = app.auth.passwords.hash(password).await?;
     let login = Login::new(&app.config, &roles, device)?;
+    let (link, postbox) = (LinkToken::random()?, Arc::clone(&app.postbox));
     let signed_in = app
         .db
         .write("auth.signup", move |tx| {
             settings::check_signups(tx)?;
             let account = super::create_account(tx, &ctx, &email, &hash, &roles)?;
+            account::ask_to_verify(tx, &ctx, &postbox, &account, &link)?;
             super::begin_session(tx, &ctx, &account, &login)
         })
         .await?;
     answer(&app, StatusCode::CREATED, now, signed_in)
 }
 
-/// Signs in.
+/// Signs in. Where a second factor is in force, the answer is 401 `second_factor_required` with a `challenge` to send with a code
+/// to `POST /auth/login/totp`.
 #[utoipa::path(post, path = "/auth/login", operation_id = "login", tag = "auth", security(()),
     request_body = LoginRequest,
     responses((status = 200, description = "Signed in", body = TokenResponse), Problems))]
@@ -149,49 +181,15 @@ async fn login(
     device: Device,
     Json(body): Json<LoginRequest>,
 ) -> Result<Response> {
-    // what can't be an address or a password fails like a wrong one
-    let Ok(email) = Email::parse(&body.email) else {
-        return Err(login_failed());
+    let asker = Asker {
+        address: Caller::Address(client.group()),
+        device,
     };
-    let (now, now_ms) = (ctx.now, app.clock.boot_ms());
-    let client = Caller::Address(client.group());
-    app.limits.count(Action::SignIn, client, now_ms)?;
-    let account = Caller::Email(email.as_str().to_owned());
-    app.limits.count(Action::Login, account, now_ms)?;
-    let password = model::new_password(body.password).map_err(|_| login_failed())?;
-    let found = app
-        .db
-        .read("auth.account", move |tx| super::find_account(tx, &email))
-        .await?;
-    let known = found.as_ref().map(|(_, hash)| hash.as_str());
-    let passwords = &app.auth.passwords;
-    let holds = passwords.verify(password.clone(), known).await?;
-    let Some((account, hash)) = found.filter(|_| holds) else {
-        return Err(login_failed());
-    };
-    let new_hash = if passwords.is_outdated(&hash) {
-        Some(passwords.hash(password).await?)
-    } else {
-        None
-    };
-    let login = Login::new(&app.config, &account.roles, device)?;
-    let signed_in = app
-        .db
-        .write("auth.login", move |tx| {
-            if let Some(new_hash) = &new_hash {
-                super::rehash(tx, account.id, &hash, new_hash)?;
-            }
-            super::begin_session(tx, &ctx, &account, &login)
-        })
-        .await?;
-    answer(&app, StatusCode::OK, now, signed_in)
-}
-
-fn login_failed() -> Error {
-    Error::unauthenticated(
-        "login_failed",
-        "the e-mail address or the password is wrong",
-    )
+    let now = ctx.now;
+    match by_password(&app, ctx, asker, &body.email, body.password).await? {
+        Entered::In(signed_in) => answer(&app, StatusCode::OK, now, *signed_in),
+        Entered::NeedsCode(challenge) => Ok(totp::required(challenge)),
+    }
 }
 
 /// Exchanges the refresh token for a new pair; each can be used once.
@@ -202,20 +200,27 @@ async fn refresh(
     State(app): State<Arc<App>>,
     PublicCtx(ctx): PublicCtx,
     client: ClientIp,
+    device: Device,
     method: Method,
     headers: HeaderMap,
     RawBody(body): RawBody,
 ) -> Result<Response> {
-    let client = Caller::Address(client.group());
+    let address = Caller::Address(client.group());
     app.limits
-        .count(Action::Refresh, client, app.clock.boot_ms())?;
-    let token =
-        refresh_token(&app, &method, &headers, &body)?.ok_or_else(super::refresh_refused)?;
+        .count(Action::Refresh, address, app.clock.boot_ms())?;
+    let token = refresh_token(&app, &method, &headers, &body)?.ok_or_else(rotation::refused)?;
     let (now, state) = (ctx.now, Arc::clone(&app));
+    limit_refreshes(&app, &token).await?;
     let outcome = app
         .db
         .write("auth.refresh", move |tx| {
-            super::refresh(tx, &ctx, &state.config, &state.auth.refresh_key, &token)
+            let rotation = Rotation {
+                config: &state.config,
+                key: &state.auth.refresh_key,
+                postbox: &state.postbox,
+                device: &device,
+            };
+            rotation::refresh(tx, &ctx, rotation, &token)
         })
         .await?;
     match outcome {
@@ -224,9 +229,23 @@ async fn refresh(
             app.auth.live.forget(session);
             metrics::counter!("auth_refresh_reuse_total").increment(1);
             tracing::warn!(session.id = %session, "refresh token used twice, session ended");
-            Err(super::refresh_refused())
+            Err(rotation::refused())
         }
     }
+}
+
+/// So many refreshes per session, from wherever they come.
+async fn limit_refreshes(app: &App, token: &RefreshToken) -> Result<()> {
+    let (token, now_ms) = (token.clone(), app.clock.boot_ms());
+    let session = app
+        .db
+        .read("auth.refresh_session", move |tx| {
+            rotation::session_of(tx, &token)
+        })
+        .await?
+        .ok_or_else(rotation::refused)?;
+    app.limits
+        .count(Action::RefreshSession, Caller::Session(session), now_ms)
 }
 
 /// Signs out: ends the session of the access token and that of the refresh token, if they name one.
@@ -304,29 +323,14 @@ fn refresh_token(
 }
 
 fn answer(app: &App, status: StatusCode, now: Timestamp, signed_in: SignedIn) -> Result<Response> {
-    let SignedIn {
-        account,
-        session,
-        refresh,
-        refresh_ms,
-    } = signed_in;
-    let (access, expires_in) = app
-        .auth
-        .access
-        .sign(account.id, session.id, now, session.ends)?;
-    let cookies = [
-        app.auth.cookies.set_access(access.expose(), expires_in),
-        app.auth
-            .cookies
-            .set_refresh(refresh.expose(), refresh_ms / 1_000),
-    ]
-    .map(|text| (header::SET_COOKIE, text));
+    let handed = app.auth.hand_over(now, &signed_in)?;
+    let cookies = handed.cookies.map(|text| (header::SET_COOKIE, text));
     let body = TokenResponse {
-        access_token: access.expose().clone(),
+        access_token: handed.access.expose().clone(),
         token_type: "Bearer",
-        expires_in,
-        refresh_token: refresh.expose().clone(),
-        user: account.into(),
+        expires_in: handed.expires_in,
+        refresh_token: signed_in.refresh.expose().clone(),
+        user: signed_in.account.into(),
     };
     Ok((status, AppendHeaders(cookies), no_store(), Json(body)).into_response())
 }

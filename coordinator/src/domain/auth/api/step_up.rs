@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
+use shared::secret::Secret;
 use utoipa::ToSchema;
 
 use crate::{
     app::App,
     context::OpCtx,
-    domain::auth::{self, model},
-    error::{Error, Kind, Result},
+    domain::auth::session::{self, Proof},
+    error::Result,
     http::{Json, Problems},
-    limits::{Action, Caller},
 };
 
 /// A proof of who you are.
@@ -20,7 +20,10 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(super) struct StepUpRequest {
     #[schema(example = "correct horse battery staple")]
-    password: String,
+    password: Option<String>,
+    /// Of the authenticator app, or a recovery code; needed where a second factor is in force, and enough then.
+    #[schema(example = "287082")]
+    code: Option<String>,
 }
 
 /// Proves again who you are. For five minutes this session may then do what moves money or changes the account.
@@ -33,31 +36,10 @@ pub(super) async fn step_up(
     ctx: OpCtx,
     Json(body): Json<StepUpRequest>,
 ) -> Result<StatusCode> {
-    let user = ctx.signed_in()?.clone();
-    let password = model::new_password(body.password).map_err(|_| refused())?;
-    let (account, hash) = app
-        .db
-        .read("auth.proof", move |tx| auth::account_with_hash(tx, user.id))
-        .await?;
-    let caller = Caller::Email(account.email);
-    app.limits
-        .count(Action::Login, caller, app.clock.boot_ms())?;
-    if !app.auth.passwords.verify(password, Some(&hash)).await? {
-        return Err(refused());
-    }
-    app.db
-        .write("auth.step_up", move |tx| {
-            auth::session::prove(tx, &ctx, user.session)
-        })
-        .await?;
-    app.auth.live.forget(user.session);
+    let proof = Proof {
+        password: body.password.map(Secret::new),
+        code: body.code.map(Secret::new),
+    };
+    session::step_up(&app, ctx, proof).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn refused() -> Error {
-    Error::new(
-        Kind::Forbidden,
-        "proof_refused",
-        "the password is wrong; the session goes on as before",
-    )
 }

@@ -1,5 +1,7 @@
 //! SQL of `users` and `user_roles`; [`sessions`] has that of sessions and their tokens.
 
+pub(super) mod links;
+pub(super) mod second_factors;
 pub(super) mod sessions;
 
 use std::collections::BTreeSet;
@@ -13,6 +15,10 @@ use crate::{
     params,
     store::{Row, Tx},
 };
+
+/// What [`account_of`] reads.
+const COLUMNS: &str = "id, email, created_us, email_verified_us,
+    (SELECT COUNT(*) FROM second_factors WHERE user_id = users.id AND confirmed_us IS NOT NULL)";
 
 /// Adds an account; nothing when the address is taken.
 pub(super) fn insert_user(
@@ -61,7 +67,7 @@ pub(super) fn delete_role(tx: &mut dyn Tx, user: UserId, role: Role) -> Result<(
 /// Accounts after a cursor.
 pub(super) fn page(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Account>> {
     let rows = tx.query(
-        "SELECT id, email, created_us FROM users WHERE id > $1 ORDER BY id LIMIT $2",
+        &format!("SELECT {COLUMNS} FROM users WHERE id > $1 ORDER BY id LIMIT $2"),
         params![after, limit],
     )?;
     rows.iter().map(|row| account_of(tx, row)).collect()
@@ -70,11 +76,11 @@ pub(super) fn page(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Accou
 /// The account of an address, with its password hash.
 pub(super) fn user_by_email(tx: &mut dyn Tx, email: &Email) -> Result<Option<(Account, String)>> {
     let rows = tx.query(
-        "SELECT id, email, created_us, password_hash FROM users WHERE email = $1",
+        &format!("SELECT {COLUMNS}, password_hash FROM users WHERE email = $1"),
         params![email.as_str()],
     )?;
     match rows.first() {
-        Some(row) => Ok(Some((account_of(tx, row)?, row.text(3)?.to_owned()))),
+        Some(row) => Ok(Some((account_of(tx, row)?, row.text(5)?.to_owned()))),
         None => Ok(None),
     }
 }
@@ -82,7 +88,7 @@ pub(super) fn user_by_email(tx: &mut dyn Tx, email: &Email) -> Result<Option<(Ac
 /// An account.
 pub(super) fn user(tx: &mut dyn Tx, id: UserId) -> Result<Option<Account>> {
     let rows = tx.query(
-        "SELECT id, email, created_us FROM users WHERE id = $1",
+        &format!("SELECT {COLUMNS} FROM users WHERE id = $1"),
         params![id],
     )?;
     rows.first().map(|row| account_of(tx, row)).transpose()
@@ -91,11 +97,11 @@ pub(super) fn user(tx: &mut dyn Tx, id: UserId) -> Result<Option<Account>> {
 /// An account with its password hash.
 pub(super) fn user_with_hash(tx: &mut dyn Tx, id: UserId) -> Result<Option<(Account, String)>> {
     let rows = tx.query(
-        "SELECT id, email, created_us, password_hash FROM users WHERE id = $1",
+        &format!("SELECT {COLUMNS}, password_hash FROM users WHERE id = $1"),
         params![id],
     )?;
     match rows.first() {
-        Some(row) => Ok(Some((account_of(tx, row)?, row.text(3)?.to_owned()))),
+        Some(row) => Ok(Some((account_of(tx, row)?, row.text(5)?.to_owned()))),
         None => Ok(None),
     }
 }
@@ -111,11 +117,34 @@ pub(super) fn hold_user(tx: &mut dyn Tx, id: UserId) -> Result<Option<String>> {
         .transpose()
 }
 
-/// Replaces a password's hash if it is still `old`.
-pub(super) fn replace_hash(tx: &mut dyn Tx, id: UserId, old: &str, new: &str) -> Result<()> {
-    tx.execute(
+/// Replaces a password's hash if it is still `old`; whether it was.
+pub(super) fn replace_hash(tx: &mut dyn Tx, id: UserId, old: &str, new: &str) -> Result<bool> {
+    let replaced = tx.execute(
         "UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3",
         params![new, id, old],
+    )?;
+    Ok(replaced == 1)
+}
+
+/// Notes that mail to `email` arrives, if that is still the address; whether it is.
+pub(super) fn verify_email(
+    tx: &mut dyn Tx,
+    id: UserId,
+    email: &str,
+    now: Timestamp,
+) -> Result<bool> {
+    let verified = tx.execute(
+        "UPDATE users SET email_verified_us = $1 WHERE id = $2 AND email = $3",
+        params![now, id, email],
+    )?;
+    Ok(verified == 1)
+}
+
+/// Gives an account another address, which is known to work.
+pub(super) fn set_email(tx: &mut dyn Tx, id: UserId, email: &Email, now: Timestamp) -> Result<()> {
+    tx.execute(
+        "UPDATE users SET email = $1, email_verified_us = $2 WHERE id = $3",
+        params![email.as_str(), now, id],
     )?;
     Ok(())
 }
@@ -144,5 +173,7 @@ fn account_of(tx: &mut dyn Tx, row: &Row) -> Result<Account> {
         email: row.text(1)?.to_owned(),
         roles: roles(tx, id)?,
         created: row.int(2).map(Timestamp::from_micros)?,
+        verified: row.opt_int(3)?.map(Timestamp::from_micros),
+        second_factor: row.int(4)? > 0,
     })
 }

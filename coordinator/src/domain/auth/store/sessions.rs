@@ -1,9 +1,13 @@
 //! SQL of `sessions` and `refresh_tokens`.
 
-use shared::{id::SessionId, time::Timestamp};
+use shared::{
+    id::{SessionId, UserId},
+    time::Timestamp,
+};
 
 use crate::{
-    domain::auth::model::{Device, Session},
+    context::OpCtx,
+    domain::auth::model::{Device, Session, SessionView},
     error::{Error, Result},
     params,
     store::{Row, Tx},
@@ -14,7 +18,7 @@ pub(in super::super) fn insert_session(
     tx: &mut dyn Tx,
     session: &Session,
     device: &Device,
-    now: Timestamp,
+    ctx: &OpCtx,
 ) -> Result<()> {
     tx.execute(
         "INSERT INTO sessions (id, user_id, created_us, ends_us, proven_us, last_used_us, user_agent, client_ip)
@@ -22,11 +26,11 @@ pub(in super::super) fn insert_session(
         params![
             session.id,
             session.user,
-            now,
+            ctx.now,
             session.ends,
             session.proven,
             device.user_agent(),
-            device.ip.map(|ip| ip.to_string())
+            ctx.client.map(|ip| ip.to_string())
         ],
     )?;
     Ok(())
@@ -67,18 +71,107 @@ pub(in super::super) fn live_session(
         .transpose()
 }
 
-/// Ends a session; does nothing if it has ended.
-pub(in super::super) fn revoke_session(
+/// Ends a session, and returns whose it was; nothing if it has ended before.
+pub(in super::super) fn revoke(
     tx: &mut dyn Tx,
     id: SessionId,
     reason: &str,
     now: Timestamp,
-) -> Result<()> {
-    tx.execute(
-        "UPDATE sessions SET revoked_us = $1, revoked_reason = $2 WHERE id = $3 AND revoked_us IS NULL",
+) -> Result<Option<UserId>> {
+    let rows = tx.query(
+        "UPDATE sessions SET revoked_us = $1, revoked_reason = $2 WHERE id = $3 AND revoked_us IS NULL
+         RETURNING user_id",
         params![now, reason, id],
     )?;
+    rows.first()
+        .map(|row| {
+            row.text(0)?
+                .parse()
+                .map_err(|_| Error::corrupt("sessions", &id.to_string(), "user_id"))
+        })
+        .transpose()
+}
+
+/// Ends all sessions of somebody but `keep`; which.
+pub(in super::super) fn revoke_others(
+    tx: &mut dyn Tx,
+    user: UserId,
+    keep: Option<SessionId>,
+    now: Timestamp,
+) -> Result<Vec<SessionId>> {
+    let keep = keep.map_or_else(String::new, |id| id.to_string());
+    tx.query(
+        "UPDATE sessions SET revoked_us = $1, revoked_reason = 'logout'
+         WHERE user_id = $2 AND revoked_us IS NULL AND id <> $3 RETURNING id",
+        params![now, user, keep],
+    )?
+    .iter()
+    .map(session_of)
+    .collect()
+}
+
+/// Ends the oldest sessions of somebody beyond the newest `count`; which.
+pub(in super::super) fn revoke_oldest(
+    tx: &mut dyn Tx,
+    user: UserId,
+    count: i64,
+    now: Timestamp,
+) -> Result<Vec<SessionId>> {
+    tx.query(
+        "UPDATE sessions SET revoked_us = $1, revoked_reason = 'logout' WHERE id IN
+         (SELECT id FROM sessions WHERE user_id = $2 AND revoked_us IS NULL
+          ORDER BY created_us DESC, id DESC LIMIT 1000 OFFSET $3) RETURNING id",
+        params![now, user, count],
+    )?
+    .iter()
+    .map(session_of)
+    .collect()
+}
+
+/// Notes a refresh.
+pub(in super::super) fn touch(
+    tx: &mut dyn Tx,
+    id: SessionId,
+    device: &Device,
+    ctx: &OpCtx,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE sessions SET last_used_us = $1, user_agent = $2, client_ip = $3 WHERE id = $4",
+        params![
+            ctx.now,
+            device.user_agent(),
+            ctx.client.map(|ip| ip.to_string()),
+            id
+        ],
+    )?;
     Ok(())
+}
+
+/// The sessions of somebody that can still be refreshed, newest first.
+pub(in super::super) fn live_of(
+    tx: &mut dyn Tx,
+    user: UserId,
+    now: Timestamp,
+) -> Result<Vec<SessionView>> {
+    tx.query(
+        "SELECT id, created_us, COALESCE(last_used_us, created_us), ends_us, user_agent, client_ip FROM sessions
+         WHERE user_id = $1 AND revoked_us IS NULL AND ends_us > $2 AND EXISTS
+         (SELECT 1 FROM refresh_tokens WHERE session_id = sessions.id AND used_us IS NULL AND expires_us > $2)
+         ORDER BY created_us DESC, id DESC LIMIT 100",
+        params![user, now],
+    )?
+    .iter()
+    .map(|row| {
+        Ok(SessionView {
+            id: session_of(row)?,
+            created: Timestamp::from_micros(row.int(1)?),
+            last_used: Timestamp::from_micros(row.int(2)?),
+            ends: Timestamp::from_micros(row.int(3)?),
+            user_agent: row.opt_text(4)?.map(str::to_owned),
+            client: row.opt_text(5)?.map(str::to_owned),
+        })
+    })
+    .collect()
 }
 
 /// Adds a refresh token.
@@ -130,5 +223,5 @@ pub(in super::super) fn refresh_token(
 fn session_of(row: &Row) -> Result<SessionId> {
     let text = row.text(0)?;
     text.parse()
-        .map_err(|_| Error::corrupt("refresh_tokens", text, "session_id"))
+        .map_err(|_| Error::corrupt("sessions", text, "id"))
 }

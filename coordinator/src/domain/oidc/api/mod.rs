@@ -29,6 +29,7 @@ use super::{
     attempt::{Attempt, LIFE_S, Purpose},
     flow::{self, Returned},
     model::{Next, Refusal},
+    provider::encoded,
 };
 use crate::{
     app::App,
@@ -145,6 +146,7 @@ async fn returned(
     let finished = Box::pin(flow::finish(app, &ctx, device, &attempt, came)).await;
     let answered = match finished {
         Ok(Outcome::SignedIn(signed_in)) => on_to(app, &attempt, Some((ctx.now, *signed_in))),
+        Ok(Outcome::NeedsCode(challenge)) => code_next(app, &attempt, parts, challenge),
         Ok(Outcome::Linked) => on_to(app, &attempt, None),
         Ok(Outcome::Refused(refusal)) => Err(refusal.into()),
         Err(error) => Err(error),
@@ -212,8 +214,11 @@ async fn unlink(
     ctx: OpCtx,
     Path(id): Path<IdentityId>,
 ) -> Result<StatusCode> {
+    let postbox = Arc::clone(&app.postbox);
     app.db
-        .write("oidc.unlink", move |tx| super::unlink(tx, &ctx, id))
+        .write("oidc.unlink", move |tx| {
+            super::unlink(tx, &ctx, &postbox, id)
+        })
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -265,33 +270,40 @@ fn on_to(
     signed_in: Option<(Timestamp, SignedIn)>,
 ) -> Result<Response> {
     let to = HeaderValue::from_str(attempt.next.as_str()).map_err(Error::internal)?;
-    let mut set = Vec::new();
-    if let Some((now, signed_in)) = signed_in {
-        let session = &signed_in.session;
-        let (access, expires_in) =
-            app.auth
-                .access
-                .sign(signed_in.account.id, session.id, now, session.ends)?;
-        let ours = &app.auth.cookies;
-        let refresh = signed_in.refresh.expose();
-        set.push(ours.set_access(access.expose(), expires_in));
-        set.push(ours.set_refresh(refresh, signed_in.refresh_ms / 1_000));
-    }
+    let handed = signed_in.map(|(now, signed_in)| app.auth.hand_over(now, &signed_in));
+    let set = handed.transpose()?.map(|handed| handed.cookies);
     let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, to)], quiet()).into_response();
-    for cookie in set {
+    for cookie in set.into_iter().flatten() {
         let value = HeaderValue::try_from(cookie).map_err(Error::internal)?;
         response.headers_mut().append(header::SET_COOKIE, value);
     }
     Ok(response)
 }
 
+/// On to the page that asks for the code of the second factor; programs get the challenge as after a password.
+fn code_next(app: &App, attempt: &Attempt, parts: &Parts, challenge: String) -> Result<Response> {
+    if !is_browser(&parts.headers) {
+        return Ok((quiet(), auth::api::required(challenge)).into_response());
+    }
+    let to = format!("/login/code?next={}", encoded(attempt.next.as_str()));
+    let to = HeaderValue::try_from(to).map_err(Error::internal)?;
+    let cookie = app.auth.cookies.set_challenge(&challenge);
+    let headers = [(header::LOCATION, to)];
+    let set = AppendHeaders([(header::SET_COOKIE, cookie)]);
+    Ok((StatusCode::SEE_OTHER, headers, set, quiet()).into_response())
+}
+
+/// Whether somebody looks at what is answered.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT);
+    accepts
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accepts| accepts.contains("text/html"))
+}
+
 /// To people the login page says what went wrong; programs get the problem.
 fn not_let_in(headers: &HeaderMap, error: Error) -> Response {
-    let accepts = headers.get(header::ACCEPT);
-    let is_browser = accepts
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|accepts| accepts.contains("text/html"));
-    if !is_browser || status_of(error.kind()) == StatusCode::INTERNAL_SERVER_ERROR {
+    if !is_browser(headers) || status_of(error.kind()) == StatusCode::INTERNAL_SERVER_ERROR {
         return (quiet(), error).into_response();
     }
     // codes are words of ours: nothing to escape

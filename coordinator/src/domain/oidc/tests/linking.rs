@@ -105,6 +105,13 @@ async fn linking_needs_a_session_with_a_fresh_proof() {
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}");
     assert_eq!(answer.cookie("at"), None, "the session goes on");
     assert_eq!(ada.identities(&place).await.len(), 1);
+    let mails = place.test.mails().await;
+    let told = mails
+        .iter()
+        .filter(|mail| mail.contains("Subject: A way to sign in was added"));
+    assert_eq!(told.count(), 1);
+    // the issuer verified the address that the account has
+    assert_eq!(ada.me(&place).await["email_verified"], true);
     // from now on it opens this account, whatever address it has
     let (mut again, answer) = place.sign_in().await;
     signed_in(&answer);

@@ -73,7 +73,8 @@ pub(super) struct QuoteBody {
     pub(super) duration_seconds: i64,
 }
 
-/// What to rent. No `Debug`: it holds what people put into variables.
+/// What to rent.
+// no `Debug`: it holds what people put into variables
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RentBody {

@@ -32,11 +32,11 @@ pub(crate) async fn connect() -> Result<Docker> {
     Ok(docker.negotiate_version().await?)
 }
 
-/// Creates and starts a container by the two calls alone; returns its id and when each call was answered.
+/// Creates and starts a container by the two calls alone; returns its id and when the first was answered.
 pub(super) async fn create_and_start(
     docker: &Docker,
     body: ContainerCreateBody,
-) -> Result<(String, Timestamp, Timestamp)> {
+) -> Result<(String, Timestamp)> {
     let created = docker
         .create_container(None::<CreateContainerOptions>, body)
         .await?;
@@ -44,7 +44,7 @@ pub(super) async fn create_and_start(
     docker
         .start_container(&created.id, None::<StartContainerOptions>)
         .await?;
-    Ok((created.id, created_at, SystemClock.now()))
+    Ok((created.id, created_at))
 }
 
 /// `docker run -d` of the same container; returns its id.
