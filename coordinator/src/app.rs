@@ -13,9 +13,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     adapters::{
-        facilitator_sandbox::SandboxFacilitator, mail_folder::FolderMailer, mail_smtp::SmtpMailer,
+        chain_rpc::ChainRpc,
+        facilitator_http::{CdpKey, HttpFacilitator},
+        facilitator_sandbox::SandboxFacilitator,
+        mail_folder::FolderMailer,
+        mail_smtp::SmtpMailer,
     },
-    config::{Config, PaymentsMode},
+    config::{Config, PaymentsConfig, PaymentsMode},
     context::{Actor, OpCtx},
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
@@ -26,7 +30,10 @@ use crate::{
         nodes::model::Patience,
         offers::index::MarketIndex,
         oidc::Oidc,
-        payments::{model::Payee, ports::Facilitator},
+        payments::{
+            model::Payee,
+            ports::{Chain, Facilitator},
+        },
         rentals::{Rules, purchase::Purchases, spec},
         webhooks::courier::Courier,
     },
@@ -198,10 +205,20 @@ fn purchases(
             Arc::clone(clock),
             settings.sandbox_grant,
         )),
+        PaymentsMode::Facilitator => Arc::new(facilitator(settings, clock)?),
+    };
+    let chain = match (settings.mode, &settings.chain_rpc_url) {
+        (PaymentsMode::Facilitator, Some(url)) => {
+            let rpc = ChainRpc::new(url.expose(), settings.chain_confirmations)
+                .context("payments.chain_rpc_url")?;
+            Some(Arc::new(rpc) as Arc<dyn Chain>)
+        }
+        _ => None,
     };
     Ok(Purchases {
         db: db.clone(),
         facilitator,
+        chain,
         payee: Payee {
             network,
             pay_to: settings.pay_to.parse().context("payments.pay_to")?,
@@ -212,6 +229,21 @@ fn purchases(
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
     })
+}
+
+fn facilitator(
+    settings: &PaymentsConfig,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<HttpFacilitator> {
+    let key = match (&settings.cdp_key_id, &settings.cdp_key_secret) {
+        (Some(id), Some(secret)) => {
+            Some(CdpKey::new(id, secret.expose()).context("payments.cdp_key_secret")?)
+        }
+        _ => None,
+    };
+    let url = settings.facilitator_url.as_deref();
+    HttpFacilitator::new(url.unwrap_or_default(), key, Arc::clone(clock))
+        .context("payments.facilitator_url")
 }
 
 fn postbox(

@@ -23,6 +23,7 @@ mod journey_not_supported;
 mod journey_oidc;
 mod journey_oom;
 mod journey_races;
+mod journey_real_chain;
 mod journey_rent_and_pay;
 mod journey_schema_fuzz;
 mod journey_secrets;

@@ -10,6 +10,7 @@ pub mod api;
 pub mod authenticator;
 pub mod books;
 pub mod browser;
+pub mod chain;
 pub mod client;
 pub mod containers;
 pub mod events;

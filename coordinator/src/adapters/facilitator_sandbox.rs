@@ -19,12 +19,13 @@ use shared::{
     x402::{
         eip712::keccak256,
         exact::{VerifiedPayment, check_to_settle},
+        network::Network,
         payment::{Identity, PresentedPayment},
     },
 };
 
 use crate::{
-    domain::payments::ports::{Facilitator, SettleOutcome, SettleRequest, VerifyOutcome},
+    domain::payments::ports::{Facilitator, SettleOutcome, SettleRequest, Support, VerifyOutcome},
     error::{Error, Result},
     params,
     store::{Db, Tx},
@@ -123,13 +124,16 @@ impl Facilitator for SandboxFacilitator {
             }
             Ok(Ok(settlement)) => SettleOutcome::Settled {
                 transaction: settlement.transaction,
-                payer: identity.payer,
             },
             Err(error) if error.code() == INSUFFICIENT_FUNDS => refused(INSUFFICIENT_FUNDS),
             Err(error) => SettleOutcome::Unknown {
                 detail: error.to_string(),
             },
         }
+    }
+
+    async fn supports(&self, _network: &'static Network) -> Support {
+        Support::Yes
     }
 
     fn name(&self) -> &str {

@@ -1,5 +1,7 @@
 //! The outside world behind the slices' ports; named only by `app`.
 
+pub mod chain_rpc;
+pub mod facilitator_http;
 pub mod facilitator_sandbox;
 mod letter;
 pub mod mail_folder;

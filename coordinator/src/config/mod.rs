@@ -158,6 +158,8 @@ impl Config {
             &mut config.database.url,
             &mut config.mail.smtp_url,
             &mut config.kyc.webhook_secret,
+            &mut config.payments.cdp_key_secret,
+            &mut config.payments.chain_rpc_url,
         ];
         for secret in secrets.into_iter().flatten() {
             secret.read_file()?;

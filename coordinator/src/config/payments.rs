@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shared::money::Amount;
 
-use super::{ConfigError, within};
+use super::{ConfigError, SecretText, is_loopback_host, within};
 
 /// Who verifies and settles payments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +11,8 @@ use super::{ConfigError, within};
 pub enum PaymentsMode {
     /// The embedded facilitator with play balances: no chain, no real money, real signatures.
     Sandbox,
+    /// An x402 facilitator elsewhere: a chain, real money or a test network's.
+    Facilitator,
 }
 
 /// How rentals are paid.
@@ -19,6 +21,16 @@ pub enum PaymentsMode {
 pub struct PaymentsConfig {
     /// Who verifies and settles.
     pub mode: PaymentsMode,
+    /// The facilitator's base URL, for mode `facilitator`: `/verify`, `/settle` and `/supported` are below it.
+    pub facilitator_url: Option<String>,
+    /// Id of the API key, if the facilitator is Coinbase's.
+    pub cdp_key_id: Option<String>,
+    /// Its secret: base64 of 64 bytes.
+    pub cdp_key_secret: Option<SecretText>,
+    /// A node of the chain by JSON-RPC, which settles what the facilitator leaves open; its URL may hold a key.
+    pub chain_rpc_url: Option<SecretText>,
+    /// Blocks that must lie on a transaction before it counts.
+    pub chain_confirmations: u32,
     /// The address that is paid: `0x` and 40 hex digits.
     pub pay_to: String,
     /// The network as CAIP-2: `eip155:84532` is Base Sepolia.
@@ -41,6 +53,11 @@ impl Default for PaymentsConfig {
     fn default() -> Self {
         Self {
             mode: PaymentsMode::Sandbox,
+            facilitator_url: None,
+            cdp_key_id: None,
+            cdp_key_secret: None,
+            chain_rpc_url: None,
+            chain_confirmations: 0,
             pay_to: "0x5261304d41726b65744d61726b65740000000001".to_owned(),
             network: "eip155:84532".to_owned(),
             asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".to_owned(),
@@ -55,6 +72,7 @@ impl Default for PaymentsConfig {
 
 impl PaymentsConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_facilitator()?;
         address("payments.pay_to", &self.pay_to)?;
         address("payments.asset", &self.asset)?;
         let chain = self
@@ -67,6 +85,12 @@ impl PaymentsConfig {
                 "write it as CAIP-2, such as eip155:84532",
             ));
         }
+        within(
+            "payments.chain_confirmations",
+            self.chain_confirmations,
+            0,
+            1_000,
+        )?;
         within("payments.timeout_s", self.timeout_s, 10, 600)?;
         within(
             "payments.quotes_per_minute_ip",
@@ -74,6 +98,55 @@ impl PaymentsConfig {
             1,
             60_000,
         )
+    }
+}
+
+impl PaymentsConfig {
+    fn validate_facilitator(&self) -> Result<(), ConfigError> {
+        let is_callable = |url: &str| {
+            let uri = url.parse::<http::Uri>().ok();
+            let at = uri
+                .as_ref()
+                .and_then(|uri| Some((uri.scheme_str()?, uri.authority()?)));
+            let reached = at.is_some_and(|(scheme, authority)| {
+                scheme == "https" || (scheme == "http" && is_loopback_host(authority.host()))
+            });
+            reached && !url.contains(['?', '#', '@'])
+        };
+        let url = self.facilitator_url.as_deref();
+        if url.is_none() && self.mode == PaymentsMode::Facilitator {
+            return Err(ConfigError::invalid(
+                "payments.facilitator_url",
+                "payments.mode = \"facilitator\" needs it: write the facilitator's base URL",
+            ));
+        }
+        if url.is_some_and(|url| !is_callable(url)) {
+            return Err(ConfigError::invalid(
+                "payments.facilitator_url",
+                "write https://host/path without query; plain http only to this machine",
+            ));
+        }
+        let node = self.chain_rpc_url.as_ref();
+        if node.is_some_and(|url| !is_callable(url.expose())) {
+            return Err(ConfigError::invalid(
+                "payments.chain_rpc_url",
+                "write https://host/path without query; plain http only to this machine",
+            ));
+        }
+        if self.cdp_key_id.is_some() != self.cdp_key_secret.is_some() {
+            return Err(ConfigError::invalid(
+                "payments.cdp_key_secret",
+                "set it together with payments.cdp_key_id, or neither",
+            ));
+        }
+        // nobody has the key of the sandbox's address: money sent there is lost
+        if self.mode == PaymentsMode::Facilitator && self.pay_to == Self::default().pay_to {
+            return Err(ConfigError::invalid(
+                "payments.pay_to",
+                "set the address that is to be paid: the default belongs to nobody",
+            ));
+        }
+        Ok(())
     }
 }
 

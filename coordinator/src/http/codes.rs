@@ -225,6 +225,11 @@ const OWN: &[(&str, &[Code])] = &[
                 "sandbox_limit",
                 "the sandbox fills a balance up to 100.000000: it holds 100.000000",
             ),
+            (
+                409,
+                "sandbox_only",
+                "this market takes real money and gives none away: pay each rental by x402",
+            ),
         ],
     ),
     (

@@ -13,6 +13,7 @@ mod driver;
 mod each;
 pub mod event_relay;
 pub mod expiry;
+pub mod facilitator;
 pub mod kyc;
 pub mod leases;
 pub mod liveness;
@@ -54,6 +55,10 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     )?;
     start(periods.payments_ms, Box::new(payments::Payments(own())))?;
     start(periods.kyc_ms, Box::new(kyc::Kyc(own())))?;
+    start(
+        facilitator::PERIOD_MS,
+        Box::new(facilitator::FacilitatorCheck::new(own())),
+    )?;
     let checkpoint = audit_checkpoint::AuditCheckpoint::new(own());
     start(
         app.config.audit.checkpoint_s.saturating_mul(1_000),

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use axum::http::StatusCode;
 use futures_util::future::join_all;
 use serde_json::json;
-use shared::{id::RentalId, x402::header};
+use shared::{
+    id::RentalId,
+    x402::{header, network::Network},
+};
 
 use super::stall::{Signed, Stall, id_of};
 use crate::{
@@ -15,7 +18,7 @@ use crate::{
         payments::{
             self,
             model::PaymentState,
-            ports::{Facilitator, SettleOutcome, SettleRequest, VerifyOutcome},
+            ports::{Facilitator, SettleOutcome, SettleRequest, Support, VerifyOutcome},
             x402_http,
         },
         rentals::{
@@ -88,6 +91,10 @@ impl Facilitator for Silent {
         panic!("nothing was verified")
     }
 
+    async fn supports(&self, _: &'static Network) -> Support {
+        Support::Yes
+    }
+
     fn name(&self) -> &'static str {
         "silent"
     }
@@ -98,6 +105,7 @@ fn silent(stall: &Stall) -> Purchases {
     Purchases {
         db: own.db.clone(),
         facilitator: Arc::new(Silent),
+        chain: None,
         payee: own.payee.clone(),
         rules: own.rules,
         public_url: own.public_url.clone(),

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use shared::{
     id::PaymentId,
-    x402::{address::Address, terms::Terms},
+    x402::{address::Address, network::Network, terms::Terms},
 };
 
 /// A payment to be verified or settled.
@@ -25,6 +25,8 @@ pub struct SettleRequest {
     pub payload: Value,
     /// Protocol version of the payload, 1 or 2.
     pub version: i64,
+    /// Whether settling it was asked for before this time, without a clear answer.
+    pub asked_before: bool,
 }
 
 /// What a facilitator says about a payment before it is settled.
@@ -54,8 +56,6 @@ pub enum SettleOutcome {
     Settled {
         /// In which transaction of the network.
         transaction: String,
-        /// Who paid.
-        payer: Address,
     },
     /// It hasn't moved and won't by this request.
     Refused {
@@ -69,6 +69,49 @@ pub enum SettleOutcome {
     },
 }
 
+/// Whether a facilitator can be paid through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Support {
+    /// It settles `exact` payments on this network.
+    Yes,
+    /// It says that it doesn't.
+    No,
+    /// No answer that can be relied on.
+    Unknown {
+        /// For the log.
+        detail: String,
+    },
+}
+
+/// What a chain shows of a signed authorization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnChain {
+    /// Its nonce is used, deep enough to stay so.
+    Used {
+        /// By which transaction.
+        transaction: String,
+        /// Whether that moved the whole amount from the payer to us.
+        paid: bool,
+    },
+    /// Its nonce isn't used, deep enough to stay so.
+    Unused {
+        /// Whether it can no longer be: its time is over on the chain.
+        expired: bool,
+    },
+    /// No answer that can be relied on.
+    Unknown {
+        /// For the log.
+        detail: String,
+    },
+}
+
+/// Looks at a chain itself.
+#[async_trait]
+pub trait Chain: Send + Sync + Debug {
+    /// What became of a payment's authorization.
+    async fn look(&self, request: &SettleRequest) -> OnChain;
+}
+
 /// Verifies and settles payments.
 #[async_trait]
 pub trait Facilitator: Send + Sync + Debug {
@@ -77,6 +120,9 @@ pub trait Facilitator: Send + Sync + Debug {
 
     /// Moves the money, once however often it is asked.
     async fn settle(&self, request: &SettleRequest) -> SettleOutcome;
+
+    /// Whether it settles payments on a network.
+    async fn supports(&self, network: &'static Network) -> Support;
 
     /// Which one it is, for records and logs: `sandbox`, or a host name.
     fn name(&self) -> &str;

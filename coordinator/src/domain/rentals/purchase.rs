@@ -6,6 +6,7 @@
 //! - Crediting the payment and starting (or extending) the rental are one transaction.
 
 mod drive;
+mod outcome;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::{
     domain::payments::{
         self, Received,
         model::{Payee, Payment, Purpose, Quote},
-        ports::Facilitator,
+        ports::{Chain, Facilitator},
     },
     error::{Error, Result},
     store::{Db, Tx},
@@ -79,6 +80,8 @@ pub struct Purchases {
     pub db: Db,
     /// Who moves the money.
     pub facilitator: Arc<dyn Facilitator>,
+    /// The chain, if it can be asked: it settles what the facilitator leaves open.
+    pub chain: Option<Arc<dyn Chain>>,
     /// Whom to pay and how.
     pub payee: Payee,
     /// The market's rules.

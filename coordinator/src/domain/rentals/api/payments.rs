@@ -308,7 +308,12 @@ pub(super) async fn topup(
 ) -> Result<(StatusCode, Json<BalanceView>)> {
     let request: TopupBody = parse_json(&raw)?;
     let user = ctx.user_with(Role::Consumer)?.id;
-    let PaymentsMode::Sandbox = app.config.payments.mode;
+    if app.config.payments.mode != PaymentsMode::Sandbox {
+        return Err(Error::conflict(
+            "sandbox_only",
+            "this market takes real money and gives none away: pay each rental by x402",
+        ));
+    }
     let key = IdempotencyKey::read(&headers, &ctx, "topup", &raw)?;
     app.limits
         .count(Action::TopUp, Caller::User(user), app.clock.boot_ms())?;

@@ -140,6 +140,7 @@ impl Purchases {
             payload: serde_json::from_str(&payment.payload)
                 .map_err(|_| Error::corrupt("payments", &payment.id.to_string(), "payload"))?,
             version: payment.x402_version,
+            asked_before: payment.attempts > 1,
         })
     }
 
@@ -176,12 +177,8 @@ impl Purchases {
         let Moved::On(settling) = begun else {
             return Ok(begun);
         };
-        match self
-            .facilitator
-            .settle(&self.request(&settling, quote)?)
-            .await
-        {
-            SettleOutcome::Settled { transaction, .. } => {
+        match self.outcome(&self.request(&settling, quote)?).await {
+            SettleOutcome::Settled { transaction } => {
                 self.credit(&settling, quote, transaction).await
             }
             SettleOutcome::Refused { reason } => self.refuse(&settling, quote, reason).await,

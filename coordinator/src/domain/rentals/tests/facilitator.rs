@@ -9,9 +9,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use shared::x402::network::Network;
 use tokio::sync::Notify;
 
-use crate::domain::payments::ports::{Facilitator, SettleOutcome, SettleRequest, VerifyOutcome};
+use crate::domain::payments::ports::{
+    Facilitator, SettleOutcome, SettleRequest, Support, VerifyOutcome,
+};
 
 /// What it does at its next call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +112,10 @@ impl Facilitator for Double {
             },
             Some(Turn::HangInVerify) | None => self.inner.settle(request).await,
         }
+    }
+
+    async fn supports(&self, network: &'static Network) -> Support {
+        self.inner.supports(network).await
     }
 
     fn name(&self) -> &str {

@@ -1,0 +1,210 @@
+//! An EVM chain by JSON-RPC: whether a signed authorization (EIP-3009) was used, by which transaction, and whether that paid us.
+//!
+//! # Invariants
+//! - Only what lies `confirmations` blocks deep counts; above that a chain may still change its mind.
+//! - "Unused and expired" is final: the token's contract refuses an authorization after its time, and the time is the block's.
+//! - Whatever a node says that isn't understood is `Unknown`.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use async_trait::async_trait;
+use reqwest::{Client, Url, redirect::Policy};
+use serde_json::{Value, json};
+use shared::x402::{
+    authorization::Authorization, eip712::keccak256, payment::PresentedPayment, terms::Terms,
+};
+
+use crate::domain::payments::ports::{Chain, OnChain, SettleRequest};
+
+const CALL_TIME_MAX: Duration = Duration::from_secs(10);
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How far back a used nonce is looked for. Authorizations live for minutes; nodes refuse more than about 10,000 blocks at once.
+const BLOCKS_SEARCHED: u64 = 9_000;
+
+/// A node of a chain.
+#[derive(Debug)]
+pub struct ChainRpc {
+    url: Url,
+    client: Client,
+    confirmations: u64,
+}
+
+impl ChainRpc {
+    /// The node at `url`; a block counts once `confirmations` more lie on it.
+    ///
+    /// # Errors
+    /// The URL can't be called, or there is no TLS.
+    pub fn new(url: &str, confirmations: u32) -> anyhow::Result<Self> {
+        let url: Url = url.parse().context("it is no URL")?;
+        let client = Client::builder()
+            .no_proxy()
+            .timeout(CALL_TIME_MAX)
+            .redirect(Policy::none())
+            .https_only(url.scheme() == "https")
+            .build()?;
+        Ok(Self {
+            url,
+            client,
+            confirmations: u64::from(confirmations),
+        })
+    }
+
+    async fn call(&self, method: &str, params: Value) -> anyhow::Result<Value> {
+        let asked = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        // the URL may hold a key: errors are told without it
+        let answer = self.client.post(self.url.clone()).json(&asked).send().await;
+        let mut response = answer.map_err(reqwest::Error::without_url)?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(reqwest::Error::without_url)?
+        {
+            ensure!(
+                bytes.len() + chunk.len() <= BODY_BYTES_MAX,
+                "the answer to {method} is too long"
+            );
+            bytes.extend_from_slice(&chunk);
+        }
+        let status = response.status();
+        let mut answer: Value = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{method}: status {status} without JSON"))?;
+        if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
+            bail!("{method}: {error}");
+        }
+        Ok(answer["result"].take())
+    }
+
+    async fn try_look(&self, terms: &Terms, signed: &Authorization) -> anyhow::Result<OnChain> {
+        let latest = quantity(&self.call("eth_blockNumber", json!([])).await?)?;
+        let Some(deep) = latest.checked_sub(self.confirmations) else {
+            return Ok(OnChain::Unused { expired: false });
+        };
+        let at = format!("{deep:#x}");
+        let asked = json!([{"to": terms.asset.address, "data": is_used_call(signed)}, at]);
+        if flag(&self.call("eth_call", asked).await?)? {
+            return self.used(terms, signed, deep).await;
+        }
+        let block = self
+            .call("eth_getBlockByNumber", json!([at, false]))
+            .await?;
+        let now = u128::from(quantity(&block["timestamp"])?);
+        Ok(OnChain::Unused {
+            expired: now >= signed.valid_before,
+        })
+    }
+
+    /// Finds the transaction that used the nonce, and whether it paid.
+    async fn used(
+        &self,
+        terms: &Terms,
+        signed: &Authorization,
+        deep: u64,
+    ) -> anyhow::Result<OnChain> {
+        let filter = json!([{
+            "address": terms.asset.address,
+            "fromBlock": format!("{:#x}", deep.saturating_sub(BLOCKS_SEARCHED)),
+            "toBlock": format!("{deep:#x}"),
+            "topics": [
+                [topic("AuthorizationUsed(address,bytes32)"), topic("AuthorizationCanceled(address,bytes32)")],
+                word(signed.from.as_bytes()),
+                word(&signed.nonce),
+            ],
+        }]);
+        let logs = self.call("eth_getLogs", filter).await?;
+        let log = logs.get(0).context(
+            "the authorization was used, but longer ago than is searched: look it up by hand",
+        )?;
+        let transaction = log["transactionHash"]
+            .as_str()
+            .context("a log without a transaction")?
+            .to_owned();
+        let receipt = self
+            .call("eth_getTransactionReceipt", json!([transaction]))
+            .await?;
+        let paid = quantity(&receipt["status"])? == 1
+            && receipt["logs"]
+                .as_array()
+                .context("a receipt without logs")?
+                .iter()
+                .any(|log| is_our_transfer(log, terms, signed));
+        Ok(OnChain::Used { transaction, paid })
+    }
+}
+
+#[async_trait]
+impl Chain for ChainRpc {
+    async fn look(&self, request: &SettleRequest) -> OnChain {
+        let looked = match PresentedPayment::from_json(request.payload.clone()) {
+            Ok(presented) => {
+                self.try_look(&request.terms, &presented.authorization)
+                    .await
+            }
+            Err(error) => Err(error.into()),
+        };
+        looked.unwrap_or_else(|error| OnChain::Unknown {
+            detail: format!("{error:#}"),
+        })
+    }
+}
+
+/// `authorizationState(address,bytes32)`.
+fn is_used_call(signed: &Authorization) -> String {
+    let selector = &keccak256(b"authorizationState(address,bytes32)")[..4];
+    format!(
+        "0x{}{}{}",
+        hex::encode(selector),
+        &word(signed.from.as_bytes())[2..],
+        hex::encode(signed.nonce)
+    )
+}
+
+/// Whether a log is the token's `Transfer` from the payer to us, of the whole amount.
+fn is_our_transfer(log: &Value, terms: &Terms, signed: &Authorization) -> bool {
+    let same = |found: &Value, wanted: &str| {
+        found
+            .as_str()
+            .is_some_and(|found| found.eq_ignore_ascii_case(wanted))
+    };
+    let amount = u64::try_from(terms.amount.atomic()).unwrap_or(u64::MAX);
+    same(&log["address"], &terms.asset.address.to_string())
+        && same(
+            &log["topics"][0],
+            &topic("Transfer(address,address,uint256)"),
+        )
+        && same(&log["topics"][1], &word(signed.from.as_bytes()))
+        && same(&log["topics"][2], &word(terms.pay_to.as_bytes()))
+        && same(&log["data"], &word(&amount.to_be_bytes()))
+}
+
+fn topic(event: &str) -> String {
+    format!("0x{}", hex::encode(keccak256(event.as_bytes())))
+}
+
+/// 32 bytes, what is shorter filled up on the left.
+fn word(bytes: &[u8]) -> String {
+    format!("0x{:0>64}", hex::encode(bytes))
+}
+
+fn quantity(value: &Value) -> anyhow::Result<u64> {
+    let text = value.as_str().context("not a quantity")?;
+    let digits = text.strip_prefix("0x").context("not a quantity")?;
+    u64::from_str_radix(digits, 16).context("not a quantity")
+}
+
+fn flag(value: &Value) -> anyhow::Result<bool> {
+    let digits = value
+        .as_str()
+        .and_then(|text| text.strip_prefix("0x"))
+        .filter(|digits| digits.len() == 64)
+        .context("not a truth value: is there a token with authorizations at this address?")?;
+    match digits.trim_start_matches('0') {
+        "" => Ok(false),
+        "1" => Ok(true),
+        _ => bail!("not a truth value"),
+    }
+}
