@@ -34,7 +34,7 @@ use crate::{
             model::Payee,
             ports::{Chain, Facilitator},
         },
-        rentals::{Rules, purchase::Purchases},
+        rentals::{Rules, purchase::Purchases, spec},
         webhooks::courier::Courier,
     },
     http::rental_token::RentalTokens,
@@ -291,6 +291,7 @@ fn agents(config: &Config, keys: &Keys, purchases: &Purchases) -> anyhow::Result
             coverage_gap_ms: ms(config.agents.coverage_gap_s),
         },
         ack_key: Arc::clone(&keys.journal_ack),
+        specs: Arc::new(keys.token.sealer(spec::PURPOSE)),
         public_url: purchases.public_url.clone(),
         queue: Default::default(),
     })

@@ -35,7 +35,7 @@ Examples:
   ramarket-coordinator serve
   ramarket-coordinator serve --config /etc/ramarket/coordinator.toml
   ramarket-coordinator serve --database postgres://ramarket@/market?host=/run/postgresql --set market.fee_bps=300
-  ramarket-coordinator user create --email ada@example.org --role admin --password-file -
+  ramarket-coordinator user create --email ada@example.org --admin --password-file -
   ramarket-coordinator backup /var/backups/market.db
 
 Every setting is also a line of the file and a variable: market.fee_bps is fee_bps under [market], and
@@ -131,6 +131,9 @@ enum UserCommand {
         /// A role; may be repeated
         #[arg(long, value_enum, default_value = "consumer")]
         role: Vec<RoleName>,
+        /// Short for --role admin
+        #[arg(long)]
+        admin: bool,
         /// A file whose first line is the password; - reads standard input
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
@@ -308,9 +311,15 @@ async fn user(config: &Config, command: UserCommand) -> anyhow::Result<()> {
     let account = match command {
         UserCommand::Create {
             email,
-            role,
+            mut role,
+            admin,
             password_file,
-        } => create_user(config, &db, ctx, &email, &role, &password_file).await?,
+        } => {
+            if admin {
+                role.push(RoleName::Admin);
+            }
+            create_user(config, &db, ctx, &email, &role, &password_file).await?
+        }
         UserCommand::Grant { email, role } => {
             let email = Email::parse(&email)?;
             db.write("auth.grant", move |tx| {

@@ -19,7 +19,7 @@ use ring::{
 };
 use shared::{secret::Secret, sign::SigningKey};
 
-use crate::{config::Config, sealing::Sealing};
+use crate::config::Config;
 
 const KEY_BYTES_MAX: u64 = 4096;
 
@@ -31,7 +31,7 @@ pub struct Keys {
     /// Signs acknowledgements of journal positions.
     pub journal_ack: Arc<SigningKey>,
     /// Seals documents of proofs of identity.
-    pub kyc: Sealing,
+    pub kyc: Sealer,
     /// Signs checkpoints of the audit log.
     pub audit: Arc<SigningKey>,
     /// Derives rental tokens, refresh tokens and beacons.
@@ -65,7 +65,7 @@ impl Keys {
             journal_ack: Arc::new(
                 SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?,
             ),
-            kyc: Sealing::new(&kyc).context("key of identity documents")?,
+            kyc: Sealer::of(&kyc).context("key of identity documents")?,
             audit: Arc::new(SigningKey::from_pkcs8(&audit).context("audit key")?),
             token: TokenSecret::from_bytes(token),
         })
@@ -91,8 +91,7 @@ impl TokenSecret {
     pub fn sealer(&self, purpose: &str) -> Sealer {
         let master = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
         let derived = hmac::sign(&master, format!("seal {purpose}").as_bytes());
-        let key = aead::UnboundKey::new(&aead::AES_256_GCM, derived.as_ref());
-        Sealer(aead::LessSafeKey::new(key.expect("32 bytes")))
+        Sealer::of(derived.as_ref()).expect("32 bytes")
     }
 
     /// The HMAC-SHA256 key for one purpose.
@@ -114,6 +113,16 @@ pub struct Sealer(aead::LessSafeKey);
 pub struct Unsealable;
 
 impl Sealer {
+    /// With 32 secret bytes that are used for nothing else.
+    ///
+    /// # Errors
+    /// They are more or fewer.
+    pub fn of(key: &[u8]) -> anyhow::Result<Self> {
+        let key = aead::UnboundKey::new(&aead::AES_256_GCM, key)
+            .map_err(|_| anyhow::anyhow!("a sealing key has 32 bytes"))?;
+        Ok(Self(aead::LessSafeKey::new(key)))
+    }
+
     /// Seals `plain`; only who names the same `place` (a prefixed id) can open it.
     ///
     /// # Errors
@@ -239,6 +248,7 @@ mod tests {
         assert!(sealer.open("whk_2", &sealed).is_err());
         assert!(secret.sealer("others").open("whk_1", &sealed).is_err());
         assert!(sealer.open("whk_1", &sealed[..5]).is_err());
+        assert!(Sealer::of(&[7; 31]).is_err());
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;

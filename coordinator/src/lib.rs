@@ -20,7 +20,6 @@ pub mod lifecycle;
 pub mod limits;
 pub mod outbound;
 pub mod router;
-pub mod sealing;
 pub mod serve;
 pub mod store;
 pub mod tasks;

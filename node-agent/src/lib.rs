@@ -18,6 +18,9 @@ pub mod journal;
 pub mod lease;
 pub mod lifecycle;
 pub mod link;
+#[cfg(test)]
+#[path = "../../shared/src/tests/mangled.rs"]
+pub(crate) mod mangled;
 pub mod measure;
 pub mod probe;
 pub mod reconcile;

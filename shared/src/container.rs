@@ -2,9 +2,10 @@
 //!
 //! # Invariants
 //! - A [`ContainerSpec`] that exists is within [`limits`]: fields are private and deserialising validates.
+//! - Commands and values of variables may hold passwords: `Debug` shows how many words and which names, never them.
 //! - Unknown fields are refused. What no agent enforces yet (GPU, disk, ports, …) is refused by the API before it gets here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ pub mod limits {
 }
 
 /// A checked container specification.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawSpec", into = "RawSpec")]
 pub struct ContainerSpec {
     image: String,
@@ -36,7 +37,7 @@ pub struct ContainerSpec {
 }
 
 /// A container specification as it comes from outside.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawSpec {
     /// `busybox:latest`, `ghcr.io/owner/name@sha256:…`
@@ -47,6 +48,31 @@ pub struct RawSpec {
     /// Environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+}
+
+fn show(
+    f: &mut fmt::Formatter<'_>,
+    (name, image): (&str, &str),
+    command: &[String],
+    env: &BTreeMap<String, String>,
+) -> fmt::Result {
+    f.debug_struct(name)
+        .field("image", &image)
+        .field("command_words", &command.len())
+        .field("env_names", &env.keys())
+        .finish()
+}
+
+impl fmt::Debug for ContainerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(f, ("ContainerSpec", &self.image), &self.command, &self.env)
+    }
+}
+
+impl fmt::Debug for RawSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(f, ("RawSpec", &self.image), &self.command, &self.env)
+    }
 }
 
 /// What is wrong with a specification: the field as a JSON pointer and a sentence.
@@ -244,6 +270,19 @@ mod tests {
         let text = r#"{"image": "busybox", "command": ["sleep", "9"]}"#;
         let spec: ContainerSpec = serde_json::from_str(text).expect("valid");
         assert_eq!(spec.command(), ["sleep", "9"]);
+    }
+
+    #[test]
+    fn debug_tells_no_values() {
+        let raw = RawSpec {
+            image: "busybox".to_owned(),
+            command: vec!["--password=hush".to_owned()],
+            env: BTreeMap::from([("PGPASSWORD".to_owned(), "hush".to_owned())]),
+        };
+        let spec = ContainerSpec::try_from(raw.clone()).expect("valid");
+        for shown in [format!("{raw:?}"), format!("{spec:#?}")] {
+            assert!(!shown.contains("hush") && shown.contains("PGPASSWORD"));
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod money;
 pub mod resources;
 pub mod secret;
 pub mod sign;
+#[cfg(test)]
+mod tests;
 pub mod time;
 pub mod tls;
 pub mod wire;

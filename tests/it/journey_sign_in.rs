@@ -1,11 +1,9 @@
 //! Signing in as people do it: a real browser, with scripts switched off, mail through a real SMTP server, and codes of a real
 //! authenticator (oathtool).
 
-use std::process::Command;
-
 use serde_json::{Value, json};
-use shared::clock::{Clock as _, SystemClock};
 use system_tests::{
+    authenticator::code_of,
     browser::Browser,
     mail_server::{LOGIN, MailServer},
     market::{Market, Store},
@@ -132,20 +130,6 @@ async fn somebody_without_scripts_chooses_a_new_password_by_the_link_in_a_mail()
     let log = place.market.log();
     let token = path.split_once('=').expect("a token").1;
     assert!(!log.contains(token) && !log.contains(NEW_PASSWORD));
-}
-
-/// What oathtool, an authenticator of others, shows so many seconds from now.
-fn code_of(secret: &str, later_s: i64) -> String {
-    let at = format!("@{}", SystemClock.now().as_secs() + later_s);
-    let shown = Command::new("oathtool")
-        .args(["--totp", "-b", "--now", &at, secret])
-        .output()
-        .expect("oathtool runs: apt-get install oathtool");
-    assert!(shown.status.success(), "{shown:?}");
-    String::from_utf8(shown.stdout)
-        .expect("digits")
-        .trim()
-        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

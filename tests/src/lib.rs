@@ -7,6 +7,7 @@
 //! - Whatever goes wrong here panics: a test can't go on without it.
 
 pub mod api;
+pub mod authenticator;
 pub mod authority;
 pub mod books;
 pub mod browser;

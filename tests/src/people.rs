@@ -55,8 +55,7 @@ pub async fn admin(market: &Market) -> Api {
         "create",
         "--email",
         &email,
-        "--role",
-        "admin",
+        "--admin",
         "--password-file",
         file,
     ];

@@ -24,6 +24,8 @@ pub struct TasksConfig {
     pub mail_ms: u32,
     /// Expires proofs of identity and deletes their documents, milliseconds.
     pub kyc_ms: u32,
+    /// Removes sessions and links that are over, milliseconds.
+    pub forgetting_ms: u32,
     /// Adds to the figures over time, milliseconds.
     pub analytics_ms: u32,
     /// Forgets what is older than `retention` says, milliseconds.
@@ -45,6 +47,7 @@ impl Default for TasksConfig {
             payments_ms: 5_000,
             mail_ms: 1_000,
             kyc_ms: 60_000,
+            forgetting_ms: 60_000,
             analytics_ms: 60_000,
             retention_ms: 3_600_000,
             webhooks_ms: 1_000,
@@ -65,6 +68,7 @@ impl TasksConfig {
         within("tasks.kyc_ms", self.kyc_ms, 10, HOUR_MS)?;
         within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)?;
         within("tasks.mail_ms", self.mail_ms, 10, HOUR_MS)?;
+        within("tasks.forgetting_ms", self.forgetting_ms, 10, HOUR_MS)?;
         within("tasks.analytics_ms", self.analytics_ms, 10, HOUR_MS)?;
         within("tasks.retention_ms", self.retention_ms, 10, HOUR_MS)?;
         within("tasks.webhooks_ms", self.webhooks_ms, 10, HOUR_MS)?;

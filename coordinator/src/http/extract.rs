@@ -60,7 +60,7 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         let pointer = pointer_of(error.path());
         let inner = error.into_inner();
         if inner.is_data() {
-            Error::invalid(&pointer, inner.to_string())
+            Error::invalid(&pointer, without_text(&inner.to_string()))
         } else {
             Error::bad_request("malformed_json", format!("the body isn't JSON: {inner}"))
         }
@@ -69,6 +69,17 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         Error::bad_request("malformed_json", format!("the body isn't JSON: {error}"))
     })?;
     Ok(value)
+}
+
+/// What serde says of a wrong type, without the text that was there instead: it may be a password in the wrong place.
+fn without_text(message: &str) -> String {
+    let quoted = message
+        .split_once(": string \"")
+        .and_then(|(head, rest)| Some((head, rest.rsplit_once("\", expected ")?.1)));
+    quoted.map_or_else(
+        || message.to_owned(),
+        |(head, wanted)| format!("{head}: a string, expected {wanted}"),
+    )
 }
 
 /// The raw body, at most [`BODY_BYTES_MAX`]; for what is signed.
@@ -203,6 +214,11 @@ mod tests {
     fn errors_name_their_place() {
         let error = parse_json::<Outer>(br#"{"list":[1,"x"]}"#).expect_err("a string");
         assert_eq!(error.fields()[0].pointer, "/list/1");
+        for hush in [r#"{"list":"hush"}"#, r#"{"list":["hush\", expected y"]}"#] {
+            let error = parse_json::<Outer>(hush.as_bytes()).expect_err("text");
+            assert!(!error.detail().contains("hush"), "{error}");
+            assert!(error.detail().contains("expected "), "{error}");
+        }
         let error = parse_json::<Outer>(br#"{"list":[],"more":1}"#).expect_err("unknown");
         assert_eq!((error.kind(), error.code()), (Kind::Invalid, "invalid"));
         let error = parse_json::<Outer>(br#"{"list":[]}x"#).expect_err("trailing");

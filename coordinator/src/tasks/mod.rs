@@ -14,6 +14,7 @@ mod each;
 pub mod event_relay;
 pub mod expiry;
 pub mod facilitator;
+pub mod forgetting;
 pub mod kyc;
 pub mod leases;
 pub mod liveness;
@@ -70,6 +71,10 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     start(
         periods.retention_ms,
         Box::new(retention::Retention::new(own())),
+    )?;
+    start(
+        periods.forgetting_ms,
+        Box::new(forgetting::Forgetting(own())),
     )?;
     start(periods.webhooks_ms, Box::new(webhooks::Webhooks(own())))?;
     start(

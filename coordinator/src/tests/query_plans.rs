@@ -20,16 +20,16 @@ use crate::{
     },
     store::{Tx, Value, testing::statements},
     tasks::{
-        Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry, kyc::Kyc,
-        leases::Leases, liveness::Liveness, mail::MailRound, market_feed, payments::Payments,
-        retention::Retention, settlement::Settlement, uptime::Uptime,
-        webhook_courier::WebhookCourier, webhooks::Webhooks,
+        Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry,
+        forgetting::Forgetting, kyc::Kyc, leases::Leases, liveness::Liveness, mail::MailRound,
+        market_feed, payments::Payments, retention::Retention, settlement::Settlement,
+        uptime::Uptime, webhook_courier::WebhookCourier, webhooks::Webhooks,
     },
     testing::TestApp,
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 38] = [
+const GROWING: [&str; 39] = [
     "account_links",
     "accounts",
     "api_keys",
@@ -62,6 +62,7 @@ const GROWING: [&str; 38] = [
     "sandbox_wallets",
     "second_factors",
     "sessions",
+    "sign_in_delays",
     "transfers",
     "usage_records",
     "users",
@@ -235,6 +236,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Leases(app())),
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
+        Box::new(Forgetting(app())),
         Box::new(MailRound(app())),
         Box::new(Settlement::new(app())),
         Box::new(Kyc(app())),

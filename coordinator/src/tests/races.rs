@@ -28,6 +28,7 @@ use crate::{
             order::RentOrder,
             purchase::{Purchases, Reception, Until, Wanted},
             save,
+            spec::KeptSpec,
         },
     },
     store::Tx,
@@ -184,6 +185,8 @@ async fn an_unpaid_reservation_gives_its_room_back() {
         command: Vec::new(),
         env: std::collections::BTreeMap::new(),
     };
+    let spec = spec.try_into().expect("a spec");
+    let (app, lease_id) = (&stall.test.app, stall.test.app.ids.mint());
     let order = RentOrder {
         offer_id: stall.offer,
         resources: shared::resources::Resources {
@@ -192,7 +195,8 @@ async fn an_unpaid_reservation_gives_its_room_back() {
             ..Default::default()
         },
         duration_ms: 600_000,
-        spec: spec.try_into().expect("a spec"),
+        lease_id,
+        spec: KeptSpec::seal(&app.agents.specs, lease_id, &spec).expect("sealed"),
         max_spend: None,
         auto_extend: false,
     };

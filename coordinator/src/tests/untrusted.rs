@@ -1,6 +1,7 @@
 //! Properties of what the coordinator reads from outside: it never panics, forgeries never hold, what is accepted is within
 //! bounds and has one form.
 
+mod elsewhere;
 #[path = "../../../shared/src/tests/mangled.rs"]
 mod mangled;
 

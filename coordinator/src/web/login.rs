@@ -32,7 +32,6 @@ use crate::{
     },
     error::{Error, Kind, Result},
     http::{ClientIp, PublicCtx, error::status_of},
-    limits::Caller,
 };
 
 /// What the page is asked for.
@@ -129,7 +128,7 @@ async fn enter_code(
 
 fn asker(client: ClientIp, device: Device) -> Asker {
     Asker {
-        address: Caller::Address(client.group()),
+        address: client.group(),
         device,
     }
 }

@@ -63,6 +63,7 @@ fn check_beacon(beacon: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use shared::{
         id::Ids,
         time::Timestamp,
@@ -70,6 +71,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::mangled::{cases, mangled};
 
     fn reply() -> Reply {
         Reply {
@@ -113,6 +115,51 @@ mod tests {
                 ..reply()
             };
             assert_eq!(interval_ms(&reply), taken);
+        }
+    }
+
+    #[test]
+    fn the_sample_is_accepted() {
+        assert_eq!(
+            parse(sample().to_string().as_bytes()).map(|reply| reply.leases.len()),
+            Ok(1)
+        );
+    }
+
+    fn sample() -> serde_json::Value {
+        let (rental, lease) = (
+            format!("rnt_{}", "2".repeat(32)),
+            format!("lea_{}", "3".repeat(32)),
+        );
+        serde_json::json!({
+            "desired": {"generation": 1, "rentals": [{"rental_id": rental, "lease_id": lease, "wanted": "run",
+                "spec": {"image": "busybox", "command": ["sleep", "1"], "env": {"A": "b"}},
+                "resources": {"ram_bytes": 1, "cpu_millis": 1, "gpu_count": 0, "disk_bytes": 0}}]},
+            "leases": [{"rental_id": rental, "lease_id": lease, "lease_ms": 5}],
+            "ack": null, "beacon": "ab", "more": false, "server_time": "2026-01-31T12:00:00Z", "beat_interval_ms": 5000,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(cases(2_000))]
+
+        #[test]
+        fn whatever_comes_is_within_bounds_or_refused(
+            bytes in prop_oneof![mangled(sample().to_string()), prop::collection::vec(any::<u8>(), 0..300)],
+            lease_ms in any::<i64>(), interval in any::<i64>(), beacon in ".{0,200}",
+        ) {
+            let mut bent = sample();
+            bent["leases"][0]["lease_ms"] = lease_ms.into();
+            bent["beat_interval_ms"] = interval.into();
+            bent["beacon"] = beacon.into();
+            for bytes in [bytes, bent.to_string().into_bytes()] {
+                let Ok(reply) = parse(&bytes) else { continue };
+                prop_assert!(reply.leases.iter().all(|lease| (0..=LEASE_MS_MAX).contains(&lease.lease_ms)));
+                prop_assert!(INTERVAL_MS.contains(&interval_ms(&reply)));
+                prop_assert!(reply.beacon.len() <= BEACON_CHARS_MAX && reply.desired.generation >= 0);
+                let again = parse(&serde_json::to_vec(&reply).expect("json"));
+                prop_assert_eq!(again, Ok(reply));
+            }
         }
     }
 }

@@ -80,9 +80,11 @@ pub(super) fn refusal(reference: &str, message: &str) -> RuntimeError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::mangled::{cases, mangled, mangled_text};
 
     fn line(value: serde_json::Value) -> CreateImageInfo {
         serde_json::from_value(value).expect("Docker's form")
@@ -123,6 +125,34 @@ mod tests {
         }
         for failed in ["dial tcp: lookup registry: no such host", "unexpected EOF"] {
             assert_eq!(code_of(failed), code::IMAGE_PULL_FAILED, "{failed}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(200))]
+
+        #[test]
+        fn whatever_a_registry_says_is_summed_within_bounds(
+            lines in prop::collection::vec((0..400_u16, 0..4_usize, any::<Option<i64>>(), any::<Option<i64>>()), 0..600),
+            noise in mangled(r#"{"id":"a","status":"Downloading","progressDetail":{"current":1,"total":2}}"#),
+            words in mangled_text("pull access denied: manifest unknown"),
+        ) {
+            let mut layers = Layers::default();
+            for (id, status, current, total) in lines {
+                let status = ["Downloading", "Download complete", "Pull complete", "odd"][status];
+                let line: CreateImageInfo = serde_json::from_value(serde_json::json!({
+                    "id": id.to_string(), "status": status, "progressDetail": {"current": current, "total": total},
+                })).expect("Docker's form");
+                if let Some(sum) = layers.take(&line) {
+                    prop_assert!((0..=sum.total_bytes).contains(&sum.done_bytes));
+                }
+            }
+            prop_assert!(layers.0.len() <= LAYERS_MAX);
+            if let Ok(line) = serde_json::from_slice::<CreateImageInfo>(&noise) {
+                layers.take(&line);
+            }
+            let told = refusal("busybox", &words).to_string();
+            prop_assert!(told.contains("busybox"));
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::{
         },
     },
     error::{Error, Result},
+    keys::Sealer,
     store::Tx,
 };
 
@@ -65,6 +66,7 @@ struct Means {
     gap_ms: i64,
     ids: Arc<Ids>,
     ack_key: Arc<SigningKey>,
+    specs: Arc<Sealer>,
     beacon: String,
     beat_interval_ms: i64,
     before: Option<Written>,
@@ -87,6 +89,7 @@ impl AgentLink {
             gap_ms: self.rhythm.coverage_gap_ms,
             ids: Arc::clone(&self.ids),
             ack_key: Arc::clone(&self.ack_key),
+            specs: Arc::clone(&self.specs),
             beacon: self.beacons.issue(admitted.node, admitted.received_at),
             beat_interval_ms: self.rhythm.beat_interval_ms,
             before: self.presence.written(admitted.node),
@@ -299,7 +302,7 @@ fn reply(
     taken: Option<&Taken>,
 ) -> Result<Reply> {
     let live = rentals::of_node(tx, admitted.node)?;
-    let (desired, leases) = desired(node.generation, &live, admitted.received_at);
+    let (desired, leases) = desired(node.generation, &live, admitted.received_at, &means.specs)?;
     let ack = taken.filter(|taken| taken.head.seq > 0).map(|taken| {
         let (seq, hash, received_at) = (taken.head.seq, taken.head.hash, admitted.received_at);
         let bytes = Ack::canonical(admitted.node, seq, &hash, received_at);

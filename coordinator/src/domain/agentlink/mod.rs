@@ -35,6 +35,7 @@ use super::{
 use crate::{
     context::{Actor, OpCtx},
     error::Result,
+    keys::Sealer,
     store::Db,
 };
 
@@ -70,6 +71,8 @@ pub struct AgentLink {
     pub rhythm: Rhythm,
     /// Signs acknowledgements.
     pub ack_key: Arc<SigningKey>,
+    /// Opens what rentals run.
+    pub specs: Arc<Sealer>,
     /// Without a slash at its end: signatures are over URLs that begin with it.
     pub public_url: String,
     /// Beats that wait.

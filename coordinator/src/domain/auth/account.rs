@@ -10,7 +10,7 @@ use serde_json::json;
 use shared::id::{SessionId, UserId};
 
 use super::{
-    account_with_hash, letters,
+    account_with_hash, delays, letters,
     links::{self, LinkToken, Purpose},
     model::{self, Account, Email},
     session, store,
@@ -241,9 +241,14 @@ pub async fn reset_password(
 ///
 /// # Errors
 /// 403 when the old one is wrong; 409 when it was changed meanwhile; 422 when the new one is too easy.
-pub async fn change_password(app: &App, ctx: OpCtx, current: String, new: String) -> Result<()> {
+pub async fn change_password(
+    app: &Arc<App>,
+    ctx: OpCtx,
+    current: String,
+    new: String,
+) -> Result<()> {
     let user = ctx.signed_in()?.clone();
-    let (account, old) = session::prove_password(app, user.id, current).await?;
+    let (account, old) = session::prove_password(app, &ctx, user.id, current).await?;
     let new = model::chosen_password("/new_password", new, Some(&account.email))?;
     let hash = app.auth.passwords.hash(new).await?;
     let postbox = Arc::clone(&app.postbox);
@@ -276,6 +281,7 @@ fn replace_password(
             "the password was changed by somebody else at this moment; sign in again",
         ));
     }
+    delays::forgive(tx, &account.email)?;
     store::links::forget(tx, account.id, Purpose::ResetPassword)?;
     store::sessions::revoke_others(tx, account.id, keep, ctx.now)
 }

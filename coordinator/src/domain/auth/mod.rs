@@ -8,6 +8,7 @@
 pub mod account;
 pub mod api;
 pub mod cookies;
+pub mod delays;
 mod guessable;
 mod letters;
 pub mod links;
@@ -15,6 +16,7 @@ pub mod login;
 pub mod model;
 pub mod password;
 pub mod refresh;
+pub mod retention;
 pub mod second_factor;
 pub mod session;
 mod store;
@@ -38,6 +40,7 @@ use shared::{
 pub use self::session::{authenticate, require_fresh};
 use self::{
     cookies::Cookies,
+    delays::Delays,
     model::{Account, Device, Email, Session, SessionLife},
     password::Passwords,
     second_factor::SecondFactors,
@@ -66,6 +69,8 @@ pub struct AuthState {
     pub access: AccessTokens,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
+    /// Who fails waits.
+    pub delays: Delays,
     /// Sessions found alive lately.
     pub live: LiveSessions,
     /// Codes of authenticator apps.
@@ -85,6 +90,7 @@ impl AuthState {
             cookies: Cookies::new(config),
             access: AccessTokens::new(keys, config.http.public_url(), auth.access_token_s),
             passwords: Passwords::new(auth)?,
+            delays: Delays::new(auth),
             live: LiveSessions::default(),
             second_factors: SecondFactors::new(&keys.token),
             refresh_key: keys.token.key("ramarket-refresh-successor-v1"),

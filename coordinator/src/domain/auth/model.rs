@@ -64,7 +64,7 @@ pub fn signup_roles(wanted: &[Role]) -> Result<BTreeSet<Role>> {
     if wanted.contains(&Role::Admin) {
         return Err(Error::invalid(
             "/roles",
-            "administrators are made by the operator: ramarket-coordinator user create --role admin",
+            "administrators are made by the operator: ramarket-coordinator user create --admin",
         ));
     }
     let mut roles: BTreeSet<Role> = wanted.iter().copied().collect();

@@ -16,6 +16,7 @@ use shared::{
 };
 
 use super::{
+    delays::{self, Tried},
     login,
     model::{self, Account, SessionView},
     password::NO_PASSWORD,
@@ -195,23 +196,45 @@ pub fn require_fresh(ctx: &OpCtx) -> Result<()> {
 /// # Errors
 /// 403 when it isn't, 429 when it was tried too often, 503 when too many hash.
 pub async fn prove_password(
-    app: &App,
+    app: &Arc<App>,
+    ctx: &OpCtx,
     user: UserId,
     password: String,
 ) -> Result<(Account, String)> {
+    let ctx = ctx.clone();
     let (account, hash) = app
         .db
         .read("auth.proof", move |tx| super::account_with_hash(tx, user))
         .await?;
+    must_wait(app, &ctx, &account).await?;
     count_login(app, &account)?;
     if hash == NO_PASSWORD {
         return Err(no_password());
     }
     let password = model::new_password(password).map_err(|_| proof_refused())?;
     if !app.auth.passwords.verify(password, Some(&hash)).await? {
+        let (state, meant) = (Arc::clone(app), account.clone());
+        let note = move |tx: &mut dyn Tx| failed(tx, &ctx, &state, &meant);
+        app.db.write("auth.proof_refused", note).await?;
         return Err(proof_refused());
     }
     Ok((account, hash))
+}
+
+/// Passes an account that needn't wait after failures.
+async fn must_wait(app: &Arc<App>, ctx: &OpCtx, account: &Account) -> Result<()> {
+    let (state, now) = (Arc::clone(app), ctx.now);
+    let tried = [Tried::Account(account.email.clone())];
+    app.db
+        .read("auth.delays", move |tx| {
+            state.auth.delays.check(tx, now, &tried)
+        })
+        .await
+}
+
+fn failed(tx: &mut dyn Tx, ctx: &OpCtx, app: &App, account: &Account) -> Result<()> {
+    let tried = [Tried::Account(account.email.clone())];
+    login::note_failure(tx, ctx, &app.auth.delays, &tried, Some(account.id))
 }
 
 /// What somebody proves with who they are.
@@ -238,9 +261,10 @@ pub async fn step_up(app: &Arc<App>, ctx: OpCtx, proof: Proof) -> Result<()> {
     }
     match proof.password {
         Some(password) => {
-            prove_password(app, account.id, password.expose().clone()).await?;
+            prove_password(app, &ctx, account.id, password.expose().clone()).await?;
         }
         None if account.second_factor => {
+            must_wait(app, &ctx, &account).await?;
             count_login(app, &account)?;
         }
         None => return Err(proof_refused()),
@@ -254,9 +278,10 @@ pub async fn step_up(app: &Arc<App>, ctx: OpCtx, proof: Proof) -> Result<()> {
             if let Some(code) = code
                 && !factors.accepts(tx, &ctx, account.id, code.expose())?
             {
-                login::note_failure(tx, &ctx, Some(account.id))?;
+                failed(tx, &ctx, &state, &account)?;
                 return Ok(false);
             }
+            delays::forgive(tx, &account.email)?;
             prove(tx, &ctx, session)?;
             Ok(true)
         })

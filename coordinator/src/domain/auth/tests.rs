@@ -1,7 +1,9 @@
 //! Tests of accounts and sessions through the router, on a real database.
 
 mod credentials;
+mod delays;
 mod mailed;
+mod retention;
 mod sessions;
 mod step_up;
 mod totp;

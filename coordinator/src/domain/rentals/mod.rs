@@ -19,6 +19,7 @@ pub mod model;
 pub mod observe;
 pub mod order;
 pub mod purchase;
+pub mod spec;
 pub mod state;
 mod store;
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! - lease end ≤ paid end: nothing runs beyond what is held.
 
 use shared::{
-    container::ContainerSpec,
     id::{LeaseId, NodeId, OfferId, RentalId, UserId},
     money::{Amount, Asset, Rate},
     resources::Resources,
@@ -13,6 +12,7 @@ use shared::{
     wire::observed::Phase,
 };
 
+use super::spec::KeptSpec;
 pub use super::state::{EndReason, Happening, State};
 use crate::{domain::nodes::model::Capacity, error::Result};
 
@@ -44,7 +44,7 @@ pub struct Rental {
     /// What its node reports.
     pub phase: Phase,
     /// What runs.
-    pub spec: ContainerSpec,
+    pub spec: KeptSpec,
     /// What it may use.
     pub resources: Resources,
     /// Currency of its money.

@@ -5,8 +5,7 @@
 //! - Reserving is one guarded statement on the node and one row: who finds no room gets 409 and pays nothing.
 
 use shared::{
-    container::ContainerSpec,
-    id::{OfferId, RentalId},
+    id::{LeaseId, OfferId, RentalId},
     money::{Amount, Asset, Rate},
     resources::Resources,
     wire::observed::Phase,
@@ -15,6 +14,7 @@ use shared::{
 use super::{
     Rules, announce, changes, find,
     model::{Rental, State},
+    spec::KeptSpec,
     store,
 };
 use crate::{
@@ -42,8 +42,10 @@ pub struct RentOrder {
     pub resources: Resources,
     /// For how long.
     pub duration_ms: i64,
-    /// What runs.
-    pub spec: ContainerSpec,
+    /// The hold on the node that it would be.
+    pub lease_id: LeaseId,
+    /// What runs, sealed for that.
+    pub spec: KeptSpec,
     /// The most that it may cost, extensions included.
     pub max_spend: Option<Amount>,
     /// Whether it is extended from the balance.
@@ -147,7 +149,7 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
     let consumer = ctx.actor.person().map(|person| person.id);
     let rental = Rental {
         id: buyer.rental_id,
-        lease_id: ctx.mint(),
+        lease_id: order.lease_id,
         offer_id: offer.id,
         node_id: offer.node_id,
         provider: offer.owner,

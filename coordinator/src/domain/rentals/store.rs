@@ -7,7 +7,10 @@ use shared::{
     time::Timestamp,
 };
 
-use super::model::{EndReason, Rental, State};
+use super::{
+    model::{EndReason, Rental, State},
+    spec::KeptSpec,
+};
 use crate::{
     error::{Error, Result},
     params,
@@ -17,7 +20,7 @@ use crate::{
 const COLUMNS: &str = "id, lease_id, offer_id, node_id, provider, consumer, payer, state, stop_reason, end_reason, detail, phase, \
      spec, ram_bytes, cpu_millis, asset, rate_micro, fee_bps, duration_ms, paid, auto_extend, max_spend, container_id, image_digest, \
      created_at, reserve_until, paid_at, started_at, finished_at, lease_until, ended_at, settled_at, window_end, billed_ms, charged, \
-     fee, refunded, version";
+     fee, refunded, version, sealed_spec";
 
 fn parse(row: &Row) -> Result<Rental> {
     let id = row.text(0)?;
@@ -47,7 +50,10 @@ fn parse(row: &Row) -> Result<Rental> {
         end_reason: reason(9, "end_reason")?,
         detail: row.text(10)?.to_owned(),
         phase: serde_json::from_str(row.text(11)?).map_err(|_| bad("phase"))?,
-        spec: serde_json::from_str(row.text(12)?).map_err(|_| bad("spec"))?,
+        spec: KeptSpec {
+            shown: serde_json::from_str(row.text(12)?).map_err(|_| bad("spec"))?,
+            sealed: row.opt_blob(38)?.map(<[u8]>::to_vec),
+        },
         resources: Resources {
             ram_bytes: row.int(13)?,
             cpu_millis: row.int(14)?,
@@ -86,7 +92,7 @@ fn parse(row: &Row) -> Result<Rental> {
 
 fn values(rental: &Rental) -> Result<Vec<Value>> {
     let phase = serde_json::to_string(&rental.phase).map_err(Error::internal)?;
-    let spec = serde_json::to_string(&rental.spec).map_err(Error::internal)?;
+    let spec = serde_json::to_string(&rental.spec.shown).map_err(Error::internal)?;
     Ok(params![
         rental.id,
         rental.lease_id,
@@ -125,7 +131,8 @@ fn values(rental: &Rental) -> Result<Vec<Value>> {
         rental.charged,
         rental.fee,
         rental.refunded,
-        rental.version
+        rental.version,
+        rental.spec.sealed.as_deref()
     ]
     .to_vec())
 }
@@ -143,13 +150,15 @@ pub(super) fn insert(tx: &mut dyn Tx, rental: &Rental) -> Result<()> {
     Ok(())
 }
 
-/// Writes what may change of a rental; false if somebody else wrote it since it was read.
+/// Writes what may change of a rental; false if somebody else wrote it since it was read. What was sealed goes with its end: no
+/// node starts it again.
 pub(super) fn update(tx: &mut dyn Tx, rental: &Rental) -> Result<bool> {
     let phase = serde_json::to_string(&rental.phase).map_err(Error::internal)?;
     Ok(tx.execute(
         "UPDATE rentals SET state = $1, stop_reason = $2, end_reason = $3, detail = $4, phase = $5, duration_ms = $6, paid = $7,
              container_id = $8, image_digest = $9, paid_at = $10, started_at = $11, finished_at = $12, lease_until = $13,
-             ended_at = $14, settled_at = $15, window_end = $16, billed_ms = $17, charged = $18, fee = $19, refunded = $20, version = version + 1
+             ended_at = $14, settled_at = $15, window_end = $16, billed_ms = $17, charged = $18, fee = $19, refunded = $20,
+             sealed_spec = CASE WHEN $1 = 'ended' THEN NULL ELSE sealed_spec END, version = version + 1
          WHERE id = $21 AND version = $22",
         params![
             rental.state.name(),

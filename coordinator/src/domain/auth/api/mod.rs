@@ -182,7 +182,7 @@ async fn login(
     Json(body): Json<LoginRequest>,
 ) -> Result<Response> {
     let asker = Asker {
-        address: Caller::Address(client.group()),
+        address: client.group(),
         device,
     };
     let now = ctx.now;

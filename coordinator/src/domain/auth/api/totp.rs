@@ -98,7 +98,7 @@ pub(super) async fn login_totp(
     Json(body): Json<LoginTotpRequest>,
 ) -> Result<Response> {
     let asker = Asker {
-        address: Caller::Address(client.group()),
+        address: client.group(),
         device,
     };
     let now = ctx.now;

@@ -54,6 +54,15 @@ pub(in super::super) fn take(
         .transpose()
 }
 
+/// Forgets up to `limit` links that worked until `now` at most; how many.
+pub(in super::super) fn forget_expired(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM account_links WHERE hash IN
+         (SELECT hash FROM account_links WHERE expires_us <= $1 ORDER BY expires_us LIMIT $2)",
+        params![now, limit],
+    )?)
+}
+
 /// Forgets somebody's links of a purpose.
 pub(in super::super) fn forget(tx: &mut dyn Tx, user: UserId, purpose: Purpose) -> Result<()> {
     tx.execute(

@@ -1,5 +1,6 @@
 //! SQL of `users` and `user_roles`; [`sessions`] has that of sessions and their tokens.
 
+pub(super) mod delays;
 pub(super) mod links;
 pub(super) mod second_factors;
 pub(super) mod sessions;

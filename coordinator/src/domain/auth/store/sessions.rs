@@ -220,6 +220,33 @@ pub(in super::super) fn refresh_token(
         .transpose()
 }
 
+/// Forgets sessions that ended before `ended`, oldest first, with their refresh tokens: at most `limit` rows; how many.
+pub(in super::super) fn forget_ended(tx: &mut dyn Tx, ended: Timestamp, limit: i64) -> Result<u64> {
+    let rows = tx.query(
+        "SELECT id FROM sessions WHERE ends_us < $1 ORDER BY ends_us LIMIT $2",
+        params![ended, limit],
+    )?;
+    let (limit, mut removed) = (u64::try_from(limit).unwrap_or(0), 0);
+    for row in &rows {
+        let id = session_of(row)?;
+        let left = i64::try_from(limit - removed).unwrap_or(0);
+        removed += tx.execute(
+            "DELETE FROM refresh_tokens WHERE hash IN
+             (SELECT hash FROM refresh_tokens WHERE session_id = $1 LIMIT $2)",
+            params![id, left],
+        )?;
+        // the session itself goes once its last token has gone
+        if removed >= limit {
+            break;
+        }
+        removed += tx.execute("DELETE FROM sessions WHERE id = $1", params![id])?;
+        if removed >= limit {
+            break;
+        }
+    }
+    Ok(removed)
+}
+
 fn session_of(row: &Row) -> Result<SessionId> {
     let text = row.text(0)?;
     text.parse()

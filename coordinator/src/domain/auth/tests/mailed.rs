@@ -15,7 +15,7 @@ const CHANGE: &str = "/api/v1/auth/password";
 const VERIFY: &str = "/api/v1/auth/email/verify";
 
 /// The page and the token of the link in the newest mail to `to`.
-async fn link_to(test: &TestApp, to: &str) -> (String, String) {
+pub(super) async fn link_to(test: &TestApp, to: &str) -> (String, String) {
     let mails = test.mails().await;
     let head = format!("To: {to}\r\n");
     let mail = mails.iter().rev().find(|mail| mail.contains(&head));
@@ -29,7 +29,7 @@ async fn link_to(test: &TestApp, to: &str) -> (String, String) {
     (page.to_owned(), token.to_owned())
 }
 
-async fn forgotten(test: &TestApp, email: &str) -> Answer {
+pub(super) async fn forgotten(test: &TestApp, email: &str) -> Answer {
     let answer = test.post(FORGOT, "", &json!({ "email": email })).await;
     // it goes on after the answer
     test.app.background.close();

@@ -148,7 +148,8 @@ pub(super) async fn document(
             kyc::read_document(tx, &ctx, case, id)
         })
         .await?;
-    let bytes = app.keys.kyc.open(&id.to_string(), &sealed)?;
+    let opened = app.keys.kyc.open(&id.to_string(), &sealed);
+    let bytes = opened.map_err(Error::internal)?;
     let ending = match document.media_type.as_str() {
         "image/jpeg" => "jpg",
         "image/png" => "png",

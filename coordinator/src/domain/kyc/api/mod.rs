@@ -231,11 +231,12 @@ fn seal(
     let media_type = model::media_type_of(&bytes)
         .ok_or_else(|| Error::invalid(&pointer, "send a JPEG, a PNG or a PDF"))?;
     let id: KycDocumentId = ctx.mint();
+    let sealed = app.keys.kyc.seal(&id.to_string(), &bytes);
     Ok(NewDocument {
         id,
         kind: document.kind,
         media_type,
         size_bytes: i64::try_from(bytes.len()).map_err(Error::internal)?,
-        sealed: app.keys.kyc.seal(&id.to_string(), &bytes)?,
+        sealed: sealed.map_err(Error::internal)?,
     })
 }

@@ -16,7 +16,7 @@ use crate::{
     app::App,
     domain::{
         offers::model::{Filter, Sort, check_resources},
-        rentals::order::RentOrder,
+        rentals::{order::RentOrder, spec::KeptSpec},
     },
     error::{Error, Result},
 };
@@ -74,7 +74,8 @@ pub(super) struct QuoteBody {
 }
 
 /// What to rent.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+// no `Debug`: it holds what people put into variables
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RentBody {
     /// One offer …
@@ -154,12 +155,14 @@ impl RentBody {
             &resources,
             duration_ms,
         )?;
+        let lease_id = app.ids.mint();
         let max_spend = self.max_spend.as_ref().map(|money| money.amount);
         Ok(RentOrder {
             offer_id,
             resources,
             duration_ms,
-            spec,
+            lease_id,
+            spec: KeptSpec::seal(&app.agents.specs, lease_id, &spec)?,
             max_spend,
             auto_extend: self.auto_extend,
         })
