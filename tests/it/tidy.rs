@@ -11,6 +11,7 @@ mod source;
 mod voice;
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -53,6 +54,59 @@ fn the_house_is_tidy() {
         paths.len()
     );
     assert!(list.is_empty(), "house rules are broken here:\n{list}");
+}
+
+/// The document of the API has one place for all schemas: of two types with one name, one would describe both.
+#[test]
+fn schemas_have_names_of_their_own() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut paths = Vec::new();
+    for part in ["coordinator/src", "shared/src"] {
+        collect(&root.join(part), &mut paths);
+    }
+    let mut named: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in &paths {
+        let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        for name in schema_names(&text) {
+            let places = named.entry(name).or_default();
+            places.push(path.strip_prefix(&root).unwrap().display().to_string());
+        }
+    }
+    assert!(named.len() > 50, "found only {} schemas", named.len());
+    named.retain(|_, places| places.len() > 1);
+    assert!(named.is_empty(), "schemas that share a name: {named:#?}");
+}
+
+/// Names of the types that derive `ToSchema`, or that they are given there.
+fn schema_names(source: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in source.match_indices("ToSchema)]") {
+        let rest = source[at..].lines().skip(1);
+        let mut given = None;
+        for line in rest.map(str::trim) {
+            if let Some(name) = line.strip_prefix("#[schema(as = ") {
+                given = name.split([')', ',']).next();
+            }
+            let declared = line
+                .split_whitespace()
+                .skip_while(|word| !matches!(*word, "struct" | "enum"))
+                .nth(1);
+            if let Some(declared) = declared.filter(|_| !line.starts_with(['#', '/'])) {
+                let plain = declared.split(|c: char| !c.is_alphanumeric()).next();
+                names.extend(given.or(plain).map(str::to_owned));
+                break;
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn a_schema_is_known_by_the_name_that_it_is_given() {
+    let source = "#[derive(Debug, ToSchema)]\n#[serde(x)]\npub struct Plain {\n}\n\
+        #[derive(ToSchema)]\n/// a struct of words\n#[schema(as = Given)]\nstruct Other<T>(T);\n\
+        #[derive(Debug)]\nstruct NoSchema;\n#[derive(ToSchema)]\nenum Generic<T> {}\n";
+    assert_eq!(schema_names(source), ["Plain", "Given", "Generic"]);
 }
 
 /// The written files below `folder`, in order.

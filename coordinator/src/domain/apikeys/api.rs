@@ -35,7 +35,7 @@ const fn days_default() -> u16 {
 /// A key to be made.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateRequest {
+struct CreateApiKeyRequest {
     /// What it is for.
     #[schema(example = "nightly builds")]
     name: String,
@@ -95,7 +95,7 @@ impl From<StoredKey> for KeyView {
 
 /// A new key.
 #[derive(Serialize, ToSchema)]
-struct CreatedView {
+struct CreatedApiKeyView {
     /// Shown once: keep it where nobody else reads. Send it as `Authorization: Bearer …`.
     #[schema(example = "ram_live_…")]
     key: String,
@@ -106,17 +106,17 @@ struct CreatedView {
 #[utoipa::path(
     post, path = "/api-keys", operation_id = "create_api_key", tag = "auth",
     description = "Makes a key for a program. Needs a recent proof of who you are (see step_up); a key can't make keys.",
-    request_body = CreateRequest, responses((status = 201, body = CreatedView), Problems),
+    request_body = CreateApiKeyRequest, responses((status = 201, body = CreatedApiKeyView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
 async fn create(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
-    Json(request): Json<CreateRequest>,
+    Json(request): Json<CreateApiKeyRequest>,
 ) -> Result<(
     StatusCode,
     [(HeaderName, HeaderValue); 1],
-    Json<CreatedView>,
+    Json<CreatedApiKeyView>,
 )> {
     let wish = Wish {
         name: request.name,
@@ -133,7 +133,7 @@ async fn create(
             super::create(tx, &ctx, &wish, &kept)
         })
         .await?;
-    let body = CreatedView {
+    let body = CreatedApiKeyView {
         key: secret.key_text(key.id).expose().clone(),
         view: key.into(),
     };

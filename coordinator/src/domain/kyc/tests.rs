@@ -152,7 +152,7 @@ async fn only_administrators_decide_and_only_once(test: TestApp) {
         .post("/api/v1/kyc", &ada, &submission(PNG))
         .await
         .json();
-    let id = sent["id"].as_str().expect("id");
+    let id = sent["case"]["id"].as_str().expect("id");
     for (token, status) in [
         ("", StatusCode::UNAUTHORIZED),
         (&ada, StatusCode::FORBIDDEN),
@@ -184,7 +184,13 @@ async fn only_administrators_decide_and_only_once(test: TestApp) {
         .post("/api/v1/kyc", &root, &submission(PNG))
         .await
         .json();
-    let own = decide(&test, &root, own["id"].as_str().expect("id"), "approved").await;
+    let own = decide(
+        &test,
+        &root,
+        own["case"]["id"].as_str().expect("id"),
+        "approved",
+    )
+    .await;
     assert_eq!(own.status, StatusCode::FORBIDDEN);
     let unknown = format!("kyc_{}", "0".repeat(32));
     assert_eq!(
@@ -285,7 +291,13 @@ async fn the_gate_before_offers_opens_with_an_approval() {
         test.post("/api/v1/offers", &provider, &offer).await.status,
         StatusCode::FORBIDDEN
     );
-    decide(&test, &root, sent["id"].as_str().expect("id"), "approved").await;
+    decide(
+        &test,
+        &root,
+        sent["case"]["id"].as_str().expect("id"),
+        "approved",
+    )
+    .await;
     let made = test.post("/api/v1/offers", &provider, &offer).await;
     assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
 }
@@ -324,9 +336,9 @@ async fn a_hosted_provider_decides_by_signed_webhooks_each_once() {
         .post("/api/v1/kyc", &ada, &json!({"provider": "hosted"}))
         .await
         .json();
-    let id = begun["id"].as_str().expect("id").to_owned();
+    let id = begun["case"]["id"].as_str().expect("id").to_owned();
     assert_eq!(
-        begun["continue_url"],
+        begun["case"]["continue_url"],
         format!("https://kyc.example/start?reference={id}")
     );
     let now_s = test.clock.now().as_secs();
@@ -375,7 +387,7 @@ async fn a_hosted_provider_decides_by_signed_webhooks_each_once() {
     );
     let now = test.get("/api/v1/kyc", &ada).await.json();
     assert_eq!(
-        (&now["state"], &now["reason"]),
+        (&now["state"], &now["case"]["reason"]),
         (&json!("rejected"), &json!("forged"))
     );
     assert_eq!(
@@ -393,7 +405,8 @@ async fn a_hosted_provider_decides_by_signed_webhooks_each_once() {
         .post("/api/v1/kyc", &bob, &submission(PNG))
         .await
         .json();
-    let foreign = json!({"type": "verification.approved", "data": {"reference": manual["id"]}});
+    let foreign =
+        json!({"type": "verification.approved", "data": {"reference": manual["case"]["id"]}});
     assert_eq!(
         webhook(&test, SECRET, "e4", now_s, &foreign).await,
         StatusCode::NOT_FOUND

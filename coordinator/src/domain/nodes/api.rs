@@ -261,7 +261,7 @@ async fn get(
 /// What to change; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PatchRequest {
+struct PatchNodeRequest {
     #[schema(example = "attic")]
     name: Option<String>,
     #[schema(example = "eu-north")]
@@ -274,7 +274,7 @@ struct PatchRequest {
 #[utoipa::path(
     patch, path = "/nodes/{id}", operation_id = "change_node", tag = "nodes",
     params(("id" = String, Path), IfMatchParam),
-    request_body = PatchRequest, responses((status = 200, body = NodeView), Problems),
+    request_body = PatchNodeRequest, responses((status = 200, body = NodeView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
 async fn patch(
@@ -282,7 +282,7 @@ async fn patch(
     State(app): State<Arc<App>>,
     Path(id): Path<NodeId>,
     seen: IfMatch,
-    Json(request): Json<PatchRequest>,
+    Json(request): Json<PatchNodeRequest>,
 ) -> Result<Tagged<Json<NodeView>>> {
     let change = Change {
         name: request.name,

@@ -43,7 +43,7 @@ const DAY_S: i64 = 86_400;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateRequest {
+struct CreateOfferRequest {
     #[schema(value_type = String)]
     node_id: NodeId,
     prices: Prices,
@@ -103,13 +103,13 @@ async fn list_own(ctx: OpCtx, app: &App, paging: &Paging) -> Result<Json<Page<Of
 
 #[utoipa::path(
     post, path = "/offers", operation_id = "create_offer", tag = "offers",
-    request_body = CreateRequest, responses((status = 201, body = OfferView), Problems),
+    request_body = CreateOfferRequest, responses((status = 201, body = OfferView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
 async fn create(
     ctx: OpCtx,
     State(app): State<Arc<App>>,
-    Json(request): Json<CreateRequest>,
+    Json(request): Json<CreateOfferRequest>,
 ) -> Result<(StatusCode, Tagged<Json<OfferView>>)> {
     let settings = app.config.kyc.clone();
     let listing = app
@@ -162,7 +162,7 @@ async fn get(
 /// What to change; what is left out stays. Running rentals keep their price.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PatchRequest {
+struct PatchOfferRequest {
     prices: Option<Prices>,
     max_ram_bytes: Option<i64>,
     max_cpu_millis: Option<i64>,
@@ -177,7 +177,7 @@ struct PatchRequest {
 #[utoipa::path(
     patch, path = "/offers/{id}", operation_id = "change_offer", tag = "offers",
     params(("id" = String, Path), IfMatchParam),
-    request_body = PatchRequest, responses((status = 200, body = OfferView), Problems),
+    request_body = PatchOfferRequest, responses((status = 200, body = OfferView), Problems),
     security(("access_token" = []), ("cookie" = []))
 )]
 async fn patch(
@@ -185,7 +185,7 @@ async fn patch(
     State(app): State<Arc<App>>,
     Path(id): Path<OfferId>,
     seen: IfMatch,
-    Json(request): Json<PatchRequest>,
+    Json(request): Json<PatchOfferRequest>,
 ) -> Result<Tagged<Json<OfferView>>> {
     if request.state == Some(OfferState::Deleted) {
         return Err(Error::invalid(
@@ -265,7 +265,7 @@ async fn delete(
 
 /// What an offer cost from a moment on.
 #[derive(Serialize, ToSchema)]
-struct PriceView {
+struct OfferPriceView {
     #[schema(value_type = String, format = DateTime)]
     from: Timestamp,
     prices: Prices,
@@ -282,20 +282,20 @@ struct HistoryParams {
 #[utoipa::path(
     get, path = "/offers/{id}/price-history", operation_id = "offer_price_history", tag = "offers",
     params(("id" = String, Path), HistoryParams), description = "The newest first.",
-    responses((status = 200, body = Page<PriceView>), Problems), security(())
+    responses((status = 200, body = Page<OfferPriceView>), Problems), security(())
 )]
 async fn price_history(
     State(app): State<Arc<App>>,
     Path(id): Path<OfferId>,
     Query(params): Query<HistoryParams>,
-) -> Result<Json<Page<PriceView>>> {
+) -> Result<Json<Page<OfferPriceView>>> {
     let paging = Paging::new(params.limit, params.cursor)?;
     let before = Timestamp::from_micros(paging.after()?.unwrap_or(i64::MAX));
     let fetch = paging.fetch();
     let read = move |tx: &mut dyn crate::store::Tx| super::price_history(tx, id, before, fetch);
     let rows = app.db.read("offer.prices", read).await?;
     let page = Page::of(rows, &paging, |(from, _)| from.as_micros())?;
-    Ok(Json(page.map(|(from, prices)| PriceView {
+    Ok(Json(page.map(|(from, prices)| OfferPriceView {
         from,
         prices: prices.into(),
     })))

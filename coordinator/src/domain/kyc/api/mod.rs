@@ -52,7 +52,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 struct KycView {
     #[schema(value_type = String, example = "pending")]
     state: State,
-    #[serde(flatten)]
+    /// The newest submission; none before the first.
     case: Option<CaseView>,
     /// What the market wants identity proven for: `payouts`, `offers`.
     gates: Vec<&'static str>,

@@ -39,7 +39,7 @@ pub struct RentalView {
     resources: Resources,
     image: String,
     image_digest: Option<String>,
-    price: PriceView,
+    price: RentalPriceView,
     duration_seconds: i64,
     /// Until when its time is paid; set once it runs, since loading isn't billed.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -77,7 +77,7 @@ pub struct RentalView {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct PriceView {
+struct RentalPriceView {
     /// Rounded down; billing uses the exact rate.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     per_hour: Money,
@@ -114,7 +114,7 @@ pub fn view(rental: &Rental, now: Timestamp) -> Result<RentalView> {
         resources: rental.resources,
         image: rental.spec.image().to_owned(),
         image_digest: rental.image_digest.clone(),
-        price: PriceView {
+        price: RentalPriceView {
             per_hour: money(rental.rate.charge_for_ms(HOUR_MS)?),
             platform_fee_bps: rental.fee_bps,
         },

@@ -103,7 +103,7 @@ async fn list(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateRequest {
+struct CreateWebhookRequest {
     /// `https://…`; must be on the public internet.
     url: String,
     #[serde(default)]
@@ -115,7 +115,7 @@ struct CreateRequest {
 
 /// A new endpoint with its secret.
 #[derive(Serialize, ToSchema)]
-struct CreatedView {
+struct CreatedWebhookView {
     #[serde(flatten)]
     webhook: WebhookView,
     /// Checks signatures (`whsec_…`, Standard Webhooks). It isn't shown again.
@@ -125,13 +125,13 @@ struct CreatedView {
 /// Requests are signed as <https://www.standardwebhooks.com> says: `webhook-id`, `webhook-timestamp`, `webhook-signature`. A
 /// delivery is repeated for about three days until it is answered 2xx; 410 switches the webhook off. The same `webhook-id` may
 /// arrive twice.
-#[utoipa::path(post, path = "/webhooks", operation_id = "create_webhook", tag = "live", request_body = CreateRequest,
-    responses((status = 201, body = CreatedView), Problems), security(("access_token" = []), ("cookie" = [])))]
+#[utoipa::path(post, path = "/webhooks", operation_id = "create_webhook", tag = "live", request_body = CreateWebhookRequest,
+    responses((status = 201, body = CreatedWebhookView), Problems), security(("access_token" = []), ("cookie" = [])))]
 async fn create(
     ctx: OpCtx,
     AxumState(app): AxumState<Arc<App>>,
-    Json(request): Json<CreateRequest>,
-) -> Result<(StatusCode, Json<CreatedView>)> {
+    Json(request): Json<CreateWebhookRequest>,
+) -> Result<(StatusCode, Json<CreatedWebhookView>)> {
     let secret = new_secret()?;
     let new = New {
         url: checked(&app, request.url)?,
@@ -149,7 +149,7 @@ async fn create(
             super::create(tx, &ctx, &new, &sealer, most)
         })
         .await?;
-    let created = CreatedView {
+    let created = CreatedWebhookView {
         webhook: view(&webhook),
         secret: secret.text().expose().clone(),
     };
@@ -186,7 +186,7 @@ async fn get(
 /// What to change; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PatchRequest {
+struct PatchWebhookRequest {
     url: Option<String>,
     description: Option<String>,
     events: Option<Vec<String>>,
@@ -203,13 +203,13 @@ enum WantedState {
 
 #[utoipa::path(patch, path = "/webhooks/{id}", operation_id = "change_webhook", tag = "live", params(("id" = String, Path)),
     description = "Switched on again, it is sent what still waits for it.",
-    request_body = PatchRequest, responses((status = 200, body = WebhookView), Problems),
+    request_body = PatchWebhookRequest, responses((status = 200, body = WebhookView), Problems),
     security(("access_token" = []), ("cookie" = [])))]
 async fn patch(
     ctx: OpCtx,
     AxumState(app): AxumState<Arc<App>>,
     Path(id): Path<WebhookId>,
-    Json(request): Json<PatchRequest>,
+    Json(request): Json<PatchWebhookRequest>,
 ) -> Result<Json<WebhookView>> {
     let change = Change {
         url: request.url.map(|url| checked(&app, url)).transpose()?,
