@@ -112,9 +112,10 @@ async fn a_hosted_provider_tells_by_webhooks_that_count_once() {
         .post("/kyc", &json!({"provider": "hosted"}))
         .await
         .is(201);
-    let case = text(&begun, "id");
+    let begun = &begun["case"];
+    let case = text(begun, "id");
     let url = format!("https://kyc.example/start?reference={case}");
-    assert_eq!(text(&begun, "continue_url"), url);
+    assert_eq!(text(begun, "continue_url"), url);
     let said = |kind: &str| json!({"type": kind, "data": {"reference": case}});
     let (approved, rejected) = (said("verification.approved"), said("verification.rejected"));
     let now_s = SystemClock.now().as_secs();
