@@ -38,7 +38,7 @@ prepare() {
     engine_answers || engine_is_ours=yes
     scripts/docker-engine.sh start
     scripts/docker-engine.sh image
-    for client in tests/x402-client tests/x402-chain tests/oidc-issuer tests/mail-server; do
+    for client in tests/x402-client tests/oidc-issuer tests/mail-server tests/webhook-receiver tests/x402-chain; do
         npm ci --prefix "$client" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
     done
 }

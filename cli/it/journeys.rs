@@ -1,10 +1,12 @@
 //! What people do, and what goes wrong on the way.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::json;
 
 use crate::{
     program::Person,
-    stub::{Fault, RENTAL, Stub, TOKEN},
+    stub::{API_KEY, Fault, RENTAL, Stub, TOKEN},
 };
 
 const RENT: &str = "rent busybox:latest --ram 256MiB --duration 10m -- sleep 60";
@@ -173,6 +175,47 @@ async fn signs_in_renews_and_pays_from_the_balance() {
     assert_eq!(keys.len(), 2);
     assert_eq!(keys[0], keys[1]);
     assert_eq!(person.run("rentals").await.code, 0);
+}
+
+#[tokio::test]
+async fn acts_by_an_api_key_of_a_file_of_the_environment_or_as_remembered() {
+    let stub = Stub::start(500, &[]).await;
+    let person = Person::new(&stub.url);
+    let rent = "rent busybox --ram 256MiB --duration 10m --balance --no-wait";
+    let file = person.folder.with_extension("key");
+    let written = |text: &str, mode: u32| {
+        drop(std::fs::remove_file(&file));
+        std::fs::write(&file, format!("{text}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let named = format!("--api-key-file {}", file.display());
+    assert_eq!(person.run(&format!("{named} {rent}")).await.code, 2);
+    written(API_KEY, 0o644);
+    let shown = person.run(&format!("{named} {rent}")).await;
+    assert_eq!(shown.code, 2);
+    assert!(shown.stderr.contains("chmod 600"), "{shown:?}");
+    written(API_KEY, 0o600);
+    assert_eq!(person.run(&format!("{named} {rent}")).await.code, 0);
+    assert_eq!(person.run(&format!("{named} rentals")).await.code, 0);
+    // a key that holds no more isn't renewed, and never shown
+    written("ram_live_revoked", 0o600);
+    let revoked = person.run(&format!("{named} {rent}")).await;
+    assert_eq!(revoked.code, 4);
+    assert!(!format!("{revoked:?}").contains("ram_live_revoked"));
+    assert_eq!(person.run(&format!("{named} login")).await.code, 4);
+    assert_eq!(person.run(rent).await.code, 4, "nothing was kept");
+    // by the environment
+    let mut command = person.command(rent);
+    let by_variable = command.env("RAMARKET_API_KEY", API_KEY).output().await;
+    assert_eq!(by_variable.unwrap().status.code(), Some(0));
+    // kept for this market, until it is forgotten
+    written(API_KEY, 0o600);
+    assert_eq!(person.run("login").await.code, 2);
+    assert_eq!(person.run(&format!("login {named}")).await.code, 0);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(person.run(rent).await.code, 0);
+    assert_eq!(person.run("logout").await.code, 0);
+    assert_eq!(person.run(rent).await.code, 4);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use shared::{
 };
 
 pub(crate) const TOKEN: &str = "rmt_secret";
+pub(crate) const API_KEY: &str = "ram_live_a_key";
 pub(crate) const RENTAL: &str = "rnt_00000000000000000000000000000001";
 const PAYMENT: &str = "pay_00000000000000000000000000000002";
 
@@ -91,6 +92,7 @@ impl Stub {
             .route("/api/v1/offers", get(offers))
             .route("/api/v1/auth/login", post(login))
             .route("/api/v1/auth/refresh", post(refresh))
+            .route("/api/v1/auth/me", get(me))
             .with_state(stub.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         stub
@@ -144,7 +146,9 @@ async fn order(
         let key = headers["idempotency-key"].to_str().unwrap().to_owned();
         stub.seen().idempotency_keys.push(key);
         return match bearer(&headers) {
-            "fresh" => (StatusCode::CREATED, Json(rental_json("running"))).into_response(),
+            "fresh" | API_KEY => {
+                (StatusCode::CREATED, Json(rental_json("running"))).into_response()
+            }
             _ => problem(StatusCode::UNAUTHORIZED, "token_expired"),
         };
     }
@@ -215,7 +219,7 @@ async fn rental(State(stub): State<Stub>, Path(id): Path<String>, headers: Heade
 
 async fn rentals(headers: HeaderMap) -> Response {
     match bearer(&headers) {
-        "fresh" => Json(json!({"items": [], "next_cursor": null})).into_response(),
+        "fresh" | API_KEY => Json(json!({"items": [], "next_cursor": null})).into_response(),
         _ => problem(StatusCode::UNAUTHORIZED, "token_expired"),
     }
 }
@@ -260,6 +264,14 @@ async fn offers(State(stub): State<Stub>, RawQuery(query): RawQuery) -> Response
         json!({"items": [item(1), item(2)], "next_cursor": "next"})
     };
     Json(body).into_response()
+}
+
+async fn me(headers: HeaderMap) -> Response {
+    match bearer(&headers) {
+        // a key that may rent and nothing else
+        API_KEY => problem(StatusCode::FORBIDDEN, "scope_missing"),
+        _ => problem(StatusCode::UNAUTHORIZED, "token_expired"),
+    }
 }
 
 async fn login(Json(body): Json<Value>) -> Response {

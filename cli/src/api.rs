@@ -32,7 +32,7 @@ pub const NOT_SENT: &str = "not_sent";
 pub enum Auth {
     /// Nobody in particular.
     Anonymous,
-    /// Whoever signed in, if anybody did.
+    /// Whose API key was given, else whoever signed in, if anybody did.
     Account,
     /// The holder of a rental's token.
     Token(Secret<String>),
@@ -137,16 +137,18 @@ impl Answer {
 pub struct Api {
     client: Client,
     base: Url,
+    /// Given with this command.
+    key: Option<Secret<String>>,
     /// What this client remembers of it.
     pub local: Local,
 }
 
 impl Api {
-    /// The market at `base`.
+    /// The market at `base`, by an API key if there is one.
     ///
     /// # Errors
     /// The HTTP client can't be set up.
-    pub fn new(base: Url, local: Local) -> Result<Self> {
+    pub fn new(base: Url, local: Local, key: Option<Secret<String>>) -> Result<Self> {
         let client = Client::builder()
             .user_agent(concat!("ramarket/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
@@ -157,8 +159,30 @@ impl Api {
         Ok(Self {
             client,
             base,
+            key,
             local,
         })
+    }
+
+    /// The API key that was given with this command.
+    pub const fn given_key(&self) -> Option<&Secret<String>> {
+        self.key.as_ref()
+    }
+
+    /// Whether requests are made as somebody: by a key, or signed in.
+    ///
+    /// # Errors
+    /// The client's own files are unusable.
+    pub fn is_somebody(&self) -> Result<bool> {
+        Ok(self.account_key()?.is_some() || self.local.session()?.is_some())
+    }
+
+    /// The API key that acts: the one given with this command, else the one that was remembered.
+    fn account_key(&self) -> Result<Option<Secret<String>>> {
+        match &self.key {
+            Some(key) => Ok(Some(key.clone())),
+            None => Ok(self.local.api_key()?.map(Secret::new)),
+        }
     }
 
     /// Sends a request and returns the answer to it. A sign-in that is over is renewed once.
@@ -166,13 +190,17 @@ impl Api {
     /// # Errors
     /// No answer (exit code 3), or the client's own files are unusable.
     pub async fn send(&self, request: &Request) -> Result<Answer> {
-        let session = match request.auth {
-            Auth::Account => self.local.session()?,
+        let key = match request.auth {
+            Auth::Account => self.account_key()?,
             _ => None,
         };
-        let token = match (&request.auth, &session) {
-            (Auth::Token(token), _) => Some(token.expose().as_str()),
-            (_, Some(session)) => Some(session.access_token.as_str()),
+        let session = match request.auth {
+            Auth::Account if key.is_none() => self.local.session()?,
+            _ => None,
+        };
+        let token = match (&request.auth, &key, &session) {
+            (Auth::Token(token), ..) | (_, Some(token), _) => Some(token.expose().as_str()),
+            (.., Some(session)) => Some(session.access_token.as_str()),
             _ => None,
         };
         let answer = self.send_as(request, token).await?;

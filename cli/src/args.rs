@@ -14,7 +14,8 @@ use crate::{api, units};
 
 /// Rent RAM and CPU by the hour, pay by x402 or from a balance.
 #[derive(Debug, Parser)]
-#[command(name = "ramarket", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "ramarket", version, max_term_width = 100, after_help = EXIT_CODES,
+          after_long_help = LONG_HELP)]
 pub struct Args {
     /// The market's address.
     #[arg(long, env = "RAMARKET_URL", global = true, value_name = "URL",
@@ -24,6 +25,16 @@ pub struct Args {
     /// Where keys and tokens are kept [default: $XDG_CONFIG_HOME/ramarket].
     #[arg(long, env = "RAMARKET_CONFIG_DIR", global = true, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
+
+    /// Act by the API key in this file (mode 0600, first line), whoever is signed in. The variable RAMARKET_API_KEY holds the
+    /// key itself.
+    #[arg(
+        long,
+        env = "RAMARKET_API_KEY_FILE",
+        global = true,
+        value_name = "FILE"
+    )]
+    pub api_key_file: Option<PathBuf>,
 
     /// Print the market's JSON.
     #[arg(long, global = true)]
@@ -40,10 +51,20 @@ pub struct Args {
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 sign-in or permission, \
 5 not found, 6 payment required";
 
+const LONG_HELP: &str = "Examples:
+  ramarket wallet new && ramarket rent --ram 256MiB --duration 10m busybox:latest -- sleep 600
+  ramarket login --email you@example.org --password-file -
+  ramarket login --api-key-file ci.key      # keeps the key for this market, until `ramarket logout`
+  RAMARKET_API_KEY_FILE=ci.key ramarket --json rent --balance --ram 1GiB --duration 1h busybox:latest
+
+A program that rents needs a key with the scopes rentals:read and rentals:write, from POST /api/v1/api-keys.
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 sign-in or permission, 5 not found, 6 payment required";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Sign in; needed to pay from a balance and to list rentals made with an account.
+    /// Sign in, by password or by API key; needed to pay from a balance and to list rentals made with an account.
     Login(Login),
     /// Sign out.
     Logout,
@@ -73,15 +94,15 @@ pub enum Command {
     },
 }
 
-/// `login`.
+/// `login`: with an e-mail address and a password, or with `--api-key-file`.
 #[derive(Debug, ClapArgs)]
 pub struct Login {
     /// The account's e-mail address.
-    #[arg(long)]
-    pub email: String,
+    #[arg(long, requires = "password_file")]
+    pub email: Option<String>,
     /// A file (mode 0600) with the password in its first line; `-` reads it from standard input.
-    #[arg(long, value_name = "FILE")]
-    pub password_file: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "email")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// `offers`.

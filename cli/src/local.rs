@@ -43,6 +43,9 @@ pub struct Unfinished {
 struct Market {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<Session>,
+    /// Instead of a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    api_key: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     rental_tokens: BTreeMap<String, String>,
     /// By the payment's nonce.
@@ -89,9 +92,19 @@ impl Local {
         self.get(|market| market.session.clone())
     }
 
-    /// Remembers or forgets who is signed in.
+    /// Remembers or forgets who is signed in; a key that was remembered is forgotten.
     pub fn set_session(&self, session: Option<Session>) -> Result<()> {
-        self.change(|market| market.session = session)
+        self.change(|market| (market.session, market.api_key) = (session, None))
+    }
+
+    /// The API key that was remembered.
+    pub fn api_key(&self) -> Result<Option<String>> {
+        self.get(|market| market.api_key.clone())
+    }
+
+    /// Remembers an API key; a session that was remembered is forgotten.
+    pub fn set_api_key(&self, key: &str) -> Result<()> {
+        self.change(|market| (market.session, market.api_key) = (None, Some(key.to_owned())))
     }
 
     /// Replaces the tokens of the session that had `refresh_token`; does nothing if another command did.
@@ -186,8 +199,12 @@ mod tests {
         assert!(two.session().unwrap().is_none());
         assert_eq!(two.rental_token("rnt_1").unwrap(), None);
         assert_eq!(one.rental_token("rnt_1").unwrap().as_deref(), Some("t"));
+        one.set_api_key("k").unwrap();
+        assert_eq!(one.api_key().unwrap().as_deref(), Some("k"));
+        assert_eq!(two.api_key().unwrap(), None);
+        assert!(one.session().unwrap().is_none(), "one or the other");
         one.set_session(None).unwrap();
-        assert!(one.session().unwrap().is_none());
+        assert_eq!(one.api_key().unwrap(), None);
         assert_eq!(one.rental_tokens().unwrap().len(), 1);
     }
 

@@ -11,6 +11,7 @@ use coordinator::store::testing::TempDir;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use system_tests::{
+    authority::{self, Authority},
     market::{Market, Store},
     node::Node,
     people, wait,
@@ -25,11 +26,14 @@ async fn rest_events_and_agents_pass_through_the_recipe() {
         return;
     };
     let folder = TempDir::new();
-    let authority = certificates(folder.path());
+    let authority = Authority::new(folder.path());
+    authority.certify("leaf");
+    let authority = authority.pem();
     let port = free_port();
     let url = format!("https://localhost:{port}");
     let market = Market::with(Store::Sqlite, &[("http.public_url", &url)]).await;
-    let _proxy = Proxy::start(&nginx, folder.path(), port, market.port());
+    let plain = free_port();
+    let _proxy = Proxy::start(&nginx, folder.path(), (port, plain), market.port());
     let from = |address: [u8; 4]| client(&authority, address);
     let http = from([127, 0, 0, 2]);
     wait::until("nginx answers", || async {
@@ -52,7 +56,10 @@ async fn rest_events_and_agents_pass_through_the_recipe() {
             .map(|value| value.to_str().expect("text").to_owned())
             .collect()
     };
-    assert_eq!(all("strict-transport-security").len(), 1);
+    assert_eq!(
+        all("strict-transport-security"),
+        ["max-age=31536000; includeSubDomains"]
+    );
     let cookies = all("set-cookie");
     assert!(
         cookies
@@ -96,6 +103,17 @@ async fn rest_events_and_agents_pass_through_the_recipe() {
             .then_some(())
     })
     .await;
+    // without TLS people are led to it, and programs refused before they get used to it
+    let without = |path: &str| {
+        let url = format!("http://localhost:{plain}{path}");
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        client.build().expect("a client").get(url).send()
+    };
+    let page = without("/login").await.expect("an answer");
+    assert_eq!(page.status(), 301);
+    assert_eq!(page.headers()["location"], "https://localhost/login");
+    let api = without("/api/v1/offers").await.expect("an answer");
+    assert_eq!(api.status(), 403);
     // the recipe keeps the numbers of the market to this machine
     let hidden = http.get(format!("{url}/metrics")).send().await;
     assert_eq!(hidden.expect("an answer").status(), 404);
@@ -107,12 +125,8 @@ async fn reqwest_text(url: &str) -> String {
 }
 
 fn client(authority: &Path, address: [u8; 4]) -> reqwest::Client {
-    shared::tls::init();
-    let pem = std::fs::read(authority).expect("an authority");
-    reqwest::Client::builder()
-        .tls_certs_only([reqwest::Certificate::from_pem(&pem).expect("PEM")])
+    authority::trusting(authority)
         .local_address(IpAddr::from(address))
-        .timeout(wait::PATIENCE)
         .build()
         .expect("a client")
 }
@@ -129,93 +143,13 @@ fn free_port() -> u16 {
     socket.local_addr().expect("an address").port()
 }
 
-/// A local authority and a certificate of it for `localhost`; returns the authority's.
-fn certificates(folder: &Path) -> PathBuf {
-    std::fs::write(
-        folder.join("leaf.ext"),
-        "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n",
-    )
-    .expect("written");
-    let key = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-    ];
-    openssl(
-        folder,
-        &["req", "-x509"],
-        &key,
-        &[
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.pem",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=authority of a test",
-        ],
-    );
-    openssl(
-        folder,
-        &["req"],
-        &key,
-        &[
-            "-keyout",
-            "leaf.key",
-            "-out",
-            "leaf.csr",
-            "-subj",
-            "/CN=localhost",
-        ],
-    );
-    openssl(
-        folder,
-        &["x509", "-req"],
-        &[],
-        &[
-            "-in",
-            "leaf.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "leaf.ext",
-            "-out",
-            "leaf.pem",
-        ],
-    );
-    folder.join("ca.pem")
-}
-
-fn openssl(folder: &Path, what: &[&str], key: &[&str], more: &[&str]) {
-    let made = Command::new("openssl")
-        .args(what)
-        .args(key)
-        .args(more)
-        .current_dir(folder)
-        .output()
-        .expect("openssl is installed");
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-}
-
 /// A running nginx; ended when dropped.
 struct Proxy(Child);
 
 impl Proxy {
-    fn start(nginx: &Path, folder: &Path, port: u16, market: u16) -> Self {
+    fn start(nginx: &Path, folder: &Path, ports: (u16, u16), market: u16) -> Self {
         let config = folder.join("nginx.conf");
-        std::fs::write(&config, configuration(folder, port, market)).expect("written");
+        std::fs::write(&config, configuration(folder, ports, market)).expect("written");
         let child = Command::new(nginx)
             .arg("-c")
             .arg(&config)
@@ -237,7 +171,7 @@ impl Drop for Proxy {
 }
 
 /// The manual's recipe with this test's addresses, and around it what Debian's own file has.
-fn configuration(folder: &Path, port: u16, market: u16) -> String {
+fn configuration(folder: &Path, (port, plain): (u16, u16), market: u16) -> String {
     let recipe = MANUAL
         .split("```nginx\n")
         .nth(1)
@@ -249,7 +183,7 @@ fn configuration(folder: &Path, port: u16, market: u16) -> String {
         let line = line
             .replace("127.0.0.1:8402", &format!("127.0.0.1:{market}"))
             .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
-            .replace("listen 80;", &format!("listen 127.0.0.1:{};", free_port()))
+            .replace("listen 80;", &format!("listen 127.0.0.1:{plain};"))
             .replace("server_name market.example", "server_name localhost")
             .replace(
                 "/etc/letsencrypt/live/market.example/fullchain.pem",

@@ -1,11 +1,16 @@
 //! The client `ramarket` against a real market: somebody without an account rents, looks, stops; programs read its JSON and
 //! its exit codes.
 
+use std::os::unix::fs::PermissionsExt as _;
+
+use coordinator::store::testing::TempDir;
+use serde_json::json;
 use system_tests::{
     api::Api,
     books::{atomic, check},
     client::Client,
     market::Store,
+    people,
     stage::Stage,
     wait,
 };
@@ -136,4 +141,53 @@ async fn failures_can_be_told_apart() {
     drop(stage);
     let nobody = Client::of(&url);
     nobody.fails(UNREACHABLE, &["offers"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_rents_by_an_api_key_until_it_is_revoked() {
+    let stage = Stage::set(Store::Sqlite).await;
+    let consumer = people::consumer(&stage.market).await;
+    let amount = json!({"amount": {"amount": "5", "currency": "USDC"}});
+    let filled = consumer
+        .post_once("/balance/topups", &amount, "first")
+        .await;
+    filled.is(201);
+    let wish = json!({"name": "a program", "scopes": ["rentals:read", "rentals:write"]});
+    let made = consumer.post("/api-keys", &wish).await.is(201);
+    let folder = TempDir::new();
+    let file = folder.path().join("program.key");
+    std::fs::write(&file, made["key"].as_str().expect("a key")).expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("private");
+    let client = Client::of(&stage.market.url());
+    let file = file.to_str().expect("text");
+    let kept = client.run(&["login", "--api-key-file", file]).await;
+    assert!(kept.status.success(), "{kept:?}");
+    let rent = [
+        "rent",
+        "--balance",
+        "--no-wait",
+        "--offer",
+        &stage.offer_id,
+        "--ram",
+        "256MiB",
+        "--cpu",
+        "0.1",
+        "--duration",
+        "10m",
+        "busybox:latest",
+        "--",
+        "sleep",
+        "600",
+    ];
+    let rental = client.json(&rent).await;
+    let id = rental["id"].as_str().expect("an id");
+    assert_eq!(client.json(&["rentals"]).await[0]["id"], id);
+    client.json(&["stop", id]).await;
+    let path = format!("/api-keys/{}", made["id"].as_str().expect("an id"));
+    consumer.delete(&path).await.is(204);
+    let said = client.fails(AUTH, &["rentals"]).await;
+    assert!(
+        !said.contains(made["key"].as_str().expect("a key")),
+        "{said}"
+    );
 }

@@ -29,6 +29,8 @@ mod journey_rent_and_pay;
 mod journey_schema_fuzz;
 mod journey_secrets;
 mod journey_sign_in;
+mod journey_tls;
+mod journey_webhooks;
 mod mail_by_smtp;
 mod systemd_units;
 mod tidy;

@@ -2,6 +2,8 @@
 //!
 //! The rules are a table in `rules`; `samples` shows of each that it can fail.
 
+#[cfg(test)]
+mod checklist;
 mod files;
 mod imports;
 mod rules;

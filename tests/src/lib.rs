@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod authenticator;
+pub mod authority;
 pub mod books;
 pub mod browser;
 pub mod chain;
@@ -25,6 +26,7 @@ mod program;
 pub mod stage;
 pub mod stock_client;
 pub mod wait;
+pub mod webhook_receiver;
 
 /// Bytes of a mebibyte.
 pub const MIB: i64 = 1 << 20;

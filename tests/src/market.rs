@@ -161,6 +161,14 @@ impl Market {
         self.process.pid()
     }
 
+    /// Sends it a signal (`HUP`).
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn signal(&self, name: &str) {
+        program::signal(self.process.pid(), name);
+    }
+
     /// `SIGKILL`.
     pub fn kill9(&mut self) {
         self.process.kill9();
@@ -207,11 +215,25 @@ impl Market {
         self.command(arguments).output().expect("it can be started")
     }
 
-    /// Waits until it answers `/readyz`.
+    /// Waits until it answers `/readyz`; with TLS of its own, which takes a client that trusts it, until it says that it is ready.
     ///
     /// # Panics
     /// If it ends, or doesn't get ready in time.
     pub async fn until_ready(&mut self) {
+        if self.settings.iter().any(|(key, _)| key == "http.tls_cert") {
+            let process = std::sync::Mutex::new(&mut self.process);
+            wait::until("the coordinator says that it is ready", || {
+                let mut process = process.lock().expect("one thread");
+                assert!(
+                    !process.has_ended(),
+                    "the coordinator ended while it started"
+                );
+                let is_ready = process.log().contains("coordinator is ready");
+                std::future::ready(is_ready.then_some(()))
+            })
+            .await;
+            return;
+        }
         let (http, url) = (api::http_client(), format!("{}/readyz", self.url()));
         let process = std::sync::Mutex::new(&mut self.process);
         wait::until("the coordinator is ready", || {

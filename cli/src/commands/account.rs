@@ -1,11 +1,13 @@
-//! `login` and `logout`.
+//! `login` and `logout`, and the API key that a command is given.
 
 use std::{
     io::{BufRead as _, Read as _},
     path::Path,
 };
 
+use reqwest::StatusCode;
 use serde_json::json;
+use shared::secret::Secret;
 
 use crate::{
     api::{Answer, Api, Auth, Request},
@@ -15,18 +17,65 @@ use crate::{
     private_file,
 };
 
-const PASSWORD_BYTES_MAX: u64 = 4096;
+/// Longest first line of a file or of standard input that holds a secret.
+const SECRET_BYTES_MAX: u64 = 4096;
+const KEY_VARIABLE: &str = "RAMARKET_API_KEY";
 
-/// Signs in and remembers it.
+/// The API key that this command is given: the file's, else the variable's.
+///
+/// # Errors
+/// There is no such file, others can read it, or it is empty.
+pub(super) fn given_key(file: Option<&Path>) -> Result<Option<Secret<String>>> {
+    if let Some(file) = file {
+        return first_line(file, "API key").map(Some);
+    }
+    // not a flag: everybody on the machine can read those
+    let Some(key) = std::env::var_os(KEY_VARIABLE) else {
+        return Ok(None);
+    };
+    let key = key
+        .into_string()
+        .map_err(|_| Failure::usage(format!("{KEY_VARIABLE} holds no text")))?;
+    let key = key.trim();
+    Ok((!key.is_empty()).then(|| Secret::new(key.to_owned())))
+}
+
+/// Signs in and remembers it: by password, or by the API key that was given.
 pub(super) async fn login(api: &Api, login: &Login) -> Result<()> {
-    let password = password(&login.password_file)?;
-    let session = api.login(&login.email, &password).await?;
-    tell(&format!("signed in as {}", session.email));
+    if let (Some(email), Some(file)) = (&login.email, &login.password_file) {
+        let password = first_line(file, "password")?;
+        let session = api.login(email, password.expose()).await?;
+        tell(&format!("signed in as {}", session.email));
+        return Ok(());
+    }
+    match api.given_key() {
+        Some(key) => remember_key(api, key).await,
+        None => Err(Failure::usage(
+            "name --email and --password-file, or --api-key-file",
+        )),
+    }
+}
+
+/// Remembers an API key that the market knows.
+async fn remember_key(api: &Api, key: &Secret<String>) -> Result<()> {
+    let asked = Request::get("/api/v1/auth/me").auth(Auth::Token(key.clone()));
+    let answer = api.send(&asked).await?;
+    // a key without the scope account:read holds as well
+    if answer.status != StatusCode::FORBIDDEN {
+        answer.ok()?;
+    }
+    api.local.set_api_key(key.expose())?;
+    tell("the API key is kept for this market");
     Ok(())
 }
 
-/// Signs out; forgets the sign-in even if the market can't be told.
+/// Signs out; forgets the sign-in even if the market can't be told. A key that was kept is forgotten, and goes on holding.
 pub(super) async fn logout(api: &Api) -> Result<()> {
+    if api.local.api_key()?.is_some() {
+        api.local.set_session(None)?;
+        tell("the API key is forgotten here; to end it, revoke it in the account");
+        return Ok(());
+    }
     let Some(session) = api.local.session()? else {
         tell("nobody is signed in");
         return Ok(());
@@ -42,12 +91,13 @@ pub(super) async fn logout(api: &Api) -> Result<()> {
     }
 }
 
-fn password(file: &Path) -> Result<String> {
+/// The first line of a private file, or of standard input for `-`.
+fn first_line(file: &Path, what: &str) -> Result<Secret<String>> {
     let text = if file == Path::new("-") {
         let mut line = String::new();
         std::io::stdin()
             .lock()
-            .take(PASSWORD_BYTES_MAX)
+            .take(SECRET_BYTES_MAX)
             .read_line(&mut line)
             .map_err(|error| Failure::usage(format!("standard input can't be read: {error}")))?;
         line
@@ -56,7 +106,7 @@ fn password(file: &Path) -> Result<String> {
             .ok_or_else(|| Failure::usage(format!("there is no file {}", file.display())))?
     };
     match text.lines().next() {
-        Some(password) if !password.is_empty() => Ok(password.to_owned()),
-        _ => Err(Failure::usage("the password is empty")),
+        Some(line) if !line.is_empty() => Ok(Secret::new(line.to_owned())),
+        _ => Err(Failure::usage(format!("the {what} is empty"))),
     }
 }

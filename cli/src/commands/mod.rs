@@ -29,7 +29,8 @@ pub async fn run(args: Args) -> Result<()> {
         _ => Form::Text,
     };
     let local = Local::open(args.config_dir, args.url.to_string());
-    let api = |local: Local| Api::new(args.url, local);
+    let key_file = args.api_key_file;
+    let api = |local: Local| Api::new(args.url, local, account::given_key(key_file.as_deref())?);
     match args.command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "ramarket", &mut io::stdout());

@@ -97,9 +97,10 @@ pub(super) async fn rent(api: &Api, form: Form, rent: &Rent) -> Result<()> {
 
 /// Lists the account's rentals and those whose tokens are here.
 pub(super) async fn list(api: &Api, form: Form) -> Result<()> {
-    let mut rentals = match api.local.session()? {
-        Some(_) => market::pages(api, &Request::get("/api/v1/rentals"), LISTED_MAX).await?,
-        None => Vec::new(),
+    let mut rentals = if api.is_somebody()? {
+        market::pages(api, &Request::get("/api/v1/rentals"), LISTED_MAX).await?
+    } else {
+        Vec::new()
     };
     for (id, token) in api.local.rental_tokens()? {
         if rentals.iter().any(|rental| text(rental, "/id") == id) {
@@ -185,8 +186,8 @@ async fn buy(
     let with = if how.balance { "balance" } else { "x402" };
     body.insert("pay_with".into(), json!(with));
     if how.balance {
-        if api.local.session()?.is_none() {
-            let hint = "a balance belongs to an account: run `ramarket login` first";
+        if !api.is_somebody()? {
+            let hint = "a balance belongs to an account: run `ramarket login` first, or name an API key with --api-key-file";
             return Err(Failure::new(Kind::Auth, hint));
         }
         return send_keyed(api, &path, body, Auth::Account).await;

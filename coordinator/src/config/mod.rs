@@ -17,6 +17,7 @@ mod market;
 mod oidc;
 mod outbound;
 mod payments;
+mod retention;
 mod source;
 mod tasks;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use self::{
     oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
+    retention::RetentionConfig,
     source::Sources,
     tasks::TasksConfig,
     webhooks::WebhooksConfig,
@@ -108,6 +110,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How often the built-in timers run.
     pub tasks: TasksConfig,
+    /// How long things are kept.
+    pub retention: RetentionConfig,
     /// Webhooks.
     pub webhooks: WebhooksConfig,
     /// The log.
@@ -132,6 +136,7 @@ impl Default for Config {
             outbound: OutboundConfig::default(),
             limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
+            retention: RetentionConfig::default(),
             webhooks: WebhooksConfig::default(),
             log: LogConfig::default(),
         }
@@ -192,6 +197,7 @@ impl Config {
         self.outbound.validate()?;
         self.limits.validate()?;
         self.tasks.validate()?;
+        self.retention.validate()?;
         self.webhooks.validate()?;
         self.log.validate()
     }

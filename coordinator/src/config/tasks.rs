@@ -28,6 +28,8 @@ pub struct TasksConfig {
     pub forgetting_ms: u32,
     /// Adds to the figures over time, milliseconds.
     pub analytics_ms: u32,
+    /// Forgets what is older than `retention` says, milliseconds.
+    pub retention_ms: u32,
     /// Hands events to webhooks, milliseconds.
     pub webhooks_ms: u32,
     /// Sends what webhooks are due, milliseconds.
@@ -47,6 +49,7 @@ impl Default for TasksConfig {
             kyc_ms: 60_000,
             forgetting_ms: 60_000,
             analytics_ms: 60_000,
+            retention_ms: 3_600_000,
             webhooks_ms: 1_000,
             webhook_courier_ms: 1_000,
         }
@@ -67,6 +70,7 @@ impl TasksConfig {
         within("tasks.mail_ms", self.mail_ms, 10, HOUR_MS)?;
         within("tasks.forgetting_ms", self.forgetting_ms, 10, HOUR_MS)?;
         within("tasks.analytics_ms", self.analytics_ms, 10, HOUR_MS)?;
+        within("tasks.retention_ms", self.retention_ms, 10, HOUR_MS)?;
         within("tasks.webhooks_ms", self.webhooks_ms, 10, HOUR_MS)?;
         within(
             "tasks.webhook_courier_ms",

@@ -106,6 +106,28 @@ async fn headers_protect_and_other_sites_may_pay() {
         .expect("text");
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"));
     assert_eq!(page.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    // pages, the viewer, answers and refusals alike
+    for path in [
+        "/",
+        "/api/docs/",
+        "/api/v1/offers",
+        "/api/v1/auth/me",
+        "/nowhere",
+    ] {
+        let answer = test.get(path, "").await;
+        let text = |name| answer.headers[name].to_str().expect("text");
+        let policy = text(header::CONTENT_SECURITY_POLICY);
+        for part in [
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "object-src 'none'",
+        ] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert_eq!(text(header::X_CONTENT_TYPE_OPTIONS), "nosniff", "{path}");
+        assert_eq!(text(header::REFERRER_POLICY), "same-origin", "{path}");
+        assert!(answer.headers.contains_key(header::CONTENT_TYPE), "{path}");
+    }
     assert!(!page.headers.contains_key(header::STRICT_TRANSPORT_SECURITY));
     let html = String::from_utf8_lossy(&page.body).into_owned();
     assert!(html.contains("/static/site.css") && html.contains("/api/openapi.json"));

@@ -21,6 +21,7 @@ pub mod liveness;
 pub mod mail;
 pub mod market_feed;
 pub mod payments;
+pub mod retention;
 pub mod settlement;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,10 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     )?;
     start(periods.mail_ms, Box::new(mail::MailRound(own())))?;
     start(periods.analytics_ms, Box::new(analytics::Analytics(own())))?;
+    start(
+        periods.retention_ms,
+        Box::new(retention::Retention::new(own())),
+    )?;
     start(
         periods.forgetting_ms,
         Box::new(forgetting::Forgetting(own())),

@@ -5,5 +5,6 @@ mod matrix;
 mod openapi;
 mod query_plans;
 mod races;
+mod retention;
 mod stall;
 mod untrusted;

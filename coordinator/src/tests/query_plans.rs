@@ -22,8 +22,8 @@ use crate::{
     tasks::{
         Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry,
         forgetting::Forgetting, kyc::Kyc, leases::Leases, liveness::Liveness, mail::MailRound,
-        market_feed, payments::Payments, settlement::Settlement, uptime::Uptime,
-        webhook_courier::WebhookCourier, webhooks::Webhooks,
+        market_feed, payments::Payments, retention::Retention, settlement::Settlement,
+        uptime::Uptime, webhook_courier::WebhookCourier, webhooks::Webhooks,
     },
     testing::TestApp,
 };
@@ -242,6 +242,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Kyc(app())),
         Box::new(Analytics(app())),
         Box::new(Webhooks(app())),
+        Box::new(Retention::new(app())),
         Box::new(WebhookCourier(app())),
     ];
     for task in &mut tasks {

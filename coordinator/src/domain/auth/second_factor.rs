@@ -30,8 +30,8 @@ use crate::{
 };
 
 const RECOVERY_CODES: usize = 10;
-/// Of a recovery code: 80 bits.
-const RECOVERY_BYTES: usize = 10;
+/// Of a recovery code: 128 bits, so that a plain hash keeps it (ASVS 6.5.2 asks for 112).
+const RECOVERY_BYTES: usize = 16;
 /// After the password was right, the code may take so long.
 const CHALLENGE_MS: i64 = 5 * 60_000;
 const CHALLENGE_CHARS_MAX: usize = 256;
@@ -64,7 +64,7 @@ impl NewSecret {
     }
 }
 
-/// New recovery codes, shown once: `ABCD-EFGH-IJKL-MNOP`.
+/// New recovery codes, shown once: `ABCD-EFGH-IJKL-MNOP-QRST-UVWX-YZ`.
 ///
 /// # Errors
 /// The system has no random numbers.
@@ -72,9 +72,12 @@ pub fn recovery_codes() -> Result<Vec<Secret<String>>> {
     (0..RECOVERY_CODES)
         .map(|_| {
             let code = totp::base32(&token::random::<RECOVERY_BYTES>()?);
-            Ok(Secret::new(
-                [&code[..4], &code[4..8], &code[8..12], &code[12..]].join("-"),
-            ))
+            let groups: Vec<_> = code
+                .as_bytes()
+                .chunks(4)
+                .map(String::from_utf8_lossy)
+                .collect();
+            Ok(Secret::new(groups.join("-")))
         })
         .collect()
 }

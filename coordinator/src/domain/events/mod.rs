@@ -18,6 +18,8 @@ pub use self::{
     fanout::{Events, Feed, Relay},
     model::{Event, StoredEvent, Viewer},
 };
+use shared::time::Timestamp;
+
 use crate::{context::OpCtx, error::Result, store::Tx};
 
 /// Most events that one relay transaction places.
@@ -66,6 +68,22 @@ pub fn place(tx: &mut dyn Tx) -> Result<u64> {
     let moved = i64::try_from(placed).map_err(crate::error::Error::internal)?;
     store::move_head(tx, head.saturating_add(moved))?;
     Ok(placed)
+}
+
+/// Forgets up to `limit` of the oldest events if they are from before a moment, none behind the place `seen` that who follows
+/// in the database has seen; returns how many. Places stay: whoever resumes before the first that is left goes on there.
+///
+/// # Errors
+/// What the database says.
+pub fn forget(tx: &mut dyn Tx, before: Timestamp, seen: i64, limit: i64) -> Result<u64> {
+    let oldest = store::oldest(tx, limit)?;
+    let old = oldest
+        .iter()
+        .take_while(|(seq, at)| *seq <= seen && *at < before);
+    match old.last() {
+        Some((last, _)) => store::forget(tx, *last),
+        None => Ok(0),
+    }
 }
 
 /// Writes without changing anything: shows that the database takes writes.

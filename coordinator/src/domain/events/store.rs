@@ -129,6 +129,25 @@ fn event_of(row: &Row) -> Result<StoredEvent> {
     })
 }
 
+/// Places and times of the oldest events that have a place.
+pub(super) fn oldest(tx: &mut dyn Tx, limit: i64) -> Result<Vec<(i64, Timestamp)>> {
+    let rows = tx.query(
+        "SELECT seq, at_us FROM events WHERE seq > 0 ORDER BY seq LIMIT $1",
+        params![limit],
+    )?;
+    rows.iter()
+        .map(|row| Ok((row.int(0)?, Timestamp::from_micros(row.int(1)?))))
+        .collect()
+}
+
+/// Forgets all events up to a place.
+pub(super) fn forget(tx: &mut dyn Tx, last: i64) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM events WHERE seq > 0 AND seq <= $1",
+        params![last],
+    )?)
+}
+
 type Parsed<T> = std::result::Result<Option<T>, ()>;
 
 fn opt_id<T: std::str::FromStr>(row: &Row, column: usize) -> Result<Parsed<T>, StoreError> {

@@ -8,6 +8,8 @@
 pub mod model;
 mod store;
 
+use std::collections::BTreeMap;
+
 use model::{Head, Interval};
 use shared::{
     id::{NodeId, RentalId},
@@ -17,6 +19,7 @@ use shared::{
     wire::{heartbeat::JournalHead, problem::agent_codes},
 };
 
+use super::rentals;
 use crate::{
     error::{Error, Result},
     store::{StoreError, Tx},
@@ -246,4 +249,39 @@ pub fn last_spoken_of(
 /// The database's.
 pub fn keep_alive(tx: &mut dyn Tx, epoch: &str, started: Timestamp, now: Timestamp) -> Result<()> {
     store::keep_alive(tx, epoch, started, now)
+}
+
+/// A place among records by age: when one arrived, of which node, and its number there.
+pub type RecordPlace = (Timestamp, String, i64);
+
+/// Before all records.
+#[must_use]
+pub const fn first_place() -> RecordPlace {
+    (Timestamp::from_micros(i64::MIN), String::new(), 0)
+}
+
+/// Forgets records from before a moment, of rentals that are settled: what was billed of them is written down. Looks at up to
+/// `limit` of them after a place; returns how many went, and where to go on.
+///
+/// # Errors
+/// The database's.
+pub fn forget(
+    tx: &mut dyn Tx,
+    before: Timestamp,
+    after: &RecordPlace,
+    limit: i64,
+) -> Result<(u64, Option<RecordPlace>)> {
+    let old = store::records_before(tx, before, after, limit)?;
+    let (mut settled, mut gone) = (BTreeMap::new(), 0_u64);
+    for (place, rental) in &old {
+        let is_settled = match settled.get(rental) {
+            Some(known) => *known,
+            None => rentals::is_settled(tx, *rental)?,
+        };
+        settled.insert(*rental, is_settled);
+        if is_settled {
+            gone = gone.saturating_add(store::forget_record(tx, place)?);
+        }
+    }
+    Ok((gone, old.into_iter().next_back().map(|(place, _)| place)))
 }

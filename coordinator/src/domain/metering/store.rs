@@ -6,7 +6,10 @@ use shared::{
     time::Timestamp,
 };
 
-use super::model::{Head, Interval};
+use super::{
+    RecordPlace,
+    model::{Head, Interval},
+};
 use crate::{
     error::{Error, Result},
     params,
@@ -142,6 +145,37 @@ pub(super) fn last_record_of(
             })
         })
         .transpose()
+}
+
+/// Records that arrived before a moment, the oldest first, after a place among them; each with its rental.
+pub(super) fn records_before(
+    tx: &mut dyn Tx,
+    before: Timestamp,
+    (at, node, seq): &RecordPlace,
+    limit: i64,
+) -> Result<Vec<(RecordPlace, RentalId)>> {
+    let rows = tx.query(
+        "SELECT received_at, node_id, seq, rental_id FROM usage_records
+         WHERE (received_at, node_id, seq) > ($1, $2, $3) AND received_at < $4
+         ORDER BY received_at, node_id, seq LIMIT $5",
+        params![*at, node.as_str(), *seq, before, limit],
+    )?;
+    rows.iter()
+        .map(|row| {
+            let (node, seq) = (row.text(1)?.to_owned(), row.int(2)?);
+            let rental = row.text(3)?.parse();
+            let rental = rental.map_err(|_| Error::corrupt("usage_records", &node, "rental_id"))?;
+            Ok(((Timestamp::from_micros(row.int(0)?), node, seq), rental))
+        })
+        .collect()
+}
+
+/// Forgets a record.
+pub(super) fn forget_record(tx: &mut dyn Tx, (_, node, seq): &RecordPlace) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM usage_records WHERE node_id = $1 AND seq = $2",
+        params![node.as_str(), *seq],
+    )?)
 }
 
 /// Moves the end of the stretch that ends at `part.start`, or begins another.

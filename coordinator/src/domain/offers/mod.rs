@@ -244,3 +244,31 @@ fn announce(tx: &mut dyn Tx, ctx: &OpCtx, offer: &Offer, kind: &'static str) -> 
     };
     events::append(tx, ctx, event)
 }
+
+/// A place among prices by age: since when, and of which offer.
+pub type PricePlace = (Timestamp, String);
+
+/// Before all prices.
+#[must_use]
+pub const fn first_price() -> PricePlace {
+    (Timestamp::from_micros(i64::MIN), String::new())
+}
+
+/// Forgets what offers cost before a moment, but for the last price of each before it: what one cost since then stays known. Looks
+/// at up to `limit` prices after a place; returns how many went, and where to go on.
+///
+/// # Errors
+/// The database's.
+pub fn forget_prices(
+    tx: &mut dyn Tx,
+    before: Timestamp,
+    after: &PricePlace,
+    limit: i64,
+) -> Result<(u64, Option<PricePlace>)> {
+    let mut old = store::prices_before(tx, before, after, limit)?;
+    let mut gone = 0_u64;
+    for place in &old {
+        gone = gone.saturating_add(store::forget_price(tx, place, before)?);
+    }
+    Ok((gone, old.pop()))
+}

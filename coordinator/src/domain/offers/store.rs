@@ -6,7 +6,10 @@ use shared::{
     time::Timestamp,
 };
 
-use super::model::{Offer, OfferState, Terms};
+use super::{
+    PricePlace,
+    model::{Offer, OfferState, Terms},
+};
 use crate::{
     error::{Error, Result},
     params,
@@ -156,6 +159,35 @@ pub(super) fn prices(
             Ok((Timestamp::from_micros(row.int(0)?), prices))
         })
         .collect()
+}
+
+/// Prices from before a moment, the oldest first, after a place among them: when, and of which offer.
+pub(super) fn prices_before(
+    tx: &mut dyn Tx,
+    before: Timestamp,
+    (at, offer): &PricePlace,
+    limit: i64,
+) -> Result<Vec<PricePlace>> {
+    let rows = tx.query(
+        "SELECT at, offer_id FROM offer_prices WHERE (at, offer_id) > ($1, $2) AND at < $3 ORDER BY at, offer_id LIMIT $4",
+        params![*at, offer.as_str(), before, limit],
+    )?;
+    rows.iter()
+        .map(|row| Ok((Timestamp::from_micros(row.int(0)?), row.text(1)?.to_owned())))
+        .collect()
+}
+
+/// Forgets a price if another followed it before a moment.
+pub(super) fn forget_price(
+    tx: &mut dyn Tx,
+    (at, offer): &PricePlace,
+    before: Timestamp,
+) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM offer_prices WHERE offer_id = $1 AND at = $2 AND EXISTS (
+             SELECT 1 FROM offer_prices AS later WHERE later.offer_id = $3 AND later.at > $4 AND later.at < $5)",
+        params![offer.as_str(), *at, offer.as_str(), *at, before],
+    )?)
 }
 
 /// Offers on the market or paused, after a cursor.

@@ -107,6 +107,14 @@ pub fn find(tx: &mut dyn Tx, id: RentalId) -> Result<Rental> {
     store::by_id(tx, id)?.ok_or_else(|| Error::not_found("rental"))
 }
 
+/// Whether nothing will be billed for a rental any more: it is settled, or there is none.
+///
+/// # Errors
+/// The database's.
+pub fn is_settled(tx: &mut dyn Tx, id: RentalId) -> Result<bool> {
+    Ok(store::by_id(tx, id)?.is_none_or(|rental| rental.settled_at.is_some()))
+}
+
 /// From which side a caller looks at their rentals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {

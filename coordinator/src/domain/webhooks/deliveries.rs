@@ -175,6 +175,14 @@ pub fn list(
     store::deliveries::page(tx, webhook.id, &before, limit)
 }
 
+/// Up to which place of the stream events were handed to endpoints.
+///
+/// # Errors
+/// The database's.
+pub fn seen(tx: &mut dyn Tx) -> Result<i64> {
+    store::position(tx)
+}
+
 /// Whether there is something to forget that was made before a moment.
 ///
 /// # Errors

@@ -127,12 +127,19 @@ pub struct Change {
     pub active: Option<bool>,
 }
 
-/// Changes an endpoint of the caller's. Switched on again, it is sent what still waits.
+/// Changes an endpoint of the caller's if `judge` lets what it is now be changed. Switched on again, it is sent what still waits.
 ///
 /// # Errors
-/// 404; 422 for a description that is too long.
-pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: WebhookId, change: &Change) -> Result<Webhook> {
+/// 404; 422 for a description that is too long; what `judge` says.
+pub fn change(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: WebhookId,
+    change: &Change,
+    judge: impl FnOnce(&Webhook) -> Result<()>,
+) -> Result<Webhook> {
     let before = get_own(tx, ctx, id)?;
+    judge(&before)?;
     let mut after = before.clone();
     if let Some(url) = &change.url {
         after.url.clone_from(url);
@@ -162,12 +169,18 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: WebhookId, change: &Change) -> R
     Ok(after)
 }
 
-/// Deletes an endpoint of the caller's; what waits for it is never sent.
+/// Deletes an endpoint of the caller's if `judge` lets what it is now be deleted; what waits for it is never sent.
 ///
 /// # Errors
-/// 404.
-pub fn delete(tx: &mut dyn Tx, ctx: &OpCtx, id: WebhookId) -> Result<()> {
+/// 404; what `judge` says.
+pub fn delete(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: WebhookId,
+    judge: impl FnOnce(&Webhook) -> Result<()>,
+) -> Result<()> {
     let before = get_own(tx, ctx, id)?;
+    judge(&before)?;
     let gone = Webhook {
         state: State::Deleted,
         updated_at: ctx.now,

@@ -75,9 +75,16 @@ async fn edits_name_what_they_edit(test: TestApp) {
     let (test, token) = (&market.test, market.provider.as_str());
     let offer = format!("/api/v1/offers/{}", market.offer);
     let node = format!("/api/v1/nodes/{}", market.node.id);
+    let hook = json!({"url": "https://hooks.invalid/"});
+    let hook = test.post("/api/v1/webhooks", token, &hook).await;
+    let hook = format!(
+        "/api/v1/webhooks/{}",
+        hook.json()["id"].as_str().expect("an id")
+    );
     for (path, change) in [
         (offer, json!({"state": "paused"})),
         (node, json!({"name": "attic"})),
+        (hook, json!({"events": ["rental.*"]})),
     ] {
         let seen = test.get(&path, token).await;
         let tag = text(&seen, "etag").to_owned();

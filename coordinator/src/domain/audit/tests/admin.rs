@@ -16,6 +16,7 @@ use crate::{
 on_both_stores!(
     administrators_see_it_by_each_filter,
     settings_are_recorded_when_they_change,
+    sign_ins_are_recorded_failed_ones_too,
 );
 
 const PATH: &str = "/api/v1/admin/audit";
@@ -147,4 +148,23 @@ async fn settings_are_recorded_when_they_change(test: TestApp) {
     assert_eq!(found[0]["before"], json!({"market.fee_bps": 500}));
     assert_eq!(found[0]["after"], json!({"market.fee_bps": 700}));
     assert!(!format!("{found:?}").contains(crate::testing::CRON_TOKEN));
+}
+
+async fn sign_ins_are_recorded_failed_ones_too(test: TestApp) {
+    let admin = admin(&test).await;
+    let recorded = async |action: &str| items(&test, &admin, &format!("action={action}")).await;
+    let begun = recorded("session.begun").await.len();
+    for (password, status) in [
+        ("not that password", StatusCode::UNAUTHORIZED),
+        ("a long password", StatusCode::OK),
+    ] {
+        let body = json!({"email": "root@example.org", "password": password});
+        let answer = test.post("/api/v1/auth/login", "", &body).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    let failed = recorded("login.failed").await;
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(failed[0]["at"].is_string() && failed[0]["request_id"].is_string());
+    assert!(!failed[0].to_string().contains("not that password"));
+    assert_eq!(recorded("session.begun").await.len(), begun + 1);
 }

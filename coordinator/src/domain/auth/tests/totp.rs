@@ -109,6 +109,11 @@ async fn recovery_codes_work_once_and_the_factor_can_be_removed(test: TestApp) {
     let access = test.signup("ada@example.org", &[]).await;
     let (app, recovery) = set_up(&test, &access).await;
     assert_eq!(recovery.len(), 10);
+    let letters = |code: &String| code.chars().filter(char::is_ascii_alphanumeric).count();
+    assert!(
+        recovery.iter().all(|code| letters(code) == 26),
+        "128 bits in base 32"
+    );
     let typed = recovery[0].to_lowercase().replace('-', " ");
     let login = finish(&test, &challenge(&test).await, &typed).await;
     assert_eq!(login.status, StatusCode::OK, "{login:?}");

@@ -19,7 +19,7 @@ use crate::{
     app::App,
     context::OpCtx,
     error::{Error, Result},
-    http::{Json, Page, Paging, Path, Problems, Query},
+    http::{IfMatch, Json, Page, Paging, Path, Problems, Query, Tag, Tagged, etag::IfMatchParam},
     keys::random_32,
     tasks::webhook_courier,
 };
@@ -74,6 +74,21 @@ fn view(webhook: &Webhook) -> WebhookView {
         created_at: webhook.created_at,
         updated_at: webhook.updated_at,
     }
+}
+
+/// Of what its owner wrote and whether it is sent to: attempts that fail and new secrets don't void it.
+fn tag(webhook: &Webhook) -> Tag {
+    let mut fields = vec![
+        webhook.url.as_str(),
+        &webhook.description,
+        webhook.state.name(),
+    ];
+    fields.extend(webhook.events.list().iter().map(String::as_str));
+    Tag::of_fields(&fields)
+}
+
+fn tagged(webhook: &Webhook) -> Tagged<Json<WebhookView>> {
+    Tagged(tag(webhook), Json(view(webhook)))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -131,7 +146,7 @@ async fn create(
     ctx: OpCtx,
     AxumState(app): AxumState<Arc<App>>,
     Json(request): Json<CreateWebhookRequest>,
-) -> Result<(StatusCode, Json<CreatedWebhookView>)> {
+) -> Result<(StatusCode, Tagged<Json<CreatedWebhookView>>)> {
     let secret = new_secret()?;
     let new = New {
         url: checked(&app, request.url)?,
@@ -153,7 +168,7 @@ async fn create(
         webhook: view(&webhook),
         secret: secret.text().expose().clone(),
     };
-    Ok((StatusCode::CREATED, Json(created)))
+    Ok((StatusCode::CREATED, Tagged(tag(&webhook), Json(created))))
 }
 
 fn new_secret() -> Result<SigningSecret> {
@@ -175,12 +190,12 @@ async fn get(
     ctx: OpCtx,
     AxumState(app): AxumState<Arc<App>>,
     Path(id): Path<WebhookId>,
-) -> Result<Json<WebhookView>> {
+) -> Result<Tagged<Json<WebhookView>>> {
     let webhook = app
         .db
         .read("webhook.get", move |tx| super::get_own(tx, &ctx, id))
         .await?;
-    Ok(Json(view(&webhook)))
+    Ok(tagged(&webhook))
 }
 
 /// What to change; what is left out stays.
@@ -201,7 +216,8 @@ enum WantedState {
     Paused,
 }
 
-#[utoipa::path(patch, path = "/webhooks/{id}", operation_id = "change_webhook", tag = "live", params(("id" = String, Path)),
+#[utoipa::path(patch, path = "/webhooks/{id}", operation_id = "change_webhook", tag = "live",
+    params(("id" = String, Path), IfMatchParam),
     description = "Switched on again, it is sent what still waits for it.",
     request_body = PatchWebhookRequest, responses((status = 200, body = WebhookView), Problems),
     security(("access_token" = []), ("cookie" = [])))]
@@ -209,8 +225,9 @@ async fn patch(
     ctx: OpCtx,
     AxumState(app): AxumState<Arc<App>>,
     Path(id): Path<WebhookId>,
+    seen: IfMatch,
     Json(request): Json<PatchWebhookRequest>,
-) -> Result<Json<WebhookView>> {
+) -> Result<Tagged<Json<WebhookView>>> {
     let change = Change {
         url: request.url.map(|url| checked(&app, url)).transpose()?,
         description: request.description,
@@ -220,22 +237,26 @@ async fn patch(
     let webhook = app
         .db
         .write("webhook.change", move |tx| {
-            super::change(tx, &ctx, id, &change)
+            super::change(tx, &ctx, id, &change, |now| seen.check(&tag(now)))
         })
         .await?;
     app.tasks.poke(webhook_courier::NAME);
-    Ok(Json(view(&webhook)))
+    Ok(tagged(&webhook))
 }
 
-#[utoipa::path(delete, path = "/webhooks/{id}", operation_id = "delete_webhook", tag = "live", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/webhooks/{id}", operation_id = "delete_webhook", tag = "live",
+    params(("id" = String, Path), IfMatchParam),
     responses((status = 204), Problems), security(("access_token" = []), ("cookie" = [])))]
 async fn delete(
     ctx: OpCtx,
     AxumState(app): AxumState<Arc<App>>,
     Path(id): Path<WebhookId>,
+    seen: IfMatch,
 ) -> Result<StatusCode> {
     app.db
-        .write("webhook.delete", move |tx| super::delete(tx, &ctx, id))
+        .write("webhook.delete", move |tx| {
+            super::delete(tx, &ctx, id, |now| seen.check(&tag(now)))
+        })
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
