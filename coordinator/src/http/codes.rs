@@ -1,95 +1,15 @@
 //! The problem codes: which one means what, and which operation answers with which beyond those that all share.
 
 mod accounts;
+mod requests;
+mod running;
+#[cfg(test)]
+mod tests;
+
+use self::requests::{CONFLICT, OURS, SHARED};
 
 /// A status, a code, and what a caller reads.
 type Code = (u16, &'static str, &'static str);
-
-/// Any operation may answer these.
-const SHARED: [Code; 15] = [
-    (
-        400,
-        "query",
-        "the query string has a parameter that this operation doesn't know; it takes none",
-    ),
-    (
-        400,
-        "malformed_json",
-        "the body isn't JSON: expected value at line 1 column 1",
-    ),
-    (
-        401,
-        "sign_in_required",
-        "sign in first: POST /api/v1/auth/login",
-    ),
-    (
-        401,
-        "session_ended",
-        "this session was signed out or has ended: sign in again",
-    ),
-    (403, "forbidden", "this needs the role provider"),
-    (
-        403,
-        "csrf",
-        "a cookie counts here only with the header X-Requested-With: ramarket",
-    ),
-    (
-        404,
-        "not_found",
-        "there is no such resource, or it isn't yours",
-    ),
-    (
-        408,
-        "body_too_slow",
-        "the body wasn't here within 30 s: send it again",
-    ),
-    (
-        412,
-        "changed_meanwhile",
-        "it was changed since you read it: read it again, and edit that",
-    ),
-    (
-        413,
-        "body_too_large",
-        "a body may have at most 1048576 bytes",
-    ),
-    (414, "url_too_long", "a URL may have at most 8192 bytes"),
-    (
-        415,
-        "content_type",
-        "send the body as JSON with the header content-type: application/json",
-    ),
-    (422, "invalid", "/duration_seconds: more than zero"),
-    (
-        429,
-        "too_many_attempts",
-        "too many attempts (the limit named login); try again in 12 s",
-    ),
-    (
-        431,
-        "headers_too_large",
-        "a request may have at most 64 headers of together 16384 bytes",
-    ),
-];
-
-/// And these, when something is wrong with us.
-const OURS: [Code; 3] = [
-    (
-        500,
-        "internal",
-        "something failed on our side; it was logged",
-    ),
-    (
-        503,
-        "busy",
-        "too much is going on at this moment; try again",
-    ),
-    (
-        503,
-        "timeout",
-        "this took too long and was given up; look at the state of things before you try again",
-    ),
-];
 
 const KEY_MISSING: Code = (
     400,
@@ -141,6 +61,37 @@ const PAYMENT_EXPIRED: Code = (
     "payment_expired",
     "this payment was never settled: order again and sign anew",
 );
+const OFFER_GONE: Code = (
+    409,
+    "offer_gone",
+    "this offer is off the market: choose another one",
+);
+const KEY_INVALID: Code = (
+    400,
+    "idempotency_key_invalid",
+    "at most 128 printable characters without spaces",
+);
+const INSUFFICIENT: Code = (
+    409,
+    "insufficient_funds",
+    "the balance doesn't suffice: top it up, or pay by x402",
+);
+const NOT_ACTIVE: Code = (
+    409,
+    "rental_not_active",
+    "only a rental that runs or is about to can be extended",
+);
+const PAYMENT_REJECTED: Code = (409, "payment_rejected", "the payment was refused: refused");
+const PAYMENT_RUNS: Code = (
+    409,
+    "payment_in_progress",
+    "it is being paid: wait for the payment to end",
+);
+const AMOUNT: Code = (
+    422,
+    "amount_out_of_range",
+    "the amount is larger than the market can count",
+);
 const CHANGED: Code = (
     409,
     "changed_meanwhile",
@@ -177,13 +128,33 @@ const OWN: &[(&str, &[Code])] = &[
     ("delete_offer", &[CHANGED]),
     ("change_node", &[CAPACITY_IN_USE]),
     ("retire_node", &[CAPACITY_IN_USE]),
-    ("create_quote", &[CAPACITY_GONE, NOT_SUPPORTED]),
+    (
+        "create_quote",
+        &[CAPACITY_GONE, OFFER_GONE, AMOUNT, NOT_SUPPORTED],
+    ),
+    ("stop_rental", &[PAYMENT_RUNS]),
+    ("delete_rental", &[PAYMENT_RUNS]),
+    (
+        "refund",
+        &[
+            PAYMENT_RUNS,
+            KEY_MISSING,
+            KEY_INVALID,
+            KEY_REUSED,
+            KEY_IN_USE,
+        ],
+    ),
     (
         "create_rental",
         &[
             KEY_MISSING,
             KEY_REUSED,
             KEY_IN_USE,
+            KEY_INVALID,
+            OFFER_GONE,
+            INSUFFICIENT,
+            PAYMENT_REJECTED,
+            AMOUNT,
             CAPACITY_GONE,
             QUOTE_EXPIRED,
             QUOTE_USED,
@@ -198,6 +169,11 @@ const OWN: &[(&str, &[Code])] = &[
             KEY_MISSING,
             KEY_REUSED,
             KEY_IN_USE,
+            KEY_INVALID,
+            NOT_ACTIVE,
+            INSUFFICIENT,
+            PAYMENT_REJECTED,
+            AMOUNT,
             PAYMENT_CONFLICT,
             PAYMENT_EXPIRED,
         ],
@@ -205,6 +181,9 @@ const OWN: &[(&str, &[Code])] = &[
     (
         "authorize_payment",
         &[
+            OFFER_GONE,
+            PAYMENT_REJECTED,
+            AMOUNT,
             CAPACITY_GONE,
             QUOTE_EXPIRED,
             QUOTE_USED,
@@ -213,13 +192,14 @@ const OWN: &[(&str, &[Code])] = &[
             NOT_SUPPORTED,
         ],
     ),
-    ("complete_payment", &[PAYMENT_EXPIRED]),
+    ("complete_payment", &[PAYMENT_EXPIRED, PAYMENT_REJECTED]),
     (
         "top_up",
         &[
             KEY_MISSING,
             KEY_REUSED,
             KEY_IN_USE,
+            KEY_INVALID,
             (
                 409,
                 "sandbox_limit",
@@ -229,26 +209,6 @@ const OWN: &[(&str, &[Code])] = &[
                 409,
                 "sandbox_only",
                 "this market takes real money and gives none away: pay each rental by x402",
-            ),
-        ],
-    ),
-    (
-        "heartbeat",
-        &[
-            (
-                401,
-                "signature_invalid",
-                "the signature's keyid isn't the node of the path",
-            ),
-            (
-                401,
-                "beacon_stale",
-                "the beacon isn't of this coordinator's run, or is older than 60 s: use the one in `recover`",
-            ),
-            (
-                409,
-                "journal_beacon_unknown",
-                "record 7 carries no beacon of ours",
             ),
         ],
     ),
@@ -270,25 +230,27 @@ const OWN: &[(&str, &[Code])] = &[
 ];
 
 /// The codes that `operation` answers with `status`, each with an example of its words.
-pub(super) fn of(
+pub(crate) fn of(
     operation: &str,
     status: u16,
 ) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let own = OWN.iter().chain(accounts::OWN);
-    let own = own.into_iter().find(|(name, _)| *name == operation);
-    let own = own.map_or(&[][..], |(_, codes)| codes).iter();
+    let own = all_own().filter(move |(name, _)| *name == operation);
+    let own = own.flat_map(|(_, codes)| codes.iter());
     // 409 is shared by none: what has no line of its own can say that things moved on
     let any = (status == 409 && own.clone().all(|(own, ..)| *own != 409)).then_some(&CONFLICT);
     SHARED
         .iter()
-        .chain(&OURS)
+        .chain(OURS)
         .chain(own)
         .chain(any)
         .filter(move |(of, ..)| *of == status)
         .map(|(_, code, detail)| (*code, *detail))
 }
 
-const CONFLICT: Code = (409, "conflict", "the state of things doesn't allow it now");
+/// What each operation answers besides, by area; one may be in several.
+fn all_own() -> impl Iterator<Item = &'static (&'static str, &'static [Code])> + Clone {
+    OWN.iter().chain(accounts::OWN).chain(running::OWN)
+}
 
 /// The title of a status.
 pub(super) const fn title(status: u16) -> &'static str {

@@ -6,7 +6,7 @@
 //! - Bodies, headers, nesting and time are bounded before a handler sees anything.
 
 pub mod client_ip;
-mod codes;
+pub(crate) mod codes;
 pub mod contract;
 pub mod credentials;
 pub mod csrf;

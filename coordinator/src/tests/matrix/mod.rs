@@ -19,7 +19,10 @@ use self::{
     world::{CALLERS, World},
 };
 use crate::{
-    http::gate::{Gate, guard},
+    http::{
+        codes,
+        gate::{Gate, guard},
+    },
     router,
     testing::{TestApp, request},
 };
@@ -54,8 +57,16 @@ async fn everybody_is_answered_as_the_matrix_says() {
     for row in ROWS {
         let (method, path) = &operations[row.operation];
         for (caller, expected) in CALLERS.into_iter().zip(row.answers) {
-            let status = world.ask(row, method, path, caller).await;
+            let (status, code) = world.ask(row, method, path, caller).await;
             cells += 1;
+            if let Some(code) = code
+                && !codes::of(row.operation, status).any(|(listed, _)| listed == code)
+            {
+                wrong.push(format!(
+                    "{}: {status} {code} isn't listed in http/codes",
+                    row.operation
+                ));
+            }
             if status != expected {
                 wrong.push(format!(
                     "{}: {caller:?} got {status}, not {expected}",

@@ -24,6 +24,7 @@ use crate::{
         auth::{self, model::Email},
         payments,
     },
+    http::error::PROBLEM_JSON,
     lifecycle::Lifecycle,
     tasks::market_feed,
     testing::{
@@ -173,8 +174,14 @@ impl World {
         self.lifecycle.stop().await.expect("in good order");
     }
 
-    /// Asks as `caller` and returns the status.
-    pub(super) async fn ask(&mut self, row: &Row, method: &Method, path: &str, caller: As) -> u16 {
+    /// Asks as `caller` and returns the status, and the code of a problem.
+    pub(super) async fn ask(
+        &mut self,
+        row: &Row,
+        method: &Method,
+        path: &str,
+        caller: As,
+    ) -> (u16, Option<String>) {
         self.fresh += 1;
         self.names.insert("fresh", self.fresh.to_string());
         if row.object == "offer_of_its_own" {
@@ -189,7 +196,7 @@ impl World {
         if caller == As::Node && row.operation == "heartbeat" {
             let beat = self.node.next_beat();
             let signed = self.node.sign(&beat).request();
-            return self.test.send(signed).await.status.as_u16();
+            return (self.test.send(signed).await.status.as_u16(), None);
         }
         let (object, query) = row.object.split_once('?').unwrap_or((row.object, ""));
         let mut target = path.to_owned();
@@ -222,8 +229,15 @@ impl World {
         if row.operation == "node_link" {
             upgrade(&mut request);
         }
-        // the status is all: a stream has no end to wait for
-        self.test.open(request).await.status().as_u16()
+        let answer = self.test.open(request).await;
+        let status = answer.status().as_u16();
+        // a stream has no end to wait for; a problem has
+        if answer.headers().get("content-type") != Some(&PROBLEM_JSON) {
+            return (status, None);
+        }
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await;
+        let problem: Value = serde_json::from_slice(&body.expect("a problem")).expect("JSON");
+        (status, problem["code"].as_str().map(str::to_owned))
     }
 
     fn token(&self, row: &Row, caller: As) -> String {

@@ -1,0 +1,201 @@
+//! The problem codes of running a market: machines, keys of programs, webhooks, providers elsewhere, administration.
+
+use shared::wire::problem::agent_codes;
+
+use super::Code;
+
+const OIDC_UNAVAILABLE: Code = (
+    503,
+    "oidc_unavailable",
+    "the provider doesn't answer as it should: try again, or sign in another way",
+);
+const NODE_RETIRED: Code = (
+    409,
+    "node_retired",
+    "its owner retired this node: its key is void already",
+);
+const NOT_SENT: Code = (
+    409,
+    "webhook_not_active",
+    "nothing is sent to this webhook now: PATCH it with {\"state\": \"active\"} first",
+);
+
+/// What an agent hears that isn't believed.
+const DISBELIEVED: [Code; 9] = [
+    (
+        401,
+        agent_codes::SIGNATURE_MALFORMED,
+        "the signature headers can't be read",
+    ),
+    (
+        401,
+        agent_codes::SIGNATURE_INVALID,
+        "the signature's keyid isn't the node of the path",
+    ),
+    (
+        401,
+        agent_codes::SIGNATURE_STALE,
+        "the signature was made too long ago, or in the future: set the clock",
+    ),
+    (
+        401,
+        agent_codes::DIGEST_MISMATCH,
+        "the body isn't what was signed",
+    ),
+    (
+        401,
+        agent_codes::NODE_UNKNOWN,
+        "no node with this id is enrolled here",
+    ),
+    (
+        401,
+        agent_codes::NODE_BANNED,
+        "an administrator threw this node out",
+    ),
+    (
+        401,
+        agent_codes::NODE_REVOKED,
+        "this node was retired by its owner: enrol anew",
+    ),
+    (
+        401,
+        agent_codes::BEACON_STALE,
+        "the beacon isn't of this coordinator's run, or is older than 60 s: use the one in `recover`",
+    ),
+    (
+        401,
+        agent_codes::KEY_IN_USE_TWICE,
+        "another process beats with this key: stop one of them",
+    ),
+];
+
+/// What one operation answers besides.
+pub(super) const OWN: &[(&str, &[Code])] = &[
+    (
+        "signup",
+        &[(
+            403,
+            "signups_closed",
+            "no new accounts are opened at the moment; renting by x402 needs none",
+        )],
+    ),
+    ("oidc_start", &[OIDC_UNAVAILABLE]),
+    (
+        "oidc_callback",
+        &[
+            OIDC_UNAVAILABLE,
+            (
+                409,
+                "oidc_at_once",
+                "another request opened this account in this moment: sign in again",
+            ),
+        ],
+    ),
+    ("link_identity", &[OIDC_UNAVAILABLE]),
+    (
+        "unlink_identity",
+        &[(
+            409,
+            "last_way_in",
+            "without this identity nobody could sign in to the account: set a password or link another first",
+        )],
+    ),
+    (
+        "create_api_key",
+        &[(
+            409,
+            "too_many_keys",
+            "an account has at most 50 keys: end one that isn't used",
+        )],
+    ),
+    (
+        "create_enrollment_token",
+        &[(
+            409,
+            "too_many_tokens",
+            "100 tokens wait to be used: use them, or wait until they expire",
+        )],
+    ),
+    (
+        "enroll_node",
+        &[
+            (
+                401,
+                "enroll_token_invalid",
+                "unknown, used or expired token: ask for a new one",
+            ),
+            (
+                401,
+                "enroll_proof_invalid",
+                "the proof isn't a signature by this key",
+            ),
+            (
+                409,
+                "key_already_enrolled",
+                "this key is another node's: make a new one",
+            ),
+        ],
+    ),
+    ("heartbeat", &DISBELIEVED),
+    (
+        "heartbeat",
+        &[
+            (
+                401,
+                agent_codes::BEAT_REPLAYED,
+                "this beat, or a later one, was accepted before",
+            ),
+            (
+                409,
+                agent_codes::JOURNAL_FORKED,
+                "two different records have the number 7",
+            ),
+            (
+                409,
+                agent_codes::JOURNAL_GAP,
+                "record 7 is missing before record 9",
+            ),
+            (
+                409,
+                "journal_beacon_unknown",
+                "record 7 carries no beacon of ours",
+            ),
+        ],
+    ),
+    ("node_link", &DISBELIEVED),
+    ("ban_node", &[NODE_RETIRED]),
+    (
+        "create_webhook",
+        &[(
+            409,
+            "too_many_webhooks",
+            "you have 20 webhooks, the most that are allowed: delete one first",
+        )],
+    ),
+    (
+        "rotate_webhook_secret",
+        &[(
+            409,
+            "too_many_secrets",
+            "5 secrets sign already: wait until one ends, or let the old one end at once",
+        )],
+    ),
+    ("test_webhook", &[NOT_SENT]),
+    ("replay_webhook_delivery", &[NOT_SENT]),
+    (
+        "change_roles",
+        &[(
+            409,
+            "own_role",
+            "nobody takes their own role of administrator away: another administrator must",
+        )],
+    ),
+    (
+        "run_metering",
+        &[(
+            503,
+            "task_unavailable",
+            "the task settlement doesn't run here, or too many ask for it; try again",
+        )],
+    ),
+];
