@@ -132,9 +132,8 @@ pub fn start(app: &Arc<App>, listener: TcpListener, lifecycle: &Lifecycle) -> an
         )?)),
     };
     lifecycle.spawn("http", server.run(listener));
-    if let Some(certificate) = certificate {
-        lifecycle.spawn("certificate", certificate.follow(app.shutdown.clone()));
-    }
+    let hangups = tls::follow_hangups(certificate, app.shutdown.clone());
+    lifecycle.spawn("hangups", hangups);
     Ok(())
 }
 

@@ -141,3 +141,18 @@ async fn old_versions_of_tls_are_refused() {
     assert!(handshake("-tls1_3").await && handshake("-tls1_2").await);
     assert!(!handshake("-tls1_1").await && !handshake("-tls1").await);
 }
+
+/// A hang-up ends a program that doesn't listen for it; without TLS of ours there is nothing to read again, and we go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_without_tls_of_ours_ends_nothing() {
+    let market = Market::start(Store::Sqlite).await;
+    market.signal("HUP");
+    wait::until("the signal was heard", || {
+        let heard = market.log().contains("nothing to read again");
+        std::future::ready(heard.then_some(()))
+    })
+    .await;
+    let url = format!("{}/healthz", market.url());
+    let answer = system_tests::api::http_client().get(url).send().await;
+    assert_eq!(answer.expect("an answer").status(), 200);
+}

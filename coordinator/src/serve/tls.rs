@@ -76,19 +76,27 @@ impl Certificate {
             }
         }
     }
+}
 
-    /// Reads the files again at each SIGHUP, until shutdown.
-    ///
-    /// # Errors
-    /// The signal can't be listened for.
-    pub(super) async fn follow(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mut hangups = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-        while shutdown.run_until_cancelled(hangups.recv()).await.is_some() {
-            let this = Arc::clone(&self);
-            tokio::task::spawn_blocking(move || this.reload()).await?;
+/// Reads the files again at each SIGHUP, until shutdown. Without files of ours the signal is heard too: unheard, it would end us.
+///
+/// # Errors
+/// The signal can't be listened for.
+pub(super) async fn follow_hangups(
+    certificate: Option<Arc<Certificate>>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut hangups = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    while shutdown.run_until_cancelled(hangups.recv()).await.is_some() {
+        match &certificate {
+            Some(certificate) => {
+                let certificate = Arc::clone(certificate);
+                tokio::task::spawn_blocking(move || certificate.reload()).await?;
+            }
+            None => tracing::info!("nothing to read again, TLS isn't ours"),
         }
-        Ok(())
     }
+    Ok(())
 }
 
 impl ResolvesServerCert for Certificate {
