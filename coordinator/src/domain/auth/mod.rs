@@ -1,5 +1,5 @@
 //! Accounts and sessions: signup, [`login`], logout; [`refresh`], [`session`]s and their fresh proof, and what changes an
-//! [`account`]: passwords, e-mail addresses, the [`links`] that arrive by mail.
+//! [`mod@account`]: passwords, e-mail addresses, the [`links`] that arrive by mail.
 //!
 //! # Invariants
 //! - A password is never stored, only its argon2id hash; a refresh token only its SHA-256.
