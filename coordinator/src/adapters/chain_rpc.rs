@@ -10,7 +10,7 @@ mod tests;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use reqwest::{Client, Url, redirect::Policy};
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use shared::x402::{
     authorization::Authorization, eip712::keccak256, payment::PresentedPayment, terms::Terms,
 };
 
+use super::body;
 use crate::domain::payments::ports::{Chain, OnChain, SettleRequest};
 
 const CALL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -57,20 +58,11 @@ impl ChainRpc {
         let asked = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         // the URL may hold a key: errors are told without it
         let answer = self.client.post(self.url.clone()).json(&asked).send().await;
-        let mut response = answer.map_err(reqwest::Error::without_url)?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(reqwest::Error::without_url)?
-        {
-            ensure!(
-                bytes.len() + chunk.len() <= BODY_BYTES_MAX,
-                "the answer to {method} is too long"
-            );
-            bytes.extend_from_slice(&chunk);
-        }
+        let response = answer.map_err(reqwest::Error::without_url)?;
         let status = response.status();
+        let bytes = body::read(response, BODY_BYTES_MAX)
+            .await
+            .with_context(|| method.to_owned())?;
         let mut answer: Value = serde_json::from_slice(&bytes)
             .with_context(|| format!("{method}: status {status} without JSON"))?;
         if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {

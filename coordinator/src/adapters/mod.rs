@@ -1,5 +1,6 @@
 //! The outside world behind the slices' ports; named only by `app`.
 
+mod body;
 pub mod chain_rpc;
 pub mod facilitator_http;
 pub mod facilitator_sandbox;

@@ -269,6 +269,18 @@ fn is_loopback_host(host: &str) -> bool {
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Whether a URL of the settings may be called: https, or plain http to this machine; without user, query and fragment.
+fn is_callable(url: &str) -> bool {
+    let Ok(uri) = url.parse::<::http::Uri>() else {
+        return false;
+    };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return false;
+    };
+    let reached = scheme == "https" || (scheme == "http" && is_loopback_host(authority.host()));
+    reached && !url.contains(['?', '#', '@'])
+}
+
 /// Refuses `value` outside `low..=high`.
 fn within(key: &'static str, value: u32, low: u32, high: u32) -> Result<(), ConfigError> {
     if (low..=high).contains(&value) {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, is_loopback_host};
+use super::{ConfigError, is_callable};
 
 /// Providers by the name that their addresses here have.
 pub type OidcConfig = BTreeMap<String, OidcProviderConfig>;
@@ -91,16 +91,9 @@ fn validate_one(provider: &OidcProviderConfig) -> Result<(), ConfigError> {
 }
 
 fn is_issuer(issuer: &str) -> bool {
-    let Ok(uri) = issuer.parse::<http::Uri>() else {
-        return false;
-    };
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return false;
-    };
-    let reached = scheme == "https" || (scheme == "http" && is_loopback_host(authority.host()));
-    reached
+    is_callable(issuer)
         && issuer.len() <= TEXT_CHARS_MAX
-        && !issuer.contains(['?', '#', '@', ' '])
+        && !issuer.contains(' ')
         && !issuer.contains(char::is_control)
 }
 

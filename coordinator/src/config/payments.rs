@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shared::money::Amount;
 
-use super::{ConfigError, SecretText, is_loopback_host, within};
+use super::{ConfigError, SecretText, is_callable, within};
 
 /// Who verifies and settles payments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,16 +103,6 @@ impl PaymentsConfig {
 
 impl PaymentsConfig {
     fn validate_facilitator(&self) -> Result<(), ConfigError> {
-        let is_callable = |url: &str| {
-            let uri = url.parse::<http::Uri>().ok();
-            let at = uri
-                .as_ref()
-                .and_then(|uri| Some((uri.scheme_str()?, uri.authority()?)));
-            let reached = at.is_some_and(|(scheme, authority)| {
-                scheme == "https" || (scheme == "http" && is_loopback_host(authority.host()))
-            });
-            reached && !url.contains(['?', '#', '@'])
-        };
         let url = self.facilitator_url.as_deref();
         if url.is_none() && self.mode == PaymentsMode::Facilitator {
             return Err(ConfigError::invalid(

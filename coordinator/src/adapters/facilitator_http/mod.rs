@@ -25,6 +25,7 @@ use shared::{
 
 pub use self::cdp::CdpKey;
 use self::judge::Answer;
+use super::body;
 use crate::domain::payments::ports::{
     Facilitator, SettleOutcome, SettleRequest, Support, VerifyOutcome,
 };
@@ -104,16 +105,9 @@ impl HttpFacilitator {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let mut response = request.send().await?;
+        let response = request.send().await?;
         let status = response.status().as_u16();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            anyhow::ensure!(
-                bytes.len() + chunk.len() <= BODY_BYTES_MAX,
-                "its answer is longer than {BODY_BYTES_MAX} bytes"
-            );
-            bytes.extend_from_slice(&chunk);
-        }
+        let bytes = body::read(response, BODY_BYTES_MAX).await?;
         Ok(Answer::Http {
             status,
             json: serde_json::from_slice(&bytes).ok(),
