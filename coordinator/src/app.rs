@@ -34,6 +34,10 @@ use crate::{
             model::Payee,
             ports::{Chain, Facilitator},
         },
+        payouts::{
+            self,
+            driver::{Payouts, Rail},
+        },
         rentals::{Rules, purchase::Purchases, spec},
         webhooks::courier::Courier,
     },
@@ -74,6 +78,8 @@ pub struct App {
     pub market: MarketIndex,
     /// Paying by x402.
     pub purchases: Arc<Purchases>,
+    /// Money out.
+    pub payouts: Arc<Payouts>,
     /// How often callers may do what.
     pub limits: Limits,
     /// Where mail goes out.
@@ -104,8 +110,10 @@ impl App {
         let keys = Keys::open(&config)?;
         let auth = AuthState::new(&config, &keys)?;
         let oidc = Oidc::new(&config, &keys)?;
-        let purchases = Arc::new(purchases(&config, &db, &clock, &ids)?);
+        let (purchases, rails) = money(&config, &keys, &db, &clock, &ids)?;
         let postbox = Arc::new(postbox(&config, &keys, &db, &clock)?);
+        let payouts = Arc::new(payouts(&config, &keys, &purchases, rails, &postbox));
+        let purchases = Arc::new(purchases);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
         let courier = courier(&config, (&db, &clock, &ids), &keys, &outbound);
@@ -120,6 +128,7 @@ impl App {
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             purchases,
+            payouts,
             postbox,
             agents,
             outbound,
@@ -190,45 +199,106 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
-fn purchases(
+/// How money comes in, and by which ways it goes out.
+fn money(
     config: &Config,
+    keys: &Keys,
     db: &Db,
     clock: &Arc<dyn Clock>,
     ids: &Arc<Ids>,
-) -> anyhow::Result<Purchases> {
+) -> anyhow::Result<(Purchases, Vec<Rail>)> {
     let settings = &config.payments;
     let network = network::by_caip2(&settings.network)
         .with_context(|| format!("payments.network: {} isn't known", settings.network))?;
-    let facilitator: Arc<dyn Facilitator> = match settings.mode {
-        PaymentsMode::Sandbox => Arc::new(SandboxFacilitator::new(
-            db.clone(),
-            Arc::clone(clock),
-            settings.sandbox_grant,
-        )),
-        PaymentsMode::Facilitator => Arc::new(facilitator(settings, clock)?),
-    };
-    let chain = match (settings.mode, &settings.chain_rpc_url) {
-        (PaymentsMode::Facilitator, Some(url)) => {
-            let rpc = ChainRpc::new(url.expose(), settings.chain_confirmations)
-                .context("payments.chain_rpc_url")?;
-            Some(Arc::new(rpc) as Arc<dyn Chain>)
+    let wallet = keys.wallet.as_ref().map(|key| key.address());
+    let (facilitator, chain, shown): Moves = match settings.mode {
+        PaymentsMode::Sandbox => {
+            let grant = settings.sandbox_grant;
+            let sandbox = SandboxFacilitator::new(db.clone(), Arc::clone(clock), grant, wallet);
+            let sandbox = Arc::new(sandbox);
+            // its tables are believed by money out; money in has its word
+            (Arc::clone(&sandbox) as _, None, Some(sandbox as _))
         }
-        _ => None,
+        PaymentsMode::Facilitator => {
+            let chain = chain(settings)?;
+            (Arc::new(facilitator(settings, clock)?), chain.clone(), chain)
+        }
     };
-    Ok(Purchases {
+    let pay_to = match (&settings.pay_to, wallet) {
+        (Some(text), _) => text.parse().context("payments.pay_to")?,
+        (None, Some(wallet)) => wallet,
+        (None, None) => anyhow::bail!("payments.pay_to: set it, or payouts.key_file"),
+    };
+    let rail = Rail {
+        asset: Asset::Usdc,
+        network,
+        token: network.usdc,
+        facilitator: Arc::clone(&facilitator),
+        chain: shown,
+    };
+    let purchases = Purchases {
         db: db.clone(),
         facilitator,
         chain,
         payee: Payee {
             network,
-            pay_to: settings.pay_to.parse().context("payments.pay_to")?,
+            pay_to,
             asset: Asset::Usdc,
         },
         rules: rules(config),
         public_url: config.http.public_url(),
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
-    })
+    };
+    Ok((purchases, vec![rail]))
+}
+
+/// Who moves money, what shows that it came in, what shows that it went out.
+type Moves = (
+    Arc<dyn Facilitator>,
+    Option<Arc<dyn Chain>>,
+    Option<Arc<dyn Chain>>,
+);
+
+fn chain(settings: &PaymentsConfig) -> anyhow::Result<Option<Arc<dyn Chain>>> {
+    let Some(url) = &settings.chain_rpc_url else {
+        return Ok(None);
+    };
+    let rpc = ChainRpc::new(url.expose(), settings.chain_confirmations)
+        .context("payments.chain_rpc_url")?;
+    Ok(Some(Arc::new(rpc)))
+}
+
+fn payouts(
+    config: &Config,
+    keys: &Keys,
+    purchases: &Purchases,
+    rails: Vec<Rail>,
+    postbox: &Arc<Postbox>,
+) -> Payouts {
+    let ms = |seconds: u32| i64::from(seconds).saturating_mul(1_000);
+    let settings = &config.payouts;
+    Payouts {
+        db: purchases.db.clone(),
+        wallet: keys.wallet.clone(),
+        rails,
+        pay_to: purchases.payee.pay_to,
+        rules: payouts::Rules {
+            minimum: settings.minimum,
+            dust: settings.dust,
+            approval_above: settings.approval_above,
+            account_daily_max: settings.account_daily_max,
+            market_daily_max: settings.market_daily_max,
+            address_hold_ms: ms(settings.address_hold_s),
+            schedule_ms: ms(settings.schedule_s),
+            valid_for_s: i64::from(settings.valid_for_s),
+        },
+        kyc: config.kyc.clone(),
+        postbox: Arc::clone(postbox),
+        public_url: purchases.public_url.clone(),
+        clock: Arc::clone(&purchases.clock),
+        ids: Arc::clone(&purchases.ids),
+    }
 }
 
 fn facilitator(

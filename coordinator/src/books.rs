@@ -6,7 +6,7 @@ use crate::{
     domain::{
         earnings,
         ledger::check::{Finding, Size, check as check_ledger},
-        payments, rentals,
+        payments, payouts, rentals,
     },
     error::Result,
     store::{Db, Tx},
@@ -41,6 +41,7 @@ pub async fn check(db: &Db) -> Result<Report> {
         findings.extend(rentals::check::check(tx)?);
         findings.push(payments::check(tx)?);
         findings.push(earnings::check(tx)?);
+        findings.push(payouts::check::check(tx)?);
         Ok(Report { size, findings })
     })
     .await

@@ -163,7 +163,11 @@ impl TestApp {
         let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
         let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
         let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-        purchases.facilitator = facilitator;
+        purchases.facilitator = Arc::clone(&facilitator);
+        let payouts = Arc::get_mut(&mut parts.payouts).expect("nobody else has them yet");
+        for rail in &mut payouts.rails {
+            rail.facilitator = Arc::clone(&facilitator);
+        }
         self.router = router(&app);
         self.app = app;
         self

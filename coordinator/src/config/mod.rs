@@ -17,6 +17,7 @@ mod market;
 mod oidc;
 mod outbound;
 mod payments;
+mod payouts;
 mod retention;
 mod source;
 mod tasks;
@@ -45,6 +46,7 @@ pub use self::{
     oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
     payments::{PaymentsConfig, PaymentsMode},
+    payouts::PayoutsConfig,
     retention::RetentionConfig,
     source::Sources,
     tasks::TasksConfig,
@@ -96,6 +98,8 @@ pub struct Config {
     pub oidc: OidcConfig,
     /// How rentals are paid.
     pub payments: PaymentsConfig,
+    /// Money out.
+    pub payouts: PayoutsConfig,
     /// The rules of the market.
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
@@ -129,6 +133,7 @@ impl Default for Config {
             mail: MailConfig::default(),
             oidc: OidcConfig::default(),
             payments: PaymentsConfig::default(),
+            payouts: PayoutsConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
             kyc: KycConfig::default(),
@@ -190,6 +195,14 @@ impl Config {
         self.mail.validate()?;
         oidc::validate(&self.oidc)?;
         self.payments.validate()?;
+        self.payouts.validate()?;
+        let paid_for_real = self.payments.mode == PaymentsMode::Facilitator;
+        if paid_for_real && self.payments.pay_to.is_none() && self.payouts.key_file.is_none() {
+            return Err(ConfigError::invalid(
+                "payments.pay_to",
+                "set the address that is to be paid, or payouts.key_file: its wallet is paid then",
+            ));
+        }
         self.market.validate()?;
         self.agents.validate()?;
         self.kyc.validate()?;

@@ -31,8 +31,8 @@ pub struct PaymentsConfig {
     pub chain_rpc_url: Option<SecretText>,
     /// Blocks that must lie on a transaction before it counts.
     pub chain_confirmations: u32,
-    /// The address that is paid: `0x` and 40 hex digits.
-    pub pay_to: String,
+    /// The address that is paid: `0x` and 40 hex digits; without it that of the market's own wallet (`payouts.key_file`).
+    pub pay_to: Option<String>,
     /// The network as CAIP-2: `eip155:84532` is Base Sepolia.
     pub network: String,
     /// The token contract: `0x` and 40 hex digits.
@@ -58,7 +58,7 @@ impl Default for PaymentsConfig {
             cdp_key_secret: None,
             chain_rpc_url: None,
             chain_confirmations: 0,
-            pay_to: "0x5261304d41726b65744d61726b65740000000001".to_owned(),
+            pay_to: None,
             network: "eip155:84532".to_owned(),
             asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".to_owned(),
             asset_name: "USDC".to_owned(),
@@ -73,7 +73,9 @@ impl Default for PaymentsConfig {
 impl PaymentsConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.validate_facilitator()?;
-        address("payments.pay_to", &self.pay_to)?;
+        if let Some(pay_to) = &self.pay_to {
+            address("payments.pay_to", pay_to)?;
+        }
         address("payments.asset", &self.asset)?;
         let chain = self
             .network
@@ -127,13 +129,6 @@ impl PaymentsConfig {
             return Err(ConfigError::invalid(
                 "payments.cdp_key_secret",
                 "set it together with payments.cdp_key_id, or neither",
-            ));
-        }
-        // nobody has the key of the sandbox's address: money sent there is lost
-        if self.mode == PaymentsMode::Facilitator && self.pay_to == Self::default().pay_to {
-            return Err(ConfigError::invalid(
-                "payments.pay_to",
-                "set the address that is to be paid: the default belongs to nobody",
             ));
         }
         Ok(())

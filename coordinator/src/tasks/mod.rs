@@ -21,6 +21,7 @@ pub mod liveness;
 pub mod mail;
 pub mod market_feed;
 pub mod payments;
+pub mod payouts;
 pub mod retention;
 pub mod settlement;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         Box::new(settlement::Settlement::new(own())),
     )?;
     start(periods.payments_ms, Box::new(payments::Payments(own())))?;
+    start(periods.payouts_ms, Box::new(payouts::Payouts::new(own())))?;
     start(periods.kyc_ms, Box::new(kyc::Kyc(own())))?;
     start(
         facilitator::PERIOD_MS,

@@ -55,7 +55,7 @@ fn request() -> SettleRequest {
         .pay(&key, [9; 32], START)
         .expect("signed");
     SettleRequest {
-        payment_id: Ids::counting().mint(),
+        reference: "pay_1".to_owned(),
         terms,
         payload: header::decode(signed.header_v2.as_bytes()).expect("our own payment"),
         version: 2,

@@ -135,7 +135,7 @@ impl Purchases {
 
     fn request(&self, payment: &Payment, quote: &Quote) -> Result<SettleRequest> {
         Ok(SettleRequest {
-            payment_id: payment.id,
+            reference: payment.id.to_string(),
             terms: quote.terms(&self.public_url),
             payload: serde_json::from_str(&payment.payload)
                 .map_err(|_| Error::corrupt("payments", &payment.id.to_string(), "payload"))?,
