@@ -221,7 +221,11 @@ fn money(
         }
         PaymentsMode::Facilitator => {
             let chain = chain(settings)?;
-            (Arc::new(facilitator(settings, clock)?), chain.clone(), chain)
+            (
+                Arc::new(facilitator(settings, clock)?),
+                chain.clone(),
+                chain,
+            )
         }
     };
     let pay_to = match (&settings.pay_to, wallet) {

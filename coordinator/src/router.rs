@@ -31,7 +31,7 @@ use crate::{
     cron,
     domain::{
         admin, agentlink, analytics, apikeys, audit, auth, events, kyc, nodes, offers, oidc,
-        rentals, settlement, webhooks,
+        payouts, rentals, settlement, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -65,6 +65,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(offers::api::routes())
             .merge(rentals::api::routes())
             .merge(settlement::api::routes())
+            .merge(payouts::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
             .merge(analytics::api::routes())

@@ -4,6 +4,7 @@
 //! [`dump`] every row of the database.
 
 pub mod dump;
+pub mod facilitator;
 pub mod market;
 pub mod node;
 pub mod payer;
@@ -22,7 +23,7 @@ use tower::ServiceExt as _;
 use crate::{
     app::App,
     config::{Config, SecretText},
-    domain::payments::ports::Facilitator,
+    domain::{payments::ports::Facilitator, payouts::driver::Payouts},
     lifecycle::Lifecycle,
     router::router,
     store::{
@@ -157,17 +158,33 @@ impl TestApp {
     /// # Panics
     /// If something uses it already.
     #[must_use]
-    pub fn paid_through(mut self, facilitator: Arc<dyn Facilitator>) -> Self {
+    pub fn paid_through(self, facilitator: Arc<dyn Facilitator>) -> Self {
+        self.rebuilt(|parts| {
+            let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
+            purchases.facilitator = Arc::clone(&facilitator);
+            let payouts = Arc::get_mut(&mut parts.payouts).expect("nobody else has them yet");
+            for rail in &mut payouts.rails {
+                rail.facilitator = Arc::clone(&facilitator);
+            }
+        })
+    }
+
+    /// The same coordinator with another way out for money.
+    ///
+    /// # Panics
+    /// If something uses it already.
+    #[must_use]
+    pub fn paying_out(self, change: impl FnOnce(&mut Payouts)) -> Self {
+        self.rebuilt(|parts| {
+            change(Arc::get_mut(&mut parts.payouts).expect("nobody else has them yet"));
+        })
+    }
+
+    fn rebuilt(mut self, change: impl FnOnce(&mut App)) -> Self {
         let (config, db) = (self.app.config.clone(), self.app.db.clone());
         let clock = Arc::new(self.clock.clone());
         let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
-        let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
-        let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-        purchases.facilitator = Arc::clone(&facilitator);
-        let payouts = Arc::get_mut(&mut parts.payouts).expect("nobody else has them yet");
-        for rail in &mut payouts.rails {
-            rail.facilitator = Arc::clone(&facilitator);
-        }
+        change(Arc::get_mut(&mut app).expect("nobody else has it yet"));
         self.router = router(&app);
         self.app = app;
         self

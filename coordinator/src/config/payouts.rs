@@ -51,7 +51,12 @@ impl Default for PayoutsConfig {
 impl PayoutsConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         within("payouts.schedule_s", self.schedule_s, 0, 366 * 86_400)?;
-        within("payouts.address_hold_s", self.address_hold_s, 0, 90 * 86_400)?;
+        within(
+            "payouts.address_hold_s",
+            self.address_hold_s,
+            0,
+            90 * 86_400,
+        )?;
         // facilitators take what holds for fifteen minutes at most
         within("payouts.valid_for_s", self.valid_for_s, 60, 900)?;
         if self.account_daily_max > self.market_daily_max {

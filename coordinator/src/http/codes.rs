@@ -1,6 +1,7 @@
 //! The problem codes: which one means what, and which operation answers with which beyond those that all share.
 
 mod accounts;
+mod payouts;
 mod requests;
 mod running;
 #[cfg(test)]
@@ -249,7 +250,10 @@ pub(crate) fn of(
 
 /// What each operation answers besides, by area; one may be in several.
 fn all_own() -> impl Iterator<Item = &'static (&'static str, &'static [Code])> + Clone {
-    OWN.iter().chain(accounts::OWN).chain(running::OWN)
+    OWN.iter()
+        .chain(accounts::OWN)
+        .chain(payouts::OWN)
+        .chain(running::OWN)
 }
 
 /// The title of a status.

@@ -22,14 +22,15 @@ use crate::{
     tasks::{
         Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry,
         forgetting::Forgetting, kyc::Kyc, leases::Leases, liveness::Liveness, mail::MailRound,
-        market_feed, payments::Payments, retention::Retention, settlement::Settlement,
-        uptime::Uptime, webhook_courier::WebhookCourier, webhooks::Webhooks,
+        market_feed, payments::Payments, payouts::Payouts, retention::Retention,
+        settlement::Settlement, uptime::Uptime, webhook_courier::WebhookCourier,
+        webhooks::Webhooks,
     },
     testing::TestApp,
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 40] = [
+const GROWING: [&str; 45] = [
     "account_links",
     "accounts",
     "api_keys",
@@ -53,7 +54,12 @@ const GROWING: [&str; 40] = [
     "offer_prices",
     "offers",
     "oidc_used",
+    "payers_owed",
     "payments",
+    "payout_addresses",
+    "payout_approvals",
+    "payout_days",
+    "payouts",
     "provider_earnings",
     "quotes",
     "recovery_codes",
@@ -137,6 +143,8 @@ async fn trade(stall: &Stall) {
         (&format!("/api/v1/rentals/{paid}/receipts"), &token),
         (&format!("/api/v1/payments/{payment}"), &token),
         ("/api/v1/balance", &consumer),
+        ("/api/v1/payouts", &stall.provider),
+        ("/api/v1/payout-address", &stall.provider),
         ("/api/v1/analytics/consumer", &consumer),
         ("/api/v1/analytics/provider", &stall.provider),
         ("/api/v1/analytics/market?resource=ram", &stall.provider),
@@ -190,6 +198,8 @@ async fn administrate(stall: &Stall) {
         .as_str()
         .expect("more")
         .to_owned();
+    let payouts = stall.test.get("/api/v1/admin/payouts?state=sent", &admin);
+    assert_eq!(payouts.await.status, StatusCode::OK);
     for query in [
         format!("cursor={cursor}"),
         format!("actor=system&cursor={cursor}"),
@@ -237,6 +247,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Leases(app())),
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
+        Box::new(Payouts::new(app())),
         Box::new(Forgetting(app())),
         Box::new(MailRound(app())),
         Box::new(Settlement::new(app())),

@@ -11,7 +11,6 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde_json::json;
 use shared::{
     clock::ManualClock,
-    id::Ids,
     money::Amount,
     time::Timestamp,
     x402::{

@@ -30,10 +30,7 @@ impl Chain for SandboxFacilitator {
             return unknown("no known network".to_owned());
         };
         let key = Key::of(&identity);
-        let used = self
-            .db
-            .read("sandbox_look", move |tx| used(tx, &key))
-            .await;
+        let used = self.db.read("sandbox_look", move |tx| used(tx, &key)).await;
         let now_s = self.clock.now().as_secs();
         match used {
             Ok(Some(used)) => OnChain::Used {

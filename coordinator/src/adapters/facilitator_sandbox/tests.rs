@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use shared::{
     clock::ManualClock,
-    id::Ids,
     x402::{
         address::Address,
         client::{self, SignedPayment},
@@ -51,7 +50,6 @@ const PRICE: i64 = 500;
 struct Chain {
     facilitator: Arc<SandboxFacilitator>,
     clock: ManualClock,
-    ids: Ids,
     db: Db,
 }
 
@@ -63,7 +61,6 @@ impl Chain {
         Self {
             facilitator: Arc::new(facilitator),
             clock,
-            ids: Ids::counting(),
             db,
         }
     }

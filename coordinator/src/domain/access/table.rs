@@ -65,6 +65,15 @@ pub const TABLE: &[Line] = &[
     ),
     Line::of("get_balance", &[Person], With(Scope::AccountRead)),
     Line::of("top_up", &[Person], With(Scope::BalanceWrite)),
+    // money out
+    Line::of("create_payout", &[Provider], Refused).fresh(),
+    Line::of("withdraw", &[Person], Refused).fresh(),
+    Line::of("list_payouts", &[Person], With(Scope::AccountRead)),
+    Line::of("get_payout", &[Person], With(Scope::AccountRead)),
+    Line::of("get_payout_address", &[Person], With(Scope::AccountRead)),
+    Line::of("put_payout_address", &[Person], Refused).fresh(),
+    // it only keeps what held: whoever sees the letter stops a thief at once
+    Line::of("keep_payout_address", &[Person], Refused),
     // rentals
     Line::of("create_rental", &[Anyone], With(Scope::RentalsWrite)),
     Line::of(
@@ -172,6 +181,10 @@ pub const TABLE: &[Line] = &[
     Line::of("check_ledger", &[Admin], Refused),
     Line::of("platform_figures", &[Admin], Refused),
     Line::of("refund", &[Admin], Refused).fresh(),
+    Line::of("admin_list_payouts", &[Admin], Refused),
+    Line::of("approve_payout", &[Admin], Refused).fresh(),
+    Line::of("reject_payout", &[Admin], Refused).fresh(),
+    Line::of("resolve_payout", &[Admin], Refused).fresh(),
     Line::of("get_settings", &[Admin], Refused),
     Line::of("put_settings", &[Admin], Refused).fresh(),
     Line::public("get_announcement"),

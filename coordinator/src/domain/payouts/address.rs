@@ -165,7 +165,8 @@ fn record(
     before: &Destination,
     after: &Destination,
 ) -> Result<()> {
-    let state = |at: &Destination| json!({ "address": at.at(ctx.now), "wanted": at.later(ctx.now) });
+    let state =
+        |at: &Destination| json!({ "address": at.at(ctx.now), "wanted": at.later(ctx.now) });
     let entry = Entry::of(action, user)
         .before(state(before))
         .after(state(after));

@@ -128,7 +128,7 @@ impl Payouts {
                 tracing::warn!(detail, "the chain doesn't say what the wallet has");
                 Error::new(
                     crate::error::Kind::Unavailable { retry_after_s: 10 },
-                    "chain_unavailable",
+                    "busy",
                     "the chain can't be asked now: try again",
                 )
             })?);

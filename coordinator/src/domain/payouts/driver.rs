@@ -21,10 +21,11 @@ use shared::{
 };
 
 use super::{
-    Rules, Way, begin, fail,
+    Rules, Way,
     model::{self, Event, Payout, Seen, State, Step, decide},
     outcome::Attempt,
-    settle, store,
+    steps::{advance, begin, fail, settle},
+    store,
 };
 use crate::{
     config::KycConfig,
@@ -226,8 +227,8 @@ impl Payouts {
         let now_s = self.clock.now().as_secs();
         let valid_before_s = now_s.saturating_add(self.rules.valid_for_s);
         let nonce = model::nonce(payout.id);
-        let payload = outgoing::transfer(wallet, &terms, nonce, valid_before_s)
-            .map_err(Error::internal)?;
+        let payload =
+            outgoing::transfer(wallet, &terms, nonce, valid_before_s).map_err(Error::internal)?;
         Ok((payload.to_string(), valid_before_s))
     }
 
@@ -288,7 +289,7 @@ impl Payouts {
         let ctx = self.context();
         self.db
             .write("payout.unclear", move |tx| {
-                super::advance(tx, &ctx, &payout, Event::Unclear, |moved| {
+                advance(tx, &ctx, &payout, Event::Unclear, |moved| {
                     moved.note = Some(note.clone());
                     moved.doubtful |= doubtful;
                     moved.next_try_at = ctx.now.plus_ms(retry_delay_ms(payout.attempts));
@@ -306,7 +307,7 @@ impl Payouts {
         let ctx = self.context();
         self.db
             .write("payout.put_off", move |tx| {
-                super::advance(tx, &ctx, &payout, Event::Unclear, |moved| {
+                advance(tx, &ctx, &payout, Event::Unclear, |moved| {
                     // whoever was asking died: nobody heard what came of it
                     moved.doubtful |= payout.state == State::Sending;
                     moved.note = note.map(str::to_owned).or_else(|| payout.note.clone());

@@ -11,15 +11,17 @@
 pub mod address;
 pub mod api;
 pub mod check;
+pub mod decisions;
 pub mod driver;
 pub mod model;
 mod outcome;
 pub mod rounds;
+mod steps;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use model::{Event, Kind, Payout, State};
+use model::{Kind, Payout, State};
 use serde_json::json;
 use shared::{
     id::{PayoutId, UserId},
@@ -30,25 +32,18 @@ use shared::{
 
 use super::{
     audit::{self, Entry},
-    auth, events, kyc,
-    ledger::{
-        self,
-        holds::{self, Owner},
-    },
+    auth, kyc,
+    ledger::holds::{self, Owner},
     mail::Postbox,
 };
 use crate::{
     config::KycConfig,
     context::{OpCtx, Role},
-    error::{Error, Kind as ErrorKind, Result},
-    store::{StoreError, Tx},
+    error::{Error, Result},
+    store::Tx,
 };
 
 const DAY_MS: i64 = 86_400_000;
-/// Whoever began to send a payout is left alone with it for so long.
-const DRIVER_GRACE_MS: i64 = 75_000;
-/// Administrators who must let a large payout go.
-pub const APPROVERS: usize = 2;
 
 /// What money out is bound to.
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +126,11 @@ pub fn ask(
     );
     auth::account::tell(tx, ctx, postbox, &account, "A payout was asked for", &what)?;
     let after = json!({ "amount": payout.amount, "currency": payout.asset, "to": payout.pay_to });
-    audit::record(tx, ctx, Entry::of("payout.requested", payout.id).after(after))?;
+    audit::record(
+        tx,
+        ctx,
+        Entry::of("payout.requested", payout.id).after(after),
+    )?;
     Ok(payout)
 }
 
@@ -182,7 +181,7 @@ pub fn request(
     count(tx, rules, &payout)?;
     store::insert(tx, &payout)?;
     holds::hold(tx, ctx, &payout.hold())?;
-    announce(tx, ctx, &payout, "payout.requested")?;
+    steps::announce(tx, ctx, &payout, "payout.requested")?;
     Ok(payout)
 }
 
@@ -266,247 +265,10 @@ pub fn list_all(
     payouts.into_iter().map(with).collect()
 }
 
-/// Moves a payout by an event and writes it; `change` sets the rest.
-fn advance(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    payout: &Payout,
-    event: Event,
-    change: impl FnOnce(&mut Payout),
-) -> Result<Payout> {
-    let mut moved = Payout {
-        state: payout.state.next(event)?,
-        updated_at: ctx.now,
-        version: payout.version.saturating_add(1),
-        ..payout.clone()
-    };
-    change(&mut moved);
-    if store::save(tx, &moved, payout.version)? {
-        Ok(moved)
-    } else {
-        Err(StoreError::Busy(format!("payout {} was changed meanwhile", payout.id)).into())
-    }
-}
-
-/// An administrator lets a large payout go; the second one's word sends it.
-///
-/// # Errors
-/// 401, 403 for their own; 404; 409 if it doesn't wait for that.
-pub fn approve(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    id: PayoutId,
-    reason: &str,
-) -> Result<(Payout, Vec<UserId>)> {
-    let admin = ctx.user_with(Role::Admin)?.id;
-    let mut payout = find(tx, id)?;
-    if payout.user() == Some(admin) {
-        return Err(Error::forbidden("nobody lets their own payout go"));
-    }
-    payout.state.next(Event::Approve)?;
-    if !store::approve(tx, id, admin, ctx.now)? {
-        return Err(Error::conflict(
-            "payout_approved",
-            "you let it go before: another administrator must, too",
-        ));
-    }
-    let approvals = store::approvals(tx, id)?;
-    // the version makes two who approve at once meet here
-    let enough = approvals.len() >= APPROVERS;
-    if enough {
-        payout = advance(tx, ctx, &payout, Event::Approve, |moved| {
-            moved.next_try_at = ctx.now;
-        })?;
-    } else {
-        let counted = Payout {
-            version: payout.version.saturating_add(1),
-            ..payout.clone()
-        };
-        if !store::save(tx, &counted, payout.version)? {
-            return Err(StoreError::Busy(format!("payout {id} was changed meanwhile")).into());
-        }
-        payout = counted;
-    }
-    let entry = Entry::of("payout.approved", id).after(json!({ "approvals": approvals }));
-    audit::record(tx, ctx, entry.reason(reason))?;
-    Ok((payout, approvals))
-}
-
-/// An administrator refuses a payout that wasn't sent: its money goes back.
-///
-/// # Errors
-/// 401, 403; 404; 409 if it was sent.
-pub fn reject(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    postbox: &Postbox,
-    id: PayoutId,
-    reason: &str,
-) -> Result<Payout> {
-    ctx.user_with(Role::Admin)?;
-    let payout = find(tx, id)?;
-    let failed = fail(tx, ctx, postbox, &payout, Event::Reject, reason)?;
-    let entry = Entry::of("payout.rejected", id).reason(reason);
-    audit::record(tx, ctx, entry)?;
-    Ok(failed)
-}
-
-/// What an administrator found out about a payout that the market can't end itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// It was sent, by hand or after all; the transaction that shows it.
-    Paid(String),
-    /// It wasn't, and can't be any more.
-    NotPaid,
-}
-
-/// An administrator ends a payout by what they found out: one that is sent by hand, or whose end can't be proven by the market.
-///
-/// # Errors
-/// 401, 403; 404; 409 for what isn't in doubt, or may still be taken by the network.
-pub fn resolve(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    postbox: &Postbox,
-    id: PayoutId,
-    finding: &Finding,
-    reason: &str,
-) -> Result<Payout> {
-    let admin = ctx.user_with(Role::Admin)?.id;
-    let payout = find(tx, id)?;
-    if payout.user() == Some(admin) {
-        return Err(Error::forbidden("nobody decides on their own payout"));
-    }
-    let resolved = match finding {
-        Finding::Paid(transaction) => {
-            if payout.state == State::Requested {
-                holds::send(tx, ctx, &payout.hold())?;
-            }
-            settle(tx, ctx, &payout, Event::SettleByHand, Some(transaction))?
-        }
-        Finding::NotPaid => {
-            let open_until_s = payout.valid_before_s.saturating_add(600);
-            if payout.state != State::Sent || open_until_s > ctx.now.as_secs() {
-                return Err(Error::conflict(
-                    "payout_state",
-                    "only what was sent, and ten minutes after that has expired, can be given back",
-                ));
-            }
-            fail(tx, ctx, postbox, &payout, Event::GiveUp, reason)?
-        }
-    };
-    let entry = Entry::of("payout.resolved", id)
-        .before(json!({ "state": payout.state.name() }))
-        .after(json!({ "state": resolved.state.name(), "transaction": resolved.tx_hash }));
-    audit::record(tx, ctx, entry.reason(reason))?;
-    Ok(resolved)
-}
-
-/// It is about to be asked for: what is signed and that it is asked are durable with this.
-fn begin(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    payout: &Payout,
-    signed: Option<(String, i64)>,
-) -> Result<Payout> {
-    let first = payout.state == State::Requested;
-    let moved = advance(tx, ctx, payout, Event::Begin, |moved| {
-        // nobody heard how the attempt before ended
-        moved.doubtful |= payout.state == State::Sending;
-        moved.attempts = payout.attempts.saturating_add(1);
-        if let Some((payload, valid_before_s)) = signed {
-            moved.payload = Some(payload);
-            moved.valid_before_s = valid_before_s;
-            moved.signatures = payout.signatures.saturating_add(1);
-        }
-        moved.next_try_at = ctx.now.plus_ms(DRIVER_GRACE_MS);
-    })?;
-    if first {
-        holds::send(tx, ctx, &moved.hold())?;
-        announce(tx, ctx, &moved, "payout.sent")?;
-    }
-    Ok(moved)
-}
-
-/// The money has moved.
-fn settle(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    payout: &Payout,
-    event: Event,
-    transaction: Option<&str>,
-) -> Result<Payout> {
-    let paid = advance(tx, ctx, payout, event, |moved| {
-        moved.tx_hash = transaction.map(str::to_owned);
-        moved.note = None;
-    })?;
-    holds::clear(tx, ctx, &paid.hold(), &paid.network)?;
-    announce(tx, ctx, &paid, "payout.paid")?;
-    Ok(paid)
-}
-
-/// It wasn't sent and won't be: the money goes back, and its owner hears why.
-fn fail(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    postbox: &Postbox,
-    payout: &Payout,
-    event: Event,
-    reason: &str,
-) -> Result<Payout> {
-    let failed = advance(tx, ctx, payout, event, |moved| {
-        moved.note = Some(reason.to_owned());
-    })?;
-    holds::void(tx, ctx, &failed.hold(), payout.state.is_in_flight())?;
-    let day = day_of(failed.created_at);
-    let name = owner_name(&failed.owner);
-    for owner in [name.as_str(), ""] {
-        store::take_from_day(tx, day, failed.asset, owner, failed.amount)?;
-    }
-    if let Owner::Payer(payer) = &failed.owner {
-        // not again at once
-        let again_at = ctx.now.plus_ms(DAY_MS);
-        ledger::look_at_payer(tx, failed.asset, payer, again_at)?;
-    }
-    announce(tx, ctx, &failed, "payout.failed")?;
-    if let Some(user) = failed.user() {
-        let account = auth::account(tx, user)?;
-        let what = format!(
-            "A payout of {} {} could not be made, and the money is back in your balance: {reason}.",
-            failed.amount,
-            failed.asset.code()
-        );
-        auth::account::tell(tx, ctx, postbox, &account, "A payout failed", &what)?;
-    }
-    Ok(failed)
-}
-
-fn announce(tx: &mut dyn Tx, ctx: &OpCtx, payout: &Payout, kind: &'static str) -> Result<()> {
-    let mut event = events::Event::new(
-        kind,
-        json!({
-            "payout_id": payout.id,
-            "amount": payout.amount,
-            "currency": payout.asset,
-            "to": payout.pay_to,
-            "state": payout.state.name(),
-            "note": payout.note,
-            "transaction": payout.tx_hash,
-        }),
-    );
-    match &payout.owner {
-        Owner::Provider(user) => event.provider = Some(*user),
-        Owner::Consumer(user) => event.consumer = Some(*user),
-        Owner::Payer(_) => {}
-    }
-    events::append(tx, ctx, event)
-}
-
 /// The refusal of a currency that isn't paid out here.
 fn no_way(asset: Asset) -> Error {
-    Error::new(
-        ErrorKind::Invalid,
-        "currency_not_paid_out",
+    Error::invalid(
+        "/amount/currency",
         format!("{} isn't paid out by this market", asset.code()),
     )
 }

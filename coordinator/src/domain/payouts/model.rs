@@ -145,7 +145,10 @@ impl State {
             (Self::Requested | Self::Sent, E::SettleByHand) => Ok(Self::Paid),
             (state, _) => Err(Error::conflict(
                 "payout_state",
-                format!("this payout is {}: it is too late, or too early, for that", state.name()),
+                format!(
+                    "this payout is {}: it is too late, or too early, for that",
+                    state.name()
+                ),
             )),
         }
     }
@@ -316,7 +319,9 @@ pub fn decide(payout: &Payout, seen: &Seen, now: Timestamp) -> Step {
         }
         Seen::Open => {
             let over_s = payout.valid_before_s.max(now.as_secs());
-            Step::Wait(Timestamp::from_secs(over_s.saturating_add(ASKED_VALID_FOR_S_MIN)))
+            Step::Wait(Timestamp::from_secs(
+                over_s.saturating_add(ASKED_VALID_FOR_S_MIN),
+            ))
         }
     }
 }

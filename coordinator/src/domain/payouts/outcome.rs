@@ -4,10 +4,7 @@
 //! - With a chain, money has left only when the chain shows it.
 //! - Only our key signs under a payout's nonce, and always the same transfer: a nonce that is used is a payout that was made.
 
-use super::{
-    driver::Rail,
-    model::Seen,
-};
+use super::{driver::Rail, model::Seen};
 use crate::domain::payments::ports::{OnChain, SettleOutcome, SettleRequest};
 
 /// What an attempt came to.
@@ -83,7 +80,9 @@ mod tests {
     #[test]
     fn only_a_used_nonce_is_one() {
         assert!(is_nonce_used("invalid_exact_evm_nonce_already_used"));
-        assert!(is_nonce_used("not settled yet: invalid_exact_evm_nonce_already_used"));
+        assert!(is_nonce_used(
+            "not settled yet: invalid_exact_evm_nonce_already_used"
+        ));
         assert!(!is_nonce_used("insufficient_funds"));
         assert!(!is_nonce_used("not settled yet: unexpected_error"));
     }

@@ -194,8 +194,11 @@ impl Payouts {
     /// The number of the round of earnings that a moment belongs to; nothing if there are none.
     #[must_use]
     pub fn round_at(&self, now: Timestamp) -> Option<i64> {
-        (self.rules.schedule_ms > 0)
-            .then(|| now.as_micros().div_euclid(1_000).div_euclid(self.rules.schedule_ms))
+        (self.rules.schedule_ms > 0).then(|| {
+            now.as_micros()
+                .div_euclid(1_000)
+                .div_euclid(self.rules.schedule_ms)
+        })
     }
 }
 

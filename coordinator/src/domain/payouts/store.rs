@@ -149,9 +149,7 @@ pub(super) fn in_state(
     limit: i64,
 ) -> Result<Vec<Payout>> {
     let rows = tx.query(
-        &format!(
-            "SELECT {PAYOUT} FROM payouts WHERE state = $1 AND id > $2 ORDER BY id LIMIT $3"
-        ),
+        &format!("SELECT {PAYOUT} FROM payouts WHERE state = $1 AND id > $2 ORDER BY id LIMIT $3"),
         params![state.name(), after, limit],
     )?;
     rows.iter().map(parse).collect()

@@ -99,6 +99,7 @@ impl World {
             // everybody has one address, and signs in again and again
             config.auth.attempts_per_minute_account = 1_000;
             config.auth.attempts_per_minute_ip = 1_000;
+            config.payouts.address_hold_s = 0;
         })
         .await;
         let lifecycle = test.start_tasks();
@@ -140,7 +141,9 @@ impl World {
             "offer_id": offer, "resources": {"ram_bytes": market::RAM_BYTES, "cpu_millis": 100}, "duration_seconds": 600,
         });
         let quote = test.post("/api/v1/payments/quote", "", &quoted).await;
+        let payout = paid_out(&test, &consumer).await;
         let names = BTreeMap::from([
+            ("payout", payout),
             ("session", another_session(&test, &consumer).await),
             ("offer", offer.to_string()),
             ("node", node.id.to_string()),
@@ -308,6 +311,25 @@ async fn another_session(test: &TestApp, token: &str) -> String {
         .as_str()
         .expect("an id")
         .to_owned()
+}
+
+/// A withdrawal of the consumer's that was paid.
+async fn paid_out(test: &TestApp, token: &str) -> String {
+    let keyed = async |path: &str| {
+        let body = json!({"amount": {"amount": "1", "currency": "USDC"}});
+        let mut request = request("POST", path, token, &body);
+        let key = HeaderValue::from_static("before");
+        request.headers_mut().insert("idempotency-key", key);
+        test.send(request).await
+    };
+    text_at(&keyed("/api/v1/balance/topups").await, "/mode");
+    let address = json!({"address": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"});
+    let put = request("PUT", "/api/v1/payout-address", token, &address);
+    text(&test.send(put).await, "address");
+    let payout = text(&keyed("/api/v1/balance/withdrawals").await, "id");
+    let driven = test.app.tasks.run_now(&[crate::tasks::payouts::NAME]).await;
+    driven.expect("payouts are sent");
+    payout
 }
 
 /// A webhook to nowhere.
