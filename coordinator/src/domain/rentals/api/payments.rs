@@ -269,25 +269,53 @@ pub(super) async fn get(
 /// What an account holds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BalanceView {
-    /// To spend.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    available: Money,
-    /// Earned as a provider.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    earned: Money,
+    /// One for each currency that this market accepts.
+    items: Vec<CurrencyBalanceView>,
     /// Play money: `sandbox`.
     mode: &'static str,
 }
 
-fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx, currency: Asset) -> Result<BalanceView> {
+/// What an account holds in one currency.
+#[derive(Debug, Serialize, ToSchema)]
+struct CurrencyBalanceView {
+    #[schema(value_type = String, example = "USDC")]
+    currency: Asset,
+    /// To spend.
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    available: Money,
+    /// Asked to be paid out and not sent yet.
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    held: Money,
+    /// Earned as a provider, and not payable yet: it may still be disputed.
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    pending: Money,
+    /// Earned as a provider: may be paid out.
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    earned: Money,
+}
+
+fn balances(
+    tx: &mut dyn crate::store::Tx,
+    ctx: &OpCtx,
+    currencies: &[Asset],
+) -> Result<BalanceView> {
     let user = ctx.user()?.id;
-    let mut holds = |account: &Account| {
-        let amount = ledger::balance(tx, currency, account)?;
-        Ok::<_, Error>(Money { amount, currency })
-    };
+    let mut items = Vec::with_capacity(currencies.len());
+    for currency in currencies.iter().copied() {
+        let mut of = |account| {
+            let amount = ledger::balance(tx, currency, &account)?;
+            Ok::<_, Error>(Money { amount, currency })
+        };
+        items.push(CurrencyBalanceView {
+            currency,
+            available: of(Account::UserAvailable(user))?,
+            held: of(Account::UserHeld(user))?,
+            pending: of(Account::ProviderPending(user))?,
+            earned: of(Account::ProviderAvailable(user))?,
+        });
+    }
     Ok(BalanceView {
-        available: holds(&Account::UserAvailable(user))?,
-        earned: holds(&Account::ProviderAvailable(user))?,
+        items,
         mode: "sandbox",
     })
 }
@@ -297,9 +325,9 @@ fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx, currency: Asset) -> Resu
     responses((status = 200, body = BalanceView), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<BalanceView>> {
-    let currency = app.purchases.payees.default_asset();
+    let currencies = app.purchases.payees.assets();
     app.db
-        .read("balance.get", move |tx| balances(tx, &ctx, currency))
+        .read("balance.get", move |tx| balances(tx, &ctx, &currencies))
         .await
         .map(Json)
 }
@@ -335,6 +363,7 @@ pub(super) async fn topup(
     app.limits
         .count(Action::TopUp, Caller::User(user), app.clock.boot_ms())?;
     let currency = request.amount.currency;
+    let currencies = app.purchases.payees.assets();
     app.purchases.payees.accept(currency, "/amount/currency")?;
     let (amount, limit) = (request.amount.amount, app.config.payments.sandbox_grant);
     let view = app
@@ -344,7 +373,7 @@ pub(super) async fn topup(
                 idempotency::remember(tx, &ctx, &key, "topup")?;
                 payments::grant(tx, &ctx, currency, amount, limit, &key.reference())?;
             }
-            balances(tx, &ctx, currency)
+            balances(tx, &ctx, &currencies)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(view)))
