@@ -285,6 +285,15 @@ pub(super) fn insert_key(
     )? == 1)
 }
 
+/// Forgets up to `limit` keys from before a moment, oldest first; how many.
+pub(super) fn forget_keys(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM idempotency_keys WHERE (scope, key) IN
+         (SELECT scope, key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
+        params![before, limit],
+    )?)
+}
+
 /// What a key did: (hash of the request, resource).
 pub(super) fn key(tx: &mut dyn Tx, scope: &str, key: &str) -> Result<Option<(Vec<u8>, String)>> {
     let rows = tx.query(
