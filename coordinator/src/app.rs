@@ -7,7 +7,10 @@ use shared::{
     clock::Clock,
     id::Ids,
     money::{Amount, Asset},
-    x402::network,
+    x402::{
+        address::Address,
+        network::{self, Network},
+    },
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,7 +34,7 @@ use crate::{
         offers::index::MarketIndex,
         oidc::Oidc,
         payments::{
-            model::Payee,
+            payees::{Payee, Payees},
             ports::{Chain, Facilitator},
         },
         payouts::{
@@ -145,7 +148,7 @@ impl App {
     /// The market in numbers, for the first page.
     #[must_use]
     pub fn market_numbers(&self) -> MarketNumbers {
-        let numbers = self.market.numbers();
+        let numbers = self.market.numbers(self.purchases.payees.default_asset());
         let natural = |value: i64| u64::try_from(value).unwrap_or(0);
         MarketNumbers {
             online_ram_bytes: natural(numbers.ram_rentable_bytes),
@@ -180,7 +183,7 @@ pub struct MarketNumbers {
     pub free_ram_bytes: u64,
     /// Offers that can be rented now.
     pub offers: u64,
-    /// The lowest price of a GiB of memory for an hour.
+    /// The lowest price of a GiB of memory for an hour, in the market's first currency.
     pub lowest_ram_gib_hour: Option<Amount>,
     /// Rentals that run now.
     pub running_rentals: u64,
@@ -233,28 +236,26 @@ fn money(
         (None, Some(wallet)) => wallet,
         (None, None) => anyhow::bail!("payments.pay_to: set it, or payouts.key_file"),
     };
-    let rail = Rail {
-        asset: Asset::Usdc,
-        network,
-        token: network.usdc,
+    let ways = payees(network, pay_to)?;
+    let rail = |payee: &Payee| Rail {
+        asset: payee.asset,
+        network: payee.network,
+        token: payee.token,
         facilitator: Arc::clone(&facilitator),
-        chain: shown,
+        chain: shown.clone(),
     };
+    let rails = ways.all().map(rail).collect();
     let purchases = Purchases {
         db: db.clone(),
         facilitator,
         chain,
-        payee: Payee {
-            network,
-            pay_to,
-            asset: Asset::Usdc,
-        },
+        payees: ways,
         rules: rules(config),
         public_url: config.http.public_url(),
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
     };
-    Ok((purchases, vec![rail]))
+    Ok((purchases, rails))
 }
 
 /// Who moves money, what shows that it came in, what shows that it went out.
@@ -286,7 +287,7 @@ fn payouts(
         db: purchases.db.clone(),
         wallet: keys.wallet.clone(),
         rails,
-        pay_to: purchases.payee.pay_to,
+        pay_to: purchases.payees.all().map(|payee| payee.pay_to).collect(),
         rules: payouts::Rules {
             minimum: settings.minimum,
             dust: settings.dust,
@@ -303,6 +304,18 @@ fn payouts(
         clock: Arc::clone(&purchases.clock),
         ids: Arc::clone(&purchases.ids),
     }
+}
+
+fn payees(network: &'static Network, pay_to: Address) -> anyhow::Result<Payees> {
+    let asset = Asset::USDC;
+    let token = network.token(asset);
+    let first = Payee {
+        network,
+        token: *token.with_context(|| format!("payments.network: no {asset} is known there"))?,
+        pay_to,
+        asset,
+    };
+    Ok(Payees::new(first, Vec::new()))
 }
 
 fn facilitator(

@@ -154,7 +154,10 @@ async fn the_official_client_pays_and_everybody_is_paid_on_the_chain() {
     assert_eq!(paid["transaction"], json!(transfer.transaction));
     assert!(transfer.from.eq_ignore_ascii_case(PAYEE));
     the_rest_is_ours(&chain, &stage, of("platform_fee")).await;
-    assert!(!stage.market.log().contains(&PAYEE_KEY[2..]), "the key is in the log");
+    assert!(
+        !stage.market.log().contains(&PAYEE_KEY[2..]),
+        "the key is in the log"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

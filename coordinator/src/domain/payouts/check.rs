@@ -119,10 +119,8 @@ impl Payouts {
         let Some(chain) = &rail.chain else {
             return Ok(0);
         };
-        let mut addresses = self.ours();
-        addresses.dedup();
         let mut sum = 0_i64;
-        for address in addresses {
+        for address in self.ours() {
             let has = chain.balance(rail.network, &rail.token, &address).await;
             sum = sum.saturating_add(has.map_err(|detail| {
                 tracing::warn!(detail, "the chain doesn't say what the wallet has");

@@ -83,7 +83,7 @@ pub struct Payouts {
     /// By currency.
     pub rails: Vec<Rail>,
     /// Where the market is paid.
-    pub pay_to: Address,
+    pub pay_to: Vec<Address>,
     /// What it is bound to.
     pub rules: Rules,
     /// What needs proof of identity.
@@ -121,7 +121,10 @@ impl Payouts {
     #[must_use]
     pub fn ours(&self) -> Vec<Address> {
         let wallet = self.wallet.as_ref().map(|key| key.address());
-        wallet.into_iter().chain([self.pay_to]).collect()
+        let mut ours: Vec<Address> = self.pay_to.iter().copied().chain(wallet).collect();
+        ours.sort_unstable();
+        ours.dedup();
+        ours
     }
 
     fn rail_of(&self, payout: &Payout) -> Option<&Rail> {
@@ -186,6 +189,10 @@ impl Payouts {
         let Some(wallet) = &self.wallet else {
             return Ok(payout);
         };
+        if payout.next_try_at > self.clock.now() {
+            // somebody else took it up since it was found to be due
+            return Ok(payout);
+        }
         let Some(rail) = self.rail_of(&payout) else {
             tracing::error!(payout.id = %id, payout.network, payout.token, "no setting leads to a payout's network and token any more");
             return Ok(payout);

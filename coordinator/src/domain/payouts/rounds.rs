@@ -18,7 +18,7 @@ use crate::{
     config::{KycConfig, KycGate},
     context::OpCtx,
     domain::{
-        kyc,
+        auth, kyc,
         ledger::{self, holds::Owner, model::Account},
     },
     error::Result,
@@ -60,8 +60,7 @@ fn earnings_due(
             if balance.is_zero() || balance < rules.minimum {
                 continue;
             }
-            let state = kyc::state_of(tx, ctx, user)?;
-            if kyc::model::gate(&kyc.gates, KycGate::Payouts, state).is_ok() {
+            if may_be_paid(tx, ctx, kyc, user)? {
                 due.push(Due {
                     user,
                     pay_to,
@@ -72,6 +71,13 @@ fn earnings_due(
         }
     }
     Ok((due, next))
+}
+
+/// Whether an account's money goes out without being asked for: not while it is disabled, it may be a thief's.
+fn may_be_paid(tx: &mut dyn Tx, ctx: &OpCtx, kyc: &KycConfig, user: UserId) -> Result<bool> {
+    let state = kyc::state_of(tx, ctx, user)?;
+    let proven = kyc::model::gate(&kyc.gates, KycGate::Payouts, state).is_ok();
+    Ok(proven && auth::account(tx, user)?.disabled.is_none())
 }
 
 impl Payouts {

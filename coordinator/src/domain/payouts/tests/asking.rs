@@ -39,7 +39,7 @@ async fn a_change_of_address_waits_two_days(test: TestApp) {
     let token = test.signup("provider@example.org", &["provider"]).await;
     let before = test.get(ADDRESS, &token).await;
     assert_eq!(before.json(), json!({}));
-    let ours = test.app.payouts.pay_to.to_string();
+    let ours = test.app.payouts.pay_to[0].to_string();
     let zero = format!("0x{:0>40}", 0);
     let wrong = wallet(9)
         .to_string()
