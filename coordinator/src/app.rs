@@ -281,23 +281,12 @@ fn payouts(
     rails: Vec<Rail>,
     postbox: &Arc<Postbox>,
 ) -> Payouts {
-    let ms = |seconds: u32| i64::from(seconds).saturating_mul(1_000);
-    let settings = &config.payouts;
     Payouts {
         db: purchases.db.clone(),
         wallet: keys.wallet.clone(),
         rails,
         pay_to: purchases.payees.all().map(|payee| payee.pay_to).collect(),
-        rules: payouts::Rules {
-            minimum: settings.minimum,
-            dust: settings.dust,
-            approval_above: settings.approval_above,
-            account_daily_max: settings.account_daily_max,
-            market_daily_max: settings.market_daily_max,
-            address_hold_ms: ms(settings.address_hold_s),
-            schedule_ms: ms(settings.schedule_s),
-            valid_for_s: i64::from(settings.valid_for_s),
-        },
+        rules: payouts::Rules::of(&config.payouts),
         kyc: config.kyc.clone(),
         postbox: Arc::clone(postbox),
         public_url: purchases.public_url.clone(),

@@ -108,7 +108,8 @@ async fn until_paid(provider: &Api, id: &str) -> Value {
 async fn until_earned(provider: &Api, units: i64) {
     wait::until("all of it is payable", || async {
         let view = provider.get("/balance").await.is(200);
-        (atomic(&view["earned"]) == units && atomic(&view["pending"]) == 0).then_some(())
+        let usdc = &view["items"][0];
+        (atomic(&usdc["earned"]) == units && atomic(&usdc["pending"]) == 0).then_some(())
     })
     .await;
 }

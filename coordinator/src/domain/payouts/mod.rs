@@ -37,7 +37,7 @@ use super::{
     mail::Postbox,
 };
 use crate::{
-    config::KycConfig,
+    config::{KycConfig, KycGate, PayoutsConfig},
     context::{OpCtx, Role},
     error::{Error, Result},
     store::Tx,
@@ -64,6 +64,24 @@ pub struct Rules {
     pub schedule_ms: i64,
     /// How long what is signed holds, seconds.
     pub valid_for_s: i64,
+}
+
+impl Rules {
+    /// Those of the settings.
+    #[must_use]
+    pub fn of(settings: &PayoutsConfig) -> Self {
+        let ms = |seconds: u32| i64::from(seconds).saturating_mul(1_000);
+        Self {
+            minimum: settings.minimum,
+            dust: settings.dust,
+            approval_above: settings.approval_above,
+            account_daily_max: settings.account_daily_max,
+            market_daily_max: settings.market_daily_max,
+            address_hold_ms: ms(settings.address_hold_s),
+            schedule_ms: ms(settings.schedule_s),
+            valid_for_s: i64::from(settings.valid_for_s),
+        }
+    }
 }
 
 /// Where money goes out.
@@ -104,7 +122,7 @@ pub fn ask(
         Kind::Withdrawal => Owner::Consumer(user),
         Kind::Refund => return Err(Error::internal("refunds aren't asked for")),
     };
-    kyc::require(tx, ctx, kyc, crate::config::KycGate::Payouts)?;
+    kyc::require(tx, ctx, kyc, KycGate::Payouts)?;
     if money.amount < rules.minimum || money.amount.is_zero() {
         return Err(Error::invalid(
             "/amount",

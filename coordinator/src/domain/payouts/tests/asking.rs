@@ -100,8 +100,8 @@ async fn the_same_key_asks_once(test: TestApp) {
     let dust = keyed(&test, path, &token, "two", ONE - 1).await;
     assert_eq!(dust.status, StatusCode::UNPROCESSABLE_ENTITY, "{dust:?}");
     let view = test.get("/api/v1/balance", &token).await.json();
-    assert_eq!(view["held"]["amount"], "4.000000", "{view}");
-    assert_eq!(view["earned"]["amount"], "5.000000", "{view}");
+    assert_eq!(view["items"][0]["held"]["amount"], "4.000000", "{view}");
+    assert_eq!(view["items"][0]["earned"]["amount"], "5.000000", "{view}");
     let all = test.get(path, &token).await.json();
     assert_eq!(all["items"].as_array().map(Vec::len), Some(1), "{all}");
     let id = asked.json()["id"].as_str().expect("an id").to_owned();
