@@ -5,3 +5,4 @@ mod facilitator;
 mod jobs;
 mod payments;
 mod terms;
+mod topup;
