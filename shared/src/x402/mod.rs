@@ -18,6 +18,7 @@ pub mod eip712;
 pub mod exact;
 pub mod header;
 pub mod network;
+pub mod outgoing;
 pub mod payment;
 pub mod sign_in;
 pub mod signature;
