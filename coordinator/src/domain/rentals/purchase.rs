@@ -13,7 +13,7 @@ use std::sync::Arc;
 use shared::{
     clock::Clock,
     id::{Ids, QuoteId, RentalId},
-    money::Amount,
+    money::{Amount, Asset},
     x402::{exact, payment::PresentedPayment},
 };
 
@@ -25,7 +25,8 @@ use crate::{
     context::{Actor, OpCtx},
     domain::payments::{
         self, Received,
-        model::{Payee, Payment, Purpose, Quote, Target},
+        model::{Payment, Purpose, Quote, Target},
+        payees::Payees,
         ports::{Chain, Facilitator},
     },
     error::{Error, Result},
@@ -56,6 +57,8 @@ pub enum Wanted {
     TopUp {
         /// How much.
         amount: Amount,
+        /// In which currency.
+        asset: Asset,
     },
 }
 
@@ -66,8 +69,9 @@ impl Wanted {
         match (self, &quote.purpose) {
             (Self::Rent { .. }, Purpose::Rent(_)) => true,
             (Self::Extend { rental_id, .. }, Purpose::Extend(rental, _)) => rental_id == rental,
-            (Self::TopUp { amount }, Purpose::TopUp(user)) => {
-                *amount == quote.amount && ctx.user().is_ok_and(|person| person.id == *user)
+            (Self::TopUp { amount, asset }, Purpose::TopUp(user)) => {
+                (*amount, *asset) == (quote.amount, quote.asset)
+                    && ctx.user().is_ok_and(|person| person.id == *user)
             }
             _ => false,
         }
@@ -104,7 +108,7 @@ pub struct Purchases {
     /// The chain, if it can be asked: it settles what the facilitator leaves open.
     pub chain: Option<Arc<dyn Chain>>,
     /// Whom to pay and how.
-    pub payee: Payee,
+    pub payees: Payees,
     /// The market's rules.
     pub rules: Rules,
     /// Without a slash at its end.
@@ -260,7 +264,7 @@ fn hold(
 ) -> Result<()> {
     match (wanted, &quote.purpose, payment.target) {
         (Wanted::Rent { order, .. }, Purpose::Rent(slice), Target::Rental(rental_id)) => {
-            order::check_spend(order, quote.amount)?;
+            order::check_spend(order, quote.amount, quote.asset)?;
             let order = RentOrder {
                 offer_id: slice.offer_id,
                 ..order.clone()

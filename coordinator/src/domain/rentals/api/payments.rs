@@ -13,6 +13,7 @@ use shared::{
     id::{PaymentId, RentalId},
     money::{Asset, Money},
     time::Timestamp,
+    x402::network,
 };
 use utoipa::ToSchema;
 
@@ -20,7 +21,7 @@ use super::{
     answer, ask,
     body::{self, QuoteBody, RentBody, request_sha256},
     rent,
-    view::{QuoteView, usdc},
+    view::QuoteView,
 };
 use crate::{
     app::App,
@@ -63,7 +64,7 @@ pub(super) async fn quote(
         &resources,
         duration_ms,
     )?;
-    let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
+    let (rules, payees) = (app.purchases.rules, app.purchases.payees.clone());
     let hash = request_sha256("POST", "/api/v1/payments/quote", &raw);
     ask::count_quote(&app, client)?;
     let quote = app
@@ -81,8 +82,9 @@ pub(super) async fn quote(
                 purpose: Purpose::Rent(slice),
                 request_sha256: hash,
                 amount: priced.amount,
+                asset: priced.offer.terms.asset,
             };
-            let quote = payments::quote(tx, &ctx, &payee, &order, rules.quote_ttl_ms)?;
+            let quote = payments::quote(tx, &ctx, &payees, &order, rules.quote_ttl_ms)?;
             Ok((quote, slice))
         })
         .await?;
@@ -91,13 +93,17 @@ pub(super) async fn quote(
 
 fn quote_view(quote: &Quote, slice: &Slice) -> Result<QuoteView> {
     let fee = quote.platform_fee()?;
+    let money = |amount| Money {
+        amount,
+        currency: quote.asset,
+    };
     Ok(QuoteView {
         id: quote.id,
         offer_id: slice.offer_id,
-        price: usdc(quote.amount),
-        platform_fee: usdc(fee),
-        provider_share: usdc(quote.amount.minus(fee)?),
-        rate_per_hour: usdc(rent::per_hour(slice.rate)?),
+        price: money(quote.amount),
+        platform_fee: money(fee),
+        provider_share: money(quote.amount.minus(fee)?),
+        rate_per_hour: money(rent::per_hour(slice.rate)?),
         duration_seconds: slice.duration_ms / 1_000,
         expires_at: quote.expires_at,
     })
@@ -126,19 +132,31 @@ pub(super) struct PaymentView {
     updated_at: Timestamp,
 }
 
-fn payment_view(payment: Payment) -> PaymentView {
-    PaymentView {
+fn payment_view(payment: Payment) -> Result<PaymentView> {
+    let (network, token) = (
+        network::by_caip2(&payment.network),
+        payment.token.parse().ok(),
+    );
+    let token = network
+        .zip(token)
+        .and_then(|(network, token)| network.token_at(&token));
+    let corrupt = || Error::corrupt("payments", &payment.id.to_string(), "asset");
+    let currency = token.ok_or_else(corrupt)?.asset;
+    Ok(PaymentView {
         id: payment.id,
         state: payment.state.name(),
         rental_id: payment.target.rental(),
-        amount: usdc(payment.amount),
+        amount: Money {
+            amount: payment.amount,
+            currency,
+        },
         network: payment.network,
         payer: payment.payer,
         transaction: payment.tx_hash,
         error: payment.last_error,
         created_at: payment.created_at,
         updated_at: payment.updated_at,
-    }
+    })
 }
 
 #[utoipa::path(
@@ -187,9 +205,9 @@ pub(super) async fn authorize(
             answer::answer(&app, &ctx, &payment).await
         }
         PaymentState::Received => {
-            Ok((StatusCode::ACCEPTED, Json(payment_view(payment))).into_response())
+            Ok((StatusCode::ACCEPTED, Json(payment_view(payment)?)).into_response())
         }
-        _ => Ok((StatusCode::CREATED, Json(payment_view(payment))).into_response()),
+        _ => Ok((StatusCode::CREATED, Json(payment_view(payment)?)).into_response()),
     }
 }
 
@@ -242,12 +260,26 @@ pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(id): Path<PaymentId>,
 ) -> Result<Json<PaymentView>> {
-    visible(&app, ctx, id).await.map(payment_view).map(Json)
+    visible(&app, ctx, id)
+        .await
+        .and_then(payment_view)
+        .map(Json)
 }
 
 /// What an account holds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BalanceView {
+    /// One for each currency that this market accepts.
+    items: Vec<CurrencyBalanceView>,
+    /// Play money: `sandbox`.
+    mode: &'static str,
+}
+
+/// What an account holds in one currency.
+#[derive(Debug, Serialize, ToSchema)]
+struct CurrencyBalanceView {
+    #[schema(value_type = String, example = "USDC")]
+    currency: Asset,
     /// To spend.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     available: Money,
@@ -260,18 +292,30 @@ pub(super) struct BalanceView {
     /// Earned as a provider: may be paid out.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     earned: Money,
-    /// Play money: `sandbox`.
-    mode: &'static str,
 }
 
-pub(super) fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<BalanceView> {
+pub(super) fn balances(
+    tx: &mut dyn crate::store::Tx,
+    ctx: &OpCtx,
+    currencies: &[Asset],
+) -> Result<BalanceView> {
     let user = ctx.user()?.id;
-    let mut of = |account| ledger::balance(tx, Asset::Usdc, &account).map(usdc);
+    let mut items = Vec::with_capacity(currencies.len());
+    for currency in currencies.iter().copied() {
+        let mut of = |account| {
+            let amount = ledger::balance(tx, currency, &account)?;
+            Ok::<_, Error>(Money { amount, currency })
+        };
+        items.push(CurrencyBalanceView {
+            currency,
+            available: of(Account::UserAvailable(user))?,
+            held: of(Account::UserHeld(user))?,
+            pending: of(Account::ProviderPending(user))?,
+            earned: of(Account::ProviderAvailable(user))?,
+        });
+    }
     Ok(BalanceView {
-        available: of(Account::UserAvailable(user))?,
-        held: of(Account::UserHeld(user))?,
-        pending: of(Account::ProviderPending(user))?,
-        earned: of(Account::ProviderAvailable(user))?,
+        items,
         mode: "sandbox",
     })
 }
@@ -281,8 +325,9 @@ pub(super) fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<Bal
     responses((status = 200, body = BalanceView), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<BalanceView>> {
+    let currencies = app.purchases.payees.assets();
     app.db
-        .read("balance.get", move |tx| balances(tx, &ctx))
+        .read("balance.get", move |tx| balances(tx, &ctx, &currencies))
         .await
         .map(Json)
 }
