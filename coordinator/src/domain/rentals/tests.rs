@@ -5,3 +5,4 @@ mod currencies;
 mod jobs;
 mod payments;
 mod terms;
+mod topup;

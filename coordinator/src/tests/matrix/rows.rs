@@ -115,7 +115,7 @@ pub(super) const ROWS: &[Row] = &[
     row("settle_rental", Consumer, "", RENTAL,                                  [401, 200, 404, 200, 404, 401, 403, 200, 200, 200, 401]),
     row("get_balance", Consumer, "", "",                                        [401, 200, 200, 200, 200, 401, 403, 200, 200, 403, 401]),
     row("top_up", Consumer, "", r#"{"amount": {"amount": "1", "currency": "USDC"}}"#,
-                                                                                [401, 201, 201, 201, 201, 401, 403, 201, 201, 403, 401]),
+                                                                                [401, 402, 402, 402, 402, 401, 403, 402, 402, 403, 401]),
 
     // nobody has an address that holds yet, but the consumer, who took out all they had
     row("put_payout_address", Consumer, "", r#"{"address": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"}"#,
