@@ -166,6 +166,7 @@ impl TestApp {
             for rail in &mut payouts.rails {
                 rail.facilitator = Arc::clone(&facilitator);
             }
+            drop(facilitator);
         })
     }
 

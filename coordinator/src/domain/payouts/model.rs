@@ -137,12 +137,12 @@ impl State {
         use Event as E;
         match (self, event) {
             (Self::AwaitingApproval, E::Approve) => Ok(Self::Requested),
-            (Self::AwaitingApproval | Self::Requested, E::Reject) => Ok(Self::Failed),
             (Self::Requested | Self::Sending | Self::Sent, E::Begin) => Ok(Self::Sending),
             (Self::Sending | Self::Sent, E::Unclear) => Ok(Self::Sent),
-            (Self::Sending | Self::Sent, E::Settle) => Ok(Self::Paid),
-            (Self::Sending | Self::Sent, E::GiveUp) => Ok(Self::Failed),
-            (Self::Requested | Self::Sent, E::SettleByHand) => Ok(Self::Paid),
+            (Self::Sending | Self::Sent, E::Settle)
+            | (Self::Requested | Self::Sent, E::SettleByHand) => Ok(Self::Paid),
+            (Self::AwaitingApproval | Self::Requested, E::Reject)
+            | (Self::Sending | Self::Sent, E::GiveUp) => Ok(Self::Failed),
             (state, _) => Err(Error::conflict(
                 "payout_state",
                 format!(
