@@ -167,6 +167,7 @@ pub const TABLE: &[Line] = &[
     Line::of("list_users", &[Admin], Refused),
     Line::of("change_roles", &[Admin], Refused).fresh(),
     Line::of("check_ledger", &[Admin], Refused),
+    Line::of("resume_ledger", &[Admin], Refused).fresh(),
     Line::of("platform_figures", &[Admin], Refused),
     Line::of("refund", &[Admin], Refused).fresh(),
     Line::of("get_settings", &[Admin], Refused),

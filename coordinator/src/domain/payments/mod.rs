@@ -7,6 +7,7 @@
 //!
 //! What a payment pays for lives to the right (`rentals`), which composes these steps.
 
+pub mod check;
 pub mod idempotency;
 pub mod model;
 pub mod ports;
@@ -24,8 +25,7 @@ use shared::{
 
 use super::{
     ledger::{
-        self,
-        check::Finding,
+        self, halt,
         model::{Account, Cause, Posting},
     },
     offers::model::Offer,
@@ -58,7 +58,7 @@ pub struct Order {
 /// Prices an order and keeps the price for `ttl_ms`.
 ///
 /// # Errors
-/// 422 if it costs nothing (x402 can't ask for nothing) or more than the ledger holds.
+/// 422 if it costs nothing (x402 can't ask for nothing) or more than the ledger holds; 503 while the books are halted.
 pub fn quote(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -67,6 +67,7 @@ pub fn quote(
     order: &Order,
     ttl_ms: i64,
 ) -> Result<Quote> {
+    halt::check(tx)?;
     let amount = order.rate.price_for_ms(order.duration_ms)?;
     if amount.is_zero() {
         return Err(Error::invalid(
@@ -339,7 +340,7 @@ pub fn credit(
 /// Play money for a signed-in consumer's balance, up to `limit` in all.
 ///
 /// # Errors
-/// 409 above the limit.
+/// 409 above the limit; 503 while the books are halted.
 pub fn grant(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -349,6 +350,7 @@ pub fn grant(
     reference: &str,
 ) -> Result<Amount> {
     let account = Account::UserAvailable(ctx.user()?.id);
+    halt::check(tx)?;
     let have = ledger::balance(tx, asset, &account)?;
     if have.plus(amount)? > limit {
         return Err(Error::conflict(
@@ -373,17 +375,4 @@ pub fn grant(
 /// The database's.
 pub fn delete_old_quotes(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
     store::delete_old_quotes(tx, before)
-}
-
-/// I7.
-///
-/// # Errors
-/// The database's.
-pub fn check(tx: &mut dyn Tx) -> Result<Finding> {
-    let broken = store::posting_mismatches(tx)?;
-    Ok(Finding::new(
-        "I7",
-        "each credited payment has exactly one posting, each posting a payment",
-        broken,
-    ))
 }
