@@ -12,7 +12,7 @@ use shared::time::Timestamp;
 
 use crate::{
     domain::{
-        events,
+        earnings, events,
         ledger::{
             check::{Finding, Size, check as check_ledger},
             halt::{self, Halt},
@@ -63,6 +63,7 @@ pub async fn check(db: &Db, now: Timestamp) -> Result<Report> {
         findings.extend(rentals::check::check(tx)?);
         findings.push(rentals::check::capacity(tx)?);
         findings.push(payments::check::check(tx)?);
+        findings.push(earnings::check(tx)?);
         Ok(Report {
             size,
             findings,

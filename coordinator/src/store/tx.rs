@@ -192,6 +192,7 @@ id_values!(
     NodeId,
     OfferId,
     PaymentId,
+    PayoutId,
     QuoteId,
     RentalId,
     SessionId,

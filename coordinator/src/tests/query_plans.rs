@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 40] = [
+const GROWING: [&str; 41] = [
     "account_folds",
     "account_links",
     "accounts",
@@ -68,6 +68,7 @@ const GROWING: [&str; 40] = [
     "offers",
     "oidc_used",
     "payments",
+    "provider_earnings",
     "quotes",
     "recovery_codes",
     "refresh_tokens",

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 20] = [
+const SLICES: [&str; 21] = [
     "access",
     "events",
     "audit",
@@ -21,6 +21,7 @@ const SLICES: [&str; 20] = [
     "oidc",
     "webhooks",
     "ledger",
+    "earnings",
     "nodes",
     "offers",
     "payments",
