@@ -10,6 +10,9 @@ use crate::{
     store::{Row, Tx},
 };
 
+/// An account, its balance, and what its transfers come to instead.
+type Differing = (String, i64, i64);
+
 /// The accounts that transfers of the stretch ($1, $2] touch.
 const TOUCHED: &str =
     "(SELECT debit AS id FROM transfers WHERE created_at > $1 AND created_at <= $2
@@ -114,7 +117,7 @@ pub(in crate::domain::ledger) fn refold(tx: &mut dyn Tx, account: &str) -> Resul
     Ok(())
 }
 
-fn balances(rows: &[Row]) -> Result<Vec<(String, i64, i64)>> {
+fn balances(rows: &[Row]) -> Result<Vec<Differing>> {
     rows.iter()
         .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?, row.int(2)?)))
         .collect()
@@ -125,7 +128,7 @@ pub(in crate::domain::ledger) fn misfolded_in(
     tx: &mut dyn Tx,
     from: Timestamp,
     to: Timestamp,
-) -> Result<Vec<(String, i64, i64)>> {
+) -> Result<Vec<Differing>> {
     let rows = tx.query(
         &format!(
             "SELECT id, balance, total FROM (
@@ -205,7 +208,7 @@ pub(in crate::domain::ledger) fn misfolded_after(
     tx: &mut dyn Tx,
     after: &str,
     limit: i64,
-) -> Result<(Option<String>, Vec<(String, i64, i64)>)> {
+) -> Result<(Option<String>, Vec<Differing>)> {
     let rows = tx.query(
         "SELECT id FROM accounts WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2",
         params![after, limit],
