@@ -238,7 +238,7 @@ async fn end(stall: &Stall, id: RentalId) {
         let stopping = changes::stop(tx, &ctx, &stopping, EndReason::Stopped)?;
         changes::finish(tx, &ctx, &stopping, EndReason::Stopped, "over")?;
         settlement::settle(tx, &ctx, id)?;
-        crate::domain::auth::administrators(tx).map(|_| ())
+        crate::domain::auth::account::administrators(tx).map(|_| ())
     };
     db.write("test.end", body).await.expect("ended");
 }

@@ -207,21 +207,6 @@ pub fn accounts(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Account>
     store::page(tx, after, limit)
 }
 
-/// Administrators told of what is urgent at most.
-const ADMINISTRATORS_MAX: i64 = 50;
-
-/// The addresses of administrators, for what they must hear of.
-///
-/// # Errors
-/// What the database says; a row that isn't an address.
-pub fn administrators(tx: &mut dyn Tx) -> Result<Vec<Email>> {
-    let found = store::administrators(tx, ADMINISTRATORS_MAX)?;
-    found
-        .iter()
-        .map(|text| Email::parse(text).map_err(|_| Error::corrupt("users", text, "email")))
-        .collect()
-}
-
 /// Gives and takes roles. The caller records it.
 ///
 /// # Errors

@@ -86,7 +86,7 @@ pub fn engage(
     }
     let told = json!({ "invariant": halt.invariant, "what": halt.what });
     events::append(tx, ctx, Event::new("ledger.halted", told.clone()))?;
-    for to in auth::administrators(tx)? {
+    for to in auth::account::administrators(tx)? {
         let text = format!(
             "The books of the market at {} don't add up since {}:\n\n{}: {}\n\n\
              New rentals, extensions, top-ups and payouts are refused until an administrator has looked into it and resumed\n\
