@@ -319,4 +319,3 @@ pub fn administrators(tx: &mut dyn Tx) -> Result<Vec<Email>> {
         .map(|text| Email::parse(text).map_err(|_| Error::corrupt("users", text, "email")))
         .collect()
 }
-

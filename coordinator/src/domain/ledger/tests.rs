@@ -7,6 +7,8 @@ use std::sync::Arc;
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use shared::{id::UserId, money::Amount, time::Timestamp};
 
+mod generated;
+
 use super::{model::Cause, *};
 use crate::{
     books,

@@ -277,8 +277,8 @@ pub fn due(
     store::due(tx, ctx.now, after, limit)
 }
 
-/// Moves a payment on; whoever moved it is left alone with it for `left_alone_ms`. `None` if somebody else moved it first: read it
-/// again.
+/// Moves a payment on; whoever moved it is left alone with it for `left_alone_ms`. `None` if somebody else moved it first, or began to
+/// settle it since: an old answer says nothing about what is being asked now. Read it again.
 ///
 /// # Errors
 /// Internal for an event that can't happen now.
@@ -311,11 +311,11 @@ pub fn advance(
         updated_at: ctx.now,
         ..payment.clone()
     };
-    Ok(store::advance(tx, &moved, payment.state)?.then_some(moved))
+    Ok(store::advance(tx, &moved, payment)?.then_some(moved))
 }
 
-/// Books a settled payment into the escrow of its rental: the state and the posting in one transaction.
-/// `None` if somebody else moved it first.
+/// Books a settled payment into the escrow of its rental: the state and the posting in one transaction. That money has moved stays true
+/// whoever asked meanwhile: any open payment that settlement was asked for is credited. `None` if it has ended.
 ///
 /// # Errors
 /// The database's.
@@ -333,7 +333,7 @@ pub fn credit(
         updated_at: ctx.now,
         ..payment.clone()
     };
-    if !store::advance(tx, &credited, payment.state)? {
+    if !store::credit(tx, &credited)? {
         return Ok(None);
     }
     let posting = Posting {

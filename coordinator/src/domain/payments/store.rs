@@ -222,11 +222,11 @@ pub(super) fn payment_by_nonce(
     rows.first().map(parse_payment).transpose()
 }
 
-/// Moves a payment on; false if it is no longer in `from`.
-pub(super) fn advance(tx: &mut dyn Tx, payment: &Payment, from: PaymentState) -> Result<bool> {
+/// Moves a payment on; false if it is no longer in the state, or no longer at the attempt, that was read.
+pub(super) fn advance(tx: &mut dyn Tx, payment: &Payment, read: &Payment) -> Result<bool> {
     Ok(tx.execute(
         "UPDATE payments SET state = $1, attempts = $2, tx_hash = $3, last_error = $4, next_try_at = $5, updated_at = $6
-         WHERE id = $7 AND state = $8",
+         WHERE id = $7 AND state = $8 AND attempts = $9",
         params![
             payment.state.name(),
             payment.attempts,
@@ -235,7 +235,22 @@ pub(super) fn advance(tx: &mut dyn Tx, payment: &Payment, from: PaymentState) ->
             payment.next_try_at,
             payment.updated_at,
             payment.id,
-            from.name()
+            read.state.name(),
+            read.attempts
+        ],
+    )? == 1)
+}
+
+/// Credits a payment; false if it has ended, or nobody asked to settle it.
+pub(super) fn credit(tx: &mut dyn Tx, payment: &Payment) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE payments SET state = $1, tx_hash = $2, last_error = NULL, updated_at = $3
+         WHERE id = $4 AND state IN ('settling', 'pending')",
+        params![
+            payment.state.name(),
+            payment.tx_hash.as_deref(),
+            payment.updated_at,
+            payment.id
         ],
     )? == 1)
 }
