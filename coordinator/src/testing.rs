@@ -5,6 +5,7 @@
 
 pub mod dump;
 pub mod facilitator;
+pub mod ledger_run;
 pub mod market;
 pub mod node;
 pub mod payer;
@@ -23,12 +24,15 @@ use tower::ServiceExt as _;
 use crate::{
     app::App,
     config::{Config, SecretText},
-    domain::{payments::ports::Facilitator, payouts::driver::Payouts},
+    domain::{
+        payments::ports::{Chain, Facilitator},
+        payouts::driver::Payouts,
+    },
     lifecycle::Lifecycle,
     router::router,
     store::{
         Db,
-        testing::{TempDir, postgres, sqlite},
+        testing::{TempDir, postgres, sqlite, sqlite_at},
     },
 };
 
@@ -100,6 +104,16 @@ impl TestApp {
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let (db, folder) = sqlite().await;
         Self::on(db, folder, change)
+    }
+
+    /// With default settings, its database in a folder in memory if this machine has one: for tests that write much.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub async fn in_memory() -> Self {
+        let folder = TempDir::in_memory();
+        let db = sqlite_at(&folder.path().join("market.db")).await;
+        Self::on(db, folder, |_| {})
     }
 
     /// On PostgreSQL, with default settings but for cheap hashes.
@@ -189,6 +203,19 @@ impl TestApp {
         self.router = router(&app);
         self.app = app;
         self
+    }
+
+    /// The same coordinator, paid through another facilitator, and asking this chain.
+    ///
+    /// # Panics
+    /// If something uses it already.
+    #[must_use]
+    pub fn paid_and_seen(self, facilitator: Arc<dyn Facilitator>, chain: Arc<dyn Chain>) -> Self {
+        self.rebuilt(|parts| {
+            let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
+            purchases.facilitator = facilitator;
+            purchases.chain = Some(chain);
+        })
     }
 
     /// Takes in beats, as the task of that name does, until the app's `shutdown` is cancelled.

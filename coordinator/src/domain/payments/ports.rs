@@ -121,7 +121,12 @@ pub trait Chain: Send + Sync + Debug {
         network: &'static Network,
         token: &Token,
         of: &Address,
-    ) -> Result<i64, String>;
+    ) -> Result<i64, String> {
+        Err(format!(
+            "nobody knows what {of} has of {} on {}",
+            token.address, network.caip2
+        ))
+    }
 }
 
 /// Verifies and settles payments.

@@ -168,8 +168,8 @@ impl Payouts {
     async fn take_up(&self, id: PayoutId) -> bool {
         match self.drive(id).await {
             Ok(payout) => payout.state.is_final(),
-            // somebody else moved it first, or the database is busy: the next pass looks again
-            Err(error) if error.code() == "busy" => false,
+            // somebody else moved it first, the database is busy, or the books are looked into: the next pass looks again
+            Err(error) if error.code() == "busy" || error.code() == "ledger_halted" => false,
             Err(error) => {
                 tracing::error!(payout.id = %id, %error, "payout could not be taken up");
                 false

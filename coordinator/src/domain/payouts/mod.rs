@@ -33,7 +33,10 @@ use shared::{
 use super::{
     audit::{self, Entry},
     auth, kyc,
-    ledger::holds::{self, Owner},
+    ledger::{
+        halt,
+        holds::{self, Owner},
+    },
     mail::Postbox,
 };
 use crate::{
@@ -162,7 +165,7 @@ fn no_address() -> Error {
 /// Holds the money and writes the payout down. Who may ask is decided by the caller.
 ///
 /// # Errors
-/// 409 without the money or above a day's sum.
+/// 409 without the money or above a day's sum; 503 while the books are looked into.
 pub fn request(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -170,6 +173,7 @@ pub fn request(
     way: &Way,
     wish: &Wish,
 ) -> Result<Payout> {
+    halt::check(tx)?;
     let large = wish.money.amount > rules.approval_above;
     let payout = Payout {
         id: ctx.mint(),

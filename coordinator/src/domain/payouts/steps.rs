@@ -15,7 +15,7 @@ use crate::{
     domain::{
         auth, events,
         ledger::{
-            self,
+            self, halt,
             holds::{self, Owner},
         },
         mail::Postbox,
@@ -56,6 +56,7 @@ pub(super) fn begin(
     payout: &Payout,
     signed: Option<(String, i64)>,
 ) -> Result<Payout> {
+    halt::check(tx)?;
     let first = payout.state == State::Requested;
     let moved = advance(tx, ctx, payout, Event::Begin, |moved| {
         // nobody heard how the attempt before ended

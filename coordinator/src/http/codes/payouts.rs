@@ -27,7 +27,13 @@ const CHANGED: Code = (
     "changed_meanwhile",
     "the address was changed in between: look again",
 );
-const ASKING: [Code; 8] = [
+const HALTED: Code = (
+    503,
+    "ledger_halted",
+    "the books are being looked into: new rentals, extensions, top-ups and payouts wait; what runs goes on and can be read and stopped",
+);
+const ASKING: [Code; 9] = [
+    HALTED,
     KEY_MISSING,
     KEY_INVALID,
     KEY_REUSED,

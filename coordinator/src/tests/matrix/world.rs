@@ -315,18 +315,19 @@ async fn another_session(test: &TestApp, token: &str) -> String {
 
 /// A withdrawal of the consumer's that was paid.
 async fn paid_out(test: &TestApp, token: &str) -> String {
-    let keyed = async |path: &str| {
-        let body = json!({"amount": {"amount": "1", "currency": "USDC"}});
-        let mut request = request("POST", path, token, &body);
-        let key = HeaderValue::from_static("before");
-        request.headers_mut().insert("idempotency-key", key);
-        test.send(request).await
-    };
-    text_at(&keyed("/api/v1/balance/topups").await, "/mode");
+    let body = json!({"amount": {"amount": "1", "currency": "USDC"}});
+    let mut payer = Payer::numbered(9);
+    let topped = payer
+        .buy(test, "/api/v1/balance/topups", token, &body)
+        .await;
+    assert!(topped.status.is_success(), "{topped:?}");
     let address = json!({"address": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"});
     let put = request("PUT", "/api/v1/payout-address", token, &address);
     text(&test.send(put).await, "address");
-    let payout = text(&keyed("/api/v1/balance/withdrawals").await, "id");
+    let mut asked = request("POST", "/api/v1/balance/withdrawals", token, &body);
+    let key = HeaderValue::from_static("before");
+    asked.headers_mut().insert("idempotency-key", key);
+    let payout = text(&test.send(asked).await, "id");
     let driven = test.app.tasks.run_now(&[crate::tasks::payouts::NAME]).await;
     driven.expect("payouts are sent");
     payout

@@ -195,7 +195,9 @@ pub(super) async fn until_over(test: &TestApp, id: PayoutId) -> Payout {
 
 /// The books add up, and a payout that was paid has left once.
 pub(super) async fn holds(test: &TestApp) {
-    let report = books::check(&test.app.db).await.expect("a report");
+    let report = books::check(&test.app.db, test.app.clock.now())
+        .await
+        .expect("a report");
     assert!(report.holds(), "{report:#?}");
 }
 
