@@ -163,7 +163,7 @@ impl TestApp {
         let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
         let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
         let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-        purchases.facilitator = facilitator;
+        purchases.routes = purchases.routes.through(&facilitator);
         self.router = router(&app);
         self.app = app;
         self

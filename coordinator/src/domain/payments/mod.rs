@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod model;
 pub mod payees;
 pub mod ports;
+pub mod routes;
 mod store;
 pub mod x402_http;
 

@@ -22,11 +22,14 @@ use super::{
 };
 use crate::{
     context::{Actor, OpCtx},
-    domain::payments::{
-        self, Received,
-        model::{Payment, Purpose, Quote},
-        payees::Payees,
-        ports::{Chain, Facilitator},
+    domain::{
+        payments::{
+            self, Received,
+            model::{Payment, Purpose, Quote},
+            payees::Payees,
+            routes::Routes,
+        },
+        rates::Rates,
     },
     error::{Error, Result},
     store::{Db, Tx},
@@ -79,10 +82,10 @@ pub enum Until {
 pub struct Purchases {
     /// The database.
     pub db: Db,
-    /// Who moves the money.
-    pub facilitator: Arc<dyn Facilitator>,
-    /// The chain, if it can be asked: it settles what the facilitator leaves open.
-    pub chain: Option<Arc<dyn Chain>>,
+    /// Who moves the money on which network.
+    pub routes: Routes,
+    /// What one currency costs in another.
+    pub rates: Arc<Rates>,
     /// Whom to pay and how.
     pub payees: Payees,
     /// The market's rules.

@@ -145,11 +145,7 @@ impl Purchases {
     }
 
     async fn verify(&self, payment: &Payment, quote: &Quote, until: Until) -> Result<Moved> {
-        match self
-            .facilitator
-            .verify(&self.request(payment, quote)?)
-            .await
-        {
+        match self.judged(&self.request(payment, quote)?).await {
             VerifyOutcome::Valid { .. } if until == Until::Settled => {
                 // one commit for both steps: nothing happens between them, and a client waits
                 let events = &[PaymentEvent::Verify, PaymentEvent::BeginSettle];

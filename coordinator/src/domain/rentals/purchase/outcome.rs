@@ -5,20 +5,38 @@
 //! - What was asked for before without a clear answer is looked up on the chain before it is asked for again.
 
 use super::Purchases;
-use crate::domain::payments::ports::{Chain, OnChain, SettleOutcome, SettleRequest};
+use crate::domain::payments::{
+    ports::{Chain, OnChain, SettleOutcome, SettleRequest, VerifyOutcome},
+    routes::Routes,
+};
 
 impl Purchases {
+    /// Whether a payment could be settled, by the facilitator of its network.
+    pub(super) async fn judged(&self, request: &SettleRequest) -> VerifyOutcome {
+        match self.routes.of(request.terms.network) {
+            Some(route) => route.facilitator.verify(request).await,
+            None => VerifyOutcome::Unknown {
+                detail: Routes::missing(request.terms.network),
+            },
+        }
+    }
+
     /// What became of a payment of which it is durable that it is being settled. Asks for the money unless the chain shows its end.
     pub(super) async fn outcome(&self, request: &SettleRequest) -> SettleOutcome {
-        let Some(chain) = &self.chain else {
-            return self.facilitator.settle(request).await;
+        let Some(route) = self.routes.of(request.terms.network) else {
+            return SettleOutcome::Unknown {
+                detail: Routes::missing(request.terms.network),
+            };
+        };
+        let Some(chain) = &route.chain else {
+            return route.facilitator.settle(request).await;
         };
         if request.asked_before
             && let Some(end) = end_on(chain.as_ref(), request).await
         {
             return end;
         }
-        match self.facilitator.settle(request).await {
+        match route.facilitator.settle(request).await {
             SettleOutcome::Settled { .. } => {
                 let end = end_on(chain.as_ref(), request).await;
                 end.unwrap_or_else(|| SettleOutcome::Unknown {
