@@ -157,6 +157,10 @@ impl TestApp {
     /// # Panics
     /// If something uses it already.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a test hands over what it made for this, of its own type"
+    )]
     pub fn paid_through(mut self, facilitator: Arc<dyn Facilitator>) -> Self {
         let (config, db) = (self.app.config.clone(), self.app.db.clone());
         let clock = Arc::new(self.clock.clone());

@@ -39,7 +39,7 @@ on_both_stores!(
 pub(super) const RENT: &str = "/api/v1/rentals";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn facilitator_of(test: &TestApp) -> Arc<dyn Facilitator> {
+pub(super) fn facilitator_of(test: &TestApp) -> Arc<dyn Facilitator> {
     let mut routes = test.app.purchases.routes.all();
     Arc::clone(&routes.next().expect("a route").facilitator)
 }
