@@ -42,6 +42,7 @@ pub(super) fn purchases(
     clock: &Arc<dyn Clock>,
     ids: &Arc<Ids>,
 ) -> anyhow::Result<Purchases> {
+    shared::tls::init();
     let settings = &config.payments;
     let networks = networks(settings)?;
     let routes = match settings.mode {
