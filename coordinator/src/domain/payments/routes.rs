@@ -54,6 +54,16 @@ impl Routes {
         Self(self.all().map(route).collect())
     }
 
+    /// The same, all looked at by one chain.
+    #[must_use]
+    pub fn seen_by(&self, chain: &Arc<dyn Chain>) -> Self {
+        let route = |route: &Route| Route {
+            chain: Some(Arc::clone(chain)),
+            ..route.clone()
+        };
+        Self(self.all().map(route).collect())
+    }
+
     /// What a payment on a network without a route is told.
     #[must_use]
     pub fn missing(network: &Network) -> String {

@@ -1,13 +1,17 @@
 //! Whether the money has moved: by the facilitator's word, and by the chain where one can be asked.
 //!
 //! # Invariants
-//! - With a chain, money counts as moved only when the chain shows it: a facilitator's word alone credits nothing.
+//! - With a chain, money counts as moved only when the chain shows it: a facilitator's word alone credits nothing, and refuses nothing that
+//!   the chain shows paid.
 //! - What was asked for before without a clear answer is looked up on the chain before it is asked for again.
 
 use super::Purchases;
-use crate::domain::payments::{
-    ports::{Chain, OnChain, SettleOutcome, SettleRequest, VerifyOutcome},
-    routes::Routes,
+use crate::{
+    crash::{self, Side},
+    domain::payments::{
+        ports::{Chain, OnChain, SettleOutcome, SettleRequest, VerifyOutcome},
+        routes::Routes,
+    },
 };
 
 impl Purchases {
@@ -21,30 +25,74 @@ impl Purchases {
         }
     }
 
+    fn chain(&self, request: &SettleRequest) -> Option<&dyn Chain> {
+        let route = self.routes.of(request.terms.network)?;
+        route.chain.as_deref()
+    }
+
     /// What became of a payment of which it is durable that it is being settled. Asks for the money unless the chain shows its end.
     pub(super) async fn outcome(&self, request: &SettleRequest) -> SettleOutcome {
-        let Some(route) = self.routes.of(request.terms.network) else {
-            return SettleOutcome::Unknown {
-                detail: Routes::missing(request.terms.network),
-            };
-        };
-        let Some(chain) = &route.chain else {
-            return route.facilitator.settle(request).await;
+        let Some(chain) = self.chain(request) else {
+            return self.ask(request).await;
         };
         if request.asked_before
-            && let Some(end) = end_on(chain.as_ref(), request).await
+            && let Some(end) = end_on(chain, request).await
         {
             return end;
         }
-        match route.facilitator.settle(request).await {
+        match self.ask(request).await {
             SettleOutcome::Settled { .. } => {
-                let end = end_on(chain.as_ref(), request).await;
+                let end = end_on(chain, request).await;
                 end.unwrap_or_else(|| SettleOutcome::Unknown {
                     detail: "the facilitator says settled, the chain doesn't show it yet"
                         .to_owned(),
                 })
             }
+            SettleOutcome::Refused { reason } => refused_by(chain, request, reason).await,
             other => other,
+        }
+    }
+
+    async fn ask(&self, request: &SettleRequest) -> SettleOutcome {
+        let Some(route) = self.routes.of(request.terms.network) else {
+            return SettleOutcome::Unknown {
+                detail: Routes::missing(request.terms.network),
+            };
+        };
+        crash::point("facilitator.settle", Side::Before).await;
+        let outcome = route.facilitator.settle(request).await;
+        crash::point("facilitator.settle", Side::After).await;
+        outcome
+    }
+
+    /// Whether the chain, if one can be asked, shows that the money came.
+    pub(super) async fn has_moved(&self, request: &SettleRequest) -> bool {
+        match self.chain(request) {
+            Some(chain) => matches!(look(chain, request).await, OnChain::Used { paid: true, .. }),
+            None => false,
+        }
+    }
+}
+
+async fn look(chain: &dyn Chain, request: &SettleRequest) -> OnChain {
+    crash::point("chain.look", Side::Before).await;
+    let found = chain.look(request).await;
+    crash::point("chain.look", Side::After).await;
+    found
+}
+
+/// A refusal counts only if the chain agrees that the authorization isn't used.
+async fn refused_by(chain: &dyn Chain, request: &SettleRequest, reason: String) -> SettleOutcome {
+    match look(chain, request).await {
+        OnChain::Used {
+            transaction,
+            paid: true,
+        } => SettleOutcome::Settled { transaction },
+        OnChain::Unknown { detail } => SettleOutcome::Unknown {
+            detail: format!("refused ({reason}), and the chain can't be asked: {detail}"),
+        },
+        OnChain::Used { paid: false, .. } | OnChain::Unused { .. } => {
+            SettleOutcome::Refused { reason }
         }
     }
 }
@@ -56,7 +104,7 @@ async fn end_on(chain: &dyn Chain, request: &SettleRequest) -> Option<SettleOutc
             reason: reason.to_owned(),
         })
     };
-    match chain.look(request).await {
+    match look(chain, request).await {
         OnChain::Used {
             transaction,
             paid: true,
