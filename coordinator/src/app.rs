@@ -1,28 +1,17 @@
 //! The assembled coordinator: the only place that names adapters.
 
+mod payments;
+mod payouts;
+
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use shared::{
-    clock::Clock,
-    id::Ids,
-    money::{Amount, Asset},
-    x402::{
-        address::Address,
-        network::{self, Network},
-    },
-};
+use shared::{clock::Clock, id::Ids, money::Amount};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    adapters::{
-        chain_rpc::ChainRpc,
-        facilitator_http::{CdpKey, HttpFacilitator},
-        facilitator_sandbox::SandboxFacilitator,
-        mail_folder::FolderMailer,
-        mail_smtp::SmtpMailer,
-    },
-    config::{Config, PaymentsConfig, PaymentsMode},
+    adapters::{mail_folder::FolderMailer, mail_smtp::SmtpMailer},
+    config::Config,
     context::{Actor, OpCtx},
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
@@ -33,15 +22,8 @@ use crate::{
         nodes::model::Patience,
         offers::index::MarketIndex,
         oidc::Oidc,
-        payments::{
-            payees::{Payee, Payees},
-            ports::{Chain, Facilitator},
-        },
-        payouts::{
-            self,
-            driver::{Payouts, Rail},
-        },
-        rentals::{Rules, purchase::Purchases, spec},
+        payouts::driver::Payouts,
+        rentals::{purchase::Purchases, spec},
         webhooks::courier::Courier,
     },
     http::rental_token::RentalTokens,
@@ -113,9 +95,12 @@ impl App {
         let keys = Keys::open(&config)?;
         let auth = AuthState::new(&config, &keys)?;
         let oidc = Oidc::new(&config, &keys)?;
-        let (purchases, rails) = money(&config, &keys, &db, &clock, &ids)?;
+        let wallet = keys.wallet.as_ref().map(|key| key.address());
+        let (purchases, ways_out) = payments::purchases(&config, &db, &clock, &ids, wallet)?;
         let postbox = Arc::new(postbox(&config, &keys, &db, &clock)?);
-        let payouts = Arc::new(payouts(&config, &keys, &purchases, rails, &postbox));
+        let payouts = Arc::new(payouts::payouts(
+            &config, &keys, &purchases, &ways_out, &postbox,
+        ));
         let purchases = Arc::new(purchases);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
@@ -187,139 +172,6 @@ pub struct MarketNumbers {
     pub lowest_ram_gib_hour: Option<Amount>,
     /// Rentals that run now.
     pub running_rentals: u64,
-}
-
-fn rules(config: &Config) -> Rules {
-    let ms = |seconds: u32| i64::from(seconds).saturating_mul(1_000);
-    let market = &config.market;
-    Rules {
-        fee_bps: market.fee_bps,
-        horizon_ms: ms(market.horizon_s),
-        lease_step_ms: ms(market.lease_step_s),
-        quote_ttl_ms: ms(market.quote_ttl_s),
-        min_duration_ms: ms(market.min_duration_s),
-        max_duration_ms: ms(market.max_duration_s),
-    }
-}
-
-/// How money comes in, and by which ways it goes out.
-fn money(
-    config: &Config,
-    keys: &Keys,
-    db: &Db,
-    clock: &Arc<dyn Clock>,
-    ids: &Arc<Ids>,
-) -> anyhow::Result<(Purchases, Vec<Rail>)> {
-    let settings = &config.payments;
-    let network = network::by_caip2(&settings.network)
-        .with_context(|| format!("payments.network: {} isn't known", settings.network))?;
-    let wallet = keys.wallet.as_ref().map(|key| key.address());
-    let (facilitator, chain, shown): Moves = match settings.mode {
-        PaymentsMode::Sandbox => {
-            let grant = settings.sandbox_grant;
-            let sandbox = SandboxFacilitator::new(db.clone(), Arc::clone(clock), grant, wallet);
-            let sandbox = Arc::new(sandbox);
-            // its tables are believed by money out; money in has its word
-            (Arc::clone(&sandbox) as _, None, Some(sandbox as _))
-        }
-        PaymentsMode::Facilitator => {
-            let chain = chain(settings)?;
-            (
-                Arc::new(facilitator(settings, clock)?),
-                chain.clone(),
-                chain,
-            )
-        }
-    };
-    let pay_to = match (&settings.pay_to, wallet) {
-        (Some(text), _) => text.parse().context("payments.pay_to")?,
-        (None, Some(wallet)) => wallet,
-        (None, None) => anyhow::bail!("payments.pay_to: set it, or payouts.key_file"),
-    };
-    let ways = payees(network, pay_to)?;
-    let rail = |payee: &Payee| Rail {
-        asset: payee.asset,
-        network: payee.network,
-        token: payee.token,
-        facilitator: Arc::clone(&facilitator),
-        chain: shown.clone(),
-    };
-    let rails = ways.all().map(rail).collect();
-    let purchases = Purchases {
-        db: db.clone(),
-        facilitator,
-        chain,
-        payees: ways,
-        rules: rules(config),
-        public_url: config.http.public_url(),
-        clock: Arc::clone(clock),
-        ids: Arc::clone(ids),
-    };
-    Ok((purchases, rails))
-}
-
-/// Who moves money, what shows that it came in, what shows that it went out.
-type Moves = (
-    Arc<dyn Facilitator>,
-    Option<Arc<dyn Chain>>,
-    Option<Arc<dyn Chain>>,
-);
-
-fn chain(settings: &PaymentsConfig) -> anyhow::Result<Option<Arc<dyn Chain>>> {
-    let Some(url) = &settings.chain_rpc_url else {
-        return Ok(None);
-    };
-    let rpc = ChainRpc::new(url.expose(), settings.chain_confirmations)
-        .context("payments.chain_rpc_url")?;
-    Ok(Some(Arc::new(rpc)))
-}
-
-fn payouts(
-    config: &Config,
-    keys: &Keys,
-    purchases: &Purchases,
-    rails: Vec<Rail>,
-    postbox: &Arc<Postbox>,
-) -> Payouts {
-    Payouts {
-        db: purchases.db.clone(),
-        wallet: keys.wallet.clone(),
-        rails,
-        pay_to: purchases.payees.all().map(|payee| payee.pay_to).collect(),
-        rules: payouts::Rules::of(&config.payouts),
-        kyc: config.kyc.clone(),
-        postbox: Arc::clone(postbox),
-        public_url: purchases.public_url.clone(),
-        clock: Arc::clone(&purchases.clock),
-        ids: Arc::clone(&purchases.ids),
-    }
-}
-
-fn payees(network: &'static Network, pay_to: Address) -> anyhow::Result<Payees> {
-    let asset = Asset::USDC;
-    let token = network.token(asset);
-    let first = Payee {
-        network,
-        token: *token.with_context(|| format!("payments.network: no {asset} is known there"))?,
-        pay_to,
-        asset,
-    };
-    Ok(Payees::new(first, Vec::new()))
-}
-
-fn facilitator(
-    settings: &PaymentsConfig,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<HttpFacilitator> {
-    let key = match (&settings.cdp_key_id, &settings.cdp_key_secret) {
-        (Some(id), Some(secret)) => {
-            Some(CdpKey::new(id, secret.expose()).context("payments.cdp_key_secret")?)
-        }
-        _ => None,
-    };
-    let url = settings.facilitator_url.as_deref();
-    HttpFacilitator::new(url.unwrap_or_default(), key, Arc::clone(clock))
-        .context("payments.facilitator_url")
 }
 
 fn postbox(

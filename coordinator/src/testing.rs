@@ -175,7 +175,7 @@ impl TestApp {
     pub fn paid_through(self, facilitator: Arc<dyn Facilitator>) -> Self {
         self.rebuilt(|parts| {
             let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-            purchases.facilitator = Arc::clone(&facilitator);
+            purchases.routes = purchases.routes.through(&facilitator);
             let payouts = Arc::get_mut(&mut parts.payouts).expect("nobody else has them yet");
             for rail in &mut payouts.rails {
                 rail.facilitator = Arc::clone(&facilitator);
@@ -213,8 +213,8 @@ impl TestApp {
     pub fn paid_and_seen(self, facilitator: Arc<dyn Facilitator>, chain: Arc<dyn Chain>) -> Self {
         self.rebuilt(|parts| {
             let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-            purchases.facilitator = facilitator;
-            purchases.chain = Some(chain);
+            purchases.routes = purchases.routes.through(&facilitator).seen_by(&chain);
+            drop((facilitator, chain));
         })
     }
 

@@ -18,6 +18,7 @@ mod oidc;
 mod outbound;
 mod payments;
 mod payouts;
+mod rates;
 mod retention;
 mod source;
 mod tasks;
@@ -45,8 +46,9 @@ pub use self::{
     market::MarketConfig,
     oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
-    payments::{PaymentsConfig, PaymentsMode},
+    payments::{AssetConfig, FacilitatorConfig, NetworkConfig, PaymentsConfig, PaymentsMode},
     payouts::PayoutsConfig,
+    rates::RatesConfig,
     retention::RetentionConfig,
     source::Sources,
     tasks::TasksConfig,
@@ -100,6 +102,8 @@ pub struct Config {
     pub payments: PaymentsConfig,
     /// Money out.
     pub payouts: PayoutsConfig,
+    /// What one currency costs in another.
+    pub rates: RatesConfig,
     /// The rules of the market.
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
@@ -134,6 +138,7 @@ impl Default for Config {
             oidc: OidcConfig::default(),
             payments: PaymentsConfig::default(),
             payouts: PayoutsConfig::default(),
+            rates: RatesConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
             kyc: KycConfig::default(),
@@ -168,10 +173,9 @@ impl Config {
             &mut config.database.url,
             &mut config.mail.smtp_url,
             &mut config.kyc.webhook_secret,
-            &mut config.payments.cdp_key_secret,
-            &mut config.payments.chain_rpc_url,
         ];
-        for secret in secrets.into_iter().flatten() {
+        let secrets = secrets.into_iter().flatten();
+        for secret in secrets.chain(config.payments.secrets()) {
             secret.read_file()?;
         }
         config.validate()?;
@@ -196,13 +200,16 @@ impl Config {
         oidc::validate(&self.oidc)?;
         self.payments.validate()?;
         self.payouts.validate()?;
-        let paid_for_real = self.payments.mode == PaymentsMode::Facilitator;
-        if paid_for_real && self.payments.pay_to.is_none() && self.payouts.key_file.is_none() {
+        let no_address = self.payments.pay_to.is_none() && self.payouts.key_file.is_none();
+        let accepted = self.payments.accepted();
+        let lost = no_address && accepted.iter().any(|asset| asset.pay_to.is_none());
+        if lost && self.payments.mode == PaymentsMode::Facilitator {
             return Err(ConfigError::invalid(
                 "payments.pay_to",
                 "set the address that is to be paid, or payouts.key_file: its wallet is paid then",
             ));
         }
+        self.rates.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
         self.kyc.validate()?;
@@ -230,7 +237,7 @@ fn sqlite_url(path: &Path) -> String {
     format!("sqlite://{root}{}", path.display())
 }
 
-/// A setting that must never be printed. Written as `@/path`, it is the first line of that file.
+/// A setting that must never be printed. Written as `@/path`, it is the first line of that file, or the whole of a PEM file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Secret<String>);
 
@@ -253,7 +260,9 @@ impl SecretText {
         };
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Unreadable(format!("secret file {path}: {error}")))?;
-        *self = Self::new(text.lines().next().unwrap_or_default());
+        let whole = text.starts_with("-----BEGIN ");
+        let line = text.lines().next().unwrap_or_default();
+        *self = Self::new(if whole { &text } else { line });
         Ok(())
     }
 }

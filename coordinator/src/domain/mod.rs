@@ -19,6 +19,7 @@ pub mod offers;
 pub mod oidc;
 pub mod payments;
 pub mod payouts;
+pub mod rates;
 pub mod rentals;
 pub mod settings;
 pub mod settlement;
