@@ -180,7 +180,7 @@ impl TestApp {
         self
     }
 
-    /// The same coordinator, paid through another facilitator, and asking this chain.
+    /// The same coordinator, paid through another facilitator, and asking this chain, if any.
     ///
     /// # Panics
     /// If something uses it already.
@@ -188,7 +188,7 @@ impl TestApp {
     pub fn paid_and_seen(
         mut self,
         facilitator: Arc<dyn Facilitator>,
-        chain: Arc<dyn Chain>,
+        chain: Option<Arc<dyn Chain>>,
     ) -> Self {
         let (config, db) = (self.app.config.clone(), self.app.db.clone());
         let clock = Arc::new(self.clock.clone());
@@ -196,7 +196,7 @@ impl TestApp {
         let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
         let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
         purchases.facilitator = facilitator;
-        purchases.chain = Some(chain);
+        purchases.chain = chain;
         self.router = router(&app);
         self.app = app;
         self
