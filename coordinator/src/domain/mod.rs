@@ -18,6 +18,7 @@ pub mod nodes;
 pub mod offers;
 pub mod oidc;
 pub mod payments;
+pub mod rates;
 pub mod rentals;
 pub mod settings;
 pub mod settlement;

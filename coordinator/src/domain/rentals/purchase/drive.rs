@@ -148,7 +148,7 @@ impl Purchases {
     async fn verify(&self, payment: &Payment, quote: &Quote, until: Until) -> Result<Moved> {
         let request = self.request(payment, quote)?;
         crash::point("facilitator.verify", Side::Before).await;
-        let outcome = self.facilitator.verify(&request).await;
+        let outcome = self.judged(&request).await;
         crash::point("facilitator.verify", Side::After).await;
         match outcome {
             VerifyOutcome::Valid { .. } => {}
@@ -367,7 +367,7 @@ fn deliver(
             changes::extend(tx, ctx, rules, rental, slice.duration_ms, paid.amount)?;
         }
         (_, Target::Balance(user)) => {
-            payments::funds::announce_top_up(tx, ctx, user, paid, quote.asset)?
+            payments::funds::announce_top_up(tx, ctx, user, paid, quote.asset)?;
         }
         (Purpose::TopUp(_), Target::Rental(_)) => {
             return Err(Error::corrupt("payments", &paid.id.to_string(), "user_id"));
