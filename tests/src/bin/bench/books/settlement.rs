@@ -126,7 +126,6 @@ fn copies(
             }
             "state" => "'ended'".to_owned(),
             "end_reason" => "'stopped'".to_owned(),
-            "phase" => "'exited'".to_owned(),
             "paid_at" | "created_at" | "started_at" => (now - 10 * minute).to_string(),
             "finished_at" => (now - minute).to_string(),
             "lease_until" | "ended_at" => now.to_string(),
