@@ -4,7 +4,7 @@
 
 mod answer;
 mod ask;
-mod body;
+pub(crate) mod body;
 mod payments;
 mod read;
 mod rent;
