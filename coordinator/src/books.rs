@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::{
     domain::{
+        disputes,
         ledger::check::{Finding, Size, check as check_ledger},
         payments, rentals,
     },
@@ -38,6 +39,7 @@ pub async fn check(db: &Db) -> Result<Report> {
     db.read("ledger.check", |tx: &mut dyn Tx| {
         let (size, mut findings) = check_ledger(tx)?;
         findings.extend(rentals::check::check(tx)?);
+        findings.push(disputes::check::check(tx)?);
         findings.push(payments::check(tx)?);
         Ok(Report { size, findings })
     })

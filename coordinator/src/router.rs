@@ -30,8 +30,8 @@ use crate::{
     app::App,
     cron,
     domain::{
-        admin, agentlink, analytics, apikeys, audit, auth, events, kyc, nodes, offers, oidc,
-        rentals, settlement, webhooks,
+        admin, agentlink, analytics, apikeys, audit, auth, disputes, events, kyc, nodes, offers,
+        oidc, rentals, settlement, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -64,6 +64,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(nodes::api::routes())
             .merge(offers::api::routes())
             .merge(rentals::api::routes())
+            .merge(disputes::api::routes())
             .merge(settlement::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())

@@ -117,6 +117,8 @@ typed_ids! {
     ApiKeyId = "key";
     /// One event on its way to one webhook.
     DeliveryId = "dlv";
+    /// A report of a rental that an administrator decides on.
+    DisputeId = "dsp";
     /// A set of event rows' position-independent identity.
     EventId = "evt";
     /// A submission of somebody's proof of identity.

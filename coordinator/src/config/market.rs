@@ -20,6 +20,8 @@ pub struct MarketConfig {
     pub min_duration_s: u32,
     /// Longest rental, seconds.
     pub max_duration_s: u32,
+    /// What a provider earned becomes payable after so many seconds, in which the consumer may dispute it.
+    pub dispute_window_s: u32,
 }
 
 impl Default for MarketConfig {
@@ -31,6 +33,7 @@ impl Default for MarketConfig {
             quote_ttl_s: 300,
             min_duration_s: 60,
             max_duration_s: 30 * 86_400,
+            dispute_window_s: 86_400,
         }
     }
 }
@@ -47,6 +50,12 @@ impl MarketConfig {
             self.max_duration_s,
             self.min_duration_s,
             366 * 86_400,
+        )?;
+        within(
+            "market.dispute_window_s",
+            self.dispute_window_s,
+            0,
+            90 * 86_400,
         )
     }
 }

@@ -104,6 +104,12 @@ const RANGE: Code = (
     "ask for 1 to 1000 steps: from must be before to, and near enough for the step",
 );
 
+const DISPUTE_DECIDED: Code = (
+    409,
+    "dispute_decided",
+    "this dispute is decided: the decision is final",
+);
+
 /// What one operation answers besides.
 const OWN: &[(&str, &[Code])] = &[
     (
@@ -142,6 +148,50 @@ const OWN: &[(&str, &[Code])] = &[
             KEY_INVALID,
             KEY_REUSED,
             KEY_IN_USE,
+        ],
+    ),
+    (
+        "report_rental",
+        &[
+            DISPUTE_DECIDED,
+            PAYMENT_RUNS,
+            (
+                409,
+                "rental_not_paid",
+                "this rental was never paid: there is nothing to dispute",
+            ),
+            (
+                409,
+                "dispute_window_over",
+                "it ended too long ago: what it earned is its provider's",
+            ),
+        ],
+    ),
+    (
+        "add_dispute_evidence",
+        &[
+            DISPUTE_DECIDED,
+            (
+                409,
+                "too_many_statements",
+                "each party adds at most 20 statements: wait for the decision",
+            ),
+        ],
+    ),
+    (
+        "decide_dispute",
+        &[
+            DISPUTE_DECIDED,
+            (
+                409,
+                "dispute_not_settled",
+                "the rental is still being stopped and billed: decide once it is settled",
+            ),
+            (
+                409,
+                "dispute_uncovered",
+                "the provider has 1.000000 of it left and the platform's fees hold 2.000000: give back less, or wait for more fees",
+            ),
         ],
     ),
     (

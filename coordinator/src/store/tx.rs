@@ -183,6 +183,7 @@ macro_rules! id_values {
 id_values!(
     ApiKeyId,
     DeliveryId,
+    DisputeId,
     EventId,
     IdentityId,
     KycCaseId,

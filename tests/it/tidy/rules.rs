@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 20] = [
+const SLICES: [&str; 21] = [
     "access",
     "events",
     "audit",
@@ -26,6 +26,7 @@ const SLICES: [&str; 20] = [
     "payments",
     "rentals",
     "metering",
+    "disputes",
     "settlement",
     "agentlink",
     "analytics",

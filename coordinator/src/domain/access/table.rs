@@ -107,6 +107,27 @@ pub const TABLE: &[Line] = &[
         &[Person, RentalToken],
         With(Scope::RentalsRead),
     ),
+    // disputes
+    Line::of(
+        "report_rental",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
+    Line::of(
+        "list_disputes",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "get_dispute",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "add_dispute_evidence",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
     // nodes
     Line::of(
         "create_enrollment_token",
@@ -169,6 +190,8 @@ pub const TABLE: &[Line] = &[
     Line::of("check_ledger", &[Admin], Refused),
     Line::of("platform_figures", &[Admin], Refused),
     Line::of("refund", &[Admin], Refused).fresh(),
+    Line::of("admin_list_disputes", &[Admin], Refused),
+    Line::of("decide_dispute", &[Admin], Refused).fresh(),
     Line::of("get_settings", &[Admin], Refused),
     Line::of("put_settings", &[Admin], Refused).fresh(),
     Line::public("get_announcement"),

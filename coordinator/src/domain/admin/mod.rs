@@ -20,6 +20,7 @@ use shared::{
 use super::{
     audit::{self, Entry},
     auth::{self, model::Account},
+    disputes::given_back,
     ledger::{
         self,
         model::{Account as Books, Cause, Posting},
@@ -158,26 +159,31 @@ pub fn refund(tx: &mut dyn Tx, ctx: &OpCtx, refund: &Refund, key: &IdempotencyKe
             "more than zero, in the rental's currency",
         ));
     }
-    if refund.amount.amount > rental.charged {
+    let left = given_back::left(tx, &rental)?;
+    if refund.amount.amount > left {
         return Err(Error::invalid(
             "/amount",
-            format!("at most what was charged: {}", rental.charged),
+            format!("at most what was charged and not given back yet: {left}"),
         ));
     }
-    let credit = match (rental.consumer, &rental.payer) {
-        (Some(consumer), _) => Books::UserAvailable(consumer),
-        (None, Some(payer)) => Books::PayerRefunds(payer.clone()),
-        (None, None) => return Err(Error::corrupt("rentals", &rental.id.to_string(), "payer")),
-    };
+    let cause = Cause::Goodwill(rental.id, key.reference());
     idempotency::remember(tx, ctx, key, &rental.id.to_string())?;
     let posting = Posting {
         asset: rental.asset,
         debit: Books::PlatformFees,
-        credit,
+        credit: rentals::money_goes_back_to(&rental)?,
         amount: refund.amount.amount,
-        cause: Cause::Goodwill(rental.id, key.reference()),
+        cause: cause.clone(),
     };
     ledger::post(tx, ctx, &posting)?;
+    given_back::note_goodwill(
+        tx,
+        ctx,
+        rental.id,
+        refund.amount.amount,
+        &cause,
+        &refund.reason,
+    )?;
     let entry = Entry::of("rental.refunded", rental.id)
         .after(json!({ "amount": refund.amount.amount, "currency": rental.asset }))
         .reason(&refund.reason);

@@ -5,7 +5,7 @@
 //! - Only [`Account::External`] may go below zero: it stands for the world outside.
 
 use shared::{
-    id::{PaymentId, RentalId, UserId},
+    id::{DisputeId, PaymentId, RentalId, UserId},
     money::{Amount, Asset},
 };
 
@@ -73,6 +73,21 @@ pub enum Cause {
     Refund(RentalId, Amount),
     /// An administrator gave back what a rental cost, out of the platform's fees; the text is the idempotency key.
     Goodwill(RentalId, String),
+    /// A dispute was decided: a part of what is given back.
+    Dispute(DisputeId, DisputePart),
+}
+
+/// Who bears a part of what a dispute gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisputePart {
+    /// The provider, from what isn't payable yet.
+    Pending,
+    /// The provider, from what is payable.
+    Available,
+    /// The platform: the fee that it took.
+    Fee,
+    /// The platform, where the provider has it no more.
+    Goodwill,
 }
 
 impl Cause {
@@ -87,6 +102,10 @@ impl Cause {
             Self::WindowFee(..) => "window_fee",
             Self::Refund(..) => "refund",
             Self::Goodwill(..) => "goodwill",
+            Self::Dispute(_, DisputePart::Pending) => "dispute_pending",
+            Self::Dispute(_, DisputePart::Available) => "dispute_available",
+            Self::Dispute(_, DisputePart::Fee) => "dispute_fee",
+            Self::Dispute(_, DisputePart::Goodwill) => "dispute_goodwill",
         }
     }
 
@@ -95,6 +114,7 @@ impl Cause {
     pub fn reference(&self) -> String {
         match self {
             Self::Payment(payment) => payment.to_string(),
+            Self::Dispute(dispute, _) => dispute.to_string(),
             Self::SandboxGrant(key) => key.clone(),
             Self::BalancePurchase(rental, part) | Self::Goodwill(rental, part) => {
                 format!("{rental}:{part}")

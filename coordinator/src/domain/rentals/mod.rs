@@ -33,7 +33,10 @@ use shared::{
     time::Timestamp,
 };
 
-use super::events::{self, Event};
+use super::{
+    events::{self, Event},
+    ledger::model::Account,
+};
 use crate::{
     context::{Actor, OpCtx},
     error::{Error, Result},
@@ -200,6 +203,18 @@ pub fn save(tx: &mut dyn Tx, rental: &Rental) -> Result<Rental> {
         })
     } else {
         Err(StoreError::Busy(format!("rental {} was written meanwhile", rental.id)).into())
+    }
+}
+
+/// Where money goes that is given back for a rental: to the consumer's balance, or to what is owed to the wallet that paid.
+///
+/// # Errors
+/// Internal: it has neither.
+pub fn money_goes_back_to(rental: &Rental) -> Result<Account> {
+    match (rental.consumer, &rental.payer) {
+        (Some(consumer), _) => Ok(Account::UserAvailable(consumer)),
+        (None, Some(payer)) => Ok(Account::PayerRefunds(payer.clone())),
+        (None, None) => Err(Error::corrupt("rentals", &rental.id.to_string(), "payer")),
     }
 }
 

@@ -123,6 +123,7 @@ impl World {
         node.beat(&test).await;
         node.start(rental);
         node.beat(&test).await;
+        let (disputed, dispute) = disputed(&test, &consumer, offer).await;
         let find = test
             .app
             .db
@@ -147,6 +148,8 @@ impl World {
             ("idle_node", idle.id.to_string()),
             ("rental", rental.to_string()),
             ("payment", payment.to_string()),
+            ("rental_in_dispute", disputed),
+            ("dispute", dispute),
             ("quote", text(&quote, "id")),
             ("api_key", text(&to_end, "id")),
             ("user", text(&someone, "id")),
@@ -308,6 +311,18 @@ async fn another_session(test: &TestApp, token: &str) -> String {
         .as_str()
         .expect("an id")
         .to_owned()
+}
+
+/// Another rental of the consumer, reported; and its dispute.
+async fn disputed(test: &TestApp, consumer: &str, offer: shared::id::OfferId) -> (String, String) {
+    let order = market::order(offer, 600);
+    let mut payer = Payer::numbered(2);
+    let bought = payer.buy(test, "/api/v1/rentals", consumer, &order).await;
+    let rental = rental_of(&bought).to_string();
+    let path = format!("/api/v1/rentals/{rental}/report");
+    let report = json!({"reason": "slow", "text": "a test"});
+    let dispute = text(&test.post(&path, consumer, &report).await, "id");
+    (rental, dispute)
 }
 
 /// A webhook to nowhere.

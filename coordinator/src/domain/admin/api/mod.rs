@@ -1,5 +1,6 @@
 //! `/admin/*`: accounts, books, figures, refunds; nodes and settings are in the files beside.
 
+mod disputes;
 mod nodes;
 mod settings;
 
@@ -47,6 +48,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(check_books))
         .routes(routes!(figures))
         .routes(routes!(refund))
+        .routes(routes!(disputes::list))
+        .routes(routes!(disputes::decide))
         .routes(routes!(settings::get, settings::put))
         .routes(routes!(settings::announcement))
 }
