@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     domain::{
-        disputes,
+        disputes, earnings,
         ledger::check::{Finding, Size, check as check_ledger},
         payments, rentals,
     },
@@ -41,6 +41,7 @@ pub async fn check(db: &Db) -> Result<Report> {
         findings.extend(rentals::check::check(tx)?);
         findings.push(disputes::check::check(tx)?);
         findings.push(payments::check(tx)?);
+        findings.push(earnings::check(tx)?);
         Ok(Report { size, findings })
     })
     .await

@@ -137,6 +137,8 @@ typed_ids! {
     OfferId = "ofr";
     /// One payment, by x402 or by balance.
     PaymentId = "pay";
+    /// Money on its way out of the market.
+    PayoutId = "out";
     /// A priced order that is valid for a few minutes.
     QuoteId = "quo";
     /// A rented container.

@@ -193,6 +193,7 @@ id_values!(
     NodeId,
     OfferId,
     PaymentId,
+    PayoutId,
     QuoteId,
     RentalId,
     SessionId,

@@ -1,4 +1,5 @@
-//! Splits the money of rentals that are over, and closes the billing windows of those that run.
+//! Splits the money of rentals that are over, closes the billing windows of those that run, and makes earnings payable that can't be
+//! disputed any more.
 
 use std::sync::Arc;
 
@@ -9,8 +10,10 @@ use shared::{id::RentalId, time::Timestamp};
 use super::{Task, each::each_rental};
 use crate::{
     app::App,
-    domain::{rentals, settlement},
+    context::OpCtx,
+    domain::{earnings, rentals, settlement},
     error::Result,
+    store::Tx,
 };
 
 /// The task's name.
@@ -37,6 +40,33 @@ impl Settlement {
     async fn settle(&self, ids: Vec<RentalId>) -> (usize, usize) {
         let (good, failed) = each_rental(&self.app, NAME, ids, settlement::settle).await;
         (good.len(), failed)
+    }
+
+    async fn release(&self) -> Result<(usize, usize)> {
+        let window_ms = i64::from(self.app.config.market.dispute_window_s).saturating_mul(1_000);
+        let until = self.app.clock.now().plus_ms(window_ms.saturating_neg());
+        let (mut after, mut done, mut failed) = (rentals::timers::beginning(), 0, 0);
+        loop {
+            let from = after.clone();
+            let page = self
+                .app
+                .db
+                .read("settlement.ripe", move |tx| {
+                    earnings::ripe(tx, until, (from.0, &from.1), BATCH)
+                })
+                .await?;
+            let Some(last) = page.last() else {
+                return Ok((done, failed));
+            };
+            after = (last.ripening_at, last.rental.to_string());
+            let ids = page.iter().map(|earned| earned.rental);
+            let release = move |tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId| {
+                settlement::release(tx, ctx, id, window_ms)
+            };
+            let (good, bad) = each_rental(&self.app, NAME, ids, release).await;
+            let released = good.into_iter().filter(|released| *released).count();
+            (done, failed) = (done + released, failed + bad);
+        }
     }
 
     async fn running_windows(&self) -> Result<(usize, usize)> {
@@ -92,6 +122,10 @@ impl Task for Settlement {
             (windows, failed) = (done, failed + bad);
             self.windows_at = Some(now);
         }
-        Ok(json!({ "settled": settled, "running_looked_at": windows, "failed": failed }))
+        let (released, bad) = self.release().await?;
+        failed += bad;
+        Ok(json!({
+            "settled": settled, "running_looked_at": windows, "earnings_released": released, "failed": failed,
+        }))
     }
 }

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 39] = [
+const GROWING: [&str; 40] = [
     "account_links",
     "accounts",
     "api_keys",
@@ -54,6 +54,7 @@ const GROWING: [&str; 39] = [
     "offers",
     "oidc_used",
     "payments",
+    "provider_earnings",
     "quotes",
     "recovery_codes",
     "refresh_tokens",

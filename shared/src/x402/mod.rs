@@ -17,6 +17,7 @@ pub mod eip712;
 pub mod exact;
 pub mod header;
 pub mod network;
+pub mod outgoing;
 pub mod payment;
 pub mod signature;
 pub mod terms;

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 21] = [
+const SLICES: [&str; 22] = [
     "access",
     "events",
     "audit",
@@ -21,6 +21,7 @@ const SLICES: [&str; 21] = [
     "oidc",
     "webhooks",
     "ledger",
+    "earnings",
     "nodes",
     "offers",
     "payments",

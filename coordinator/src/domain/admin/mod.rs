@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use shared::{
-    id::{NodeId, RentalId, UserId},
+    id::{NodeId, RentalId, SessionId, UserId},
     money::{Amount, Money},
 };
 
@@ -124,6 +124,64 @@ pub fn change_roles(
         audit::record(tx, ctx, entry)?;
     }
     Ok(after)
+}
+
+/// Closes an account: its sessions end, nobody signs in to it, its API keys don't hold. Its rentals and nodes go on: they are stopped and
+/// banned on their own. Closing it again changes nothing. Returns the account and the sessions that ended.
+///
+/// # Errors
+/// 404; 409 for an administrator's own account.
+pub fn disable(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: UserId,
+    reason: &str,
+) -> Result<(Account, Vec<SessionId>)> {
+    if ctx.user()?.id == id {
+        return Err(Error::conflict(
+            "own_account",
+            "nobody disables their own account: another administrator must",
+        ));
+    }
+    let ended = auth::session::end_all(tx, ctx, id)?;
+    if auth::account::set_disabled(tx, ctx, id, true)? {
+        let entry = Entry::of("account.disabled", id)
+            .after(json!({ "sessions_ended": ended.len() }))
+            .reason(reason);
+        audit::record(tx, ctx, entry)?;
+    }
+    Ok((auth::account(tx, id)?, ended))
+}
+
+/// Opens an account again. For any other nothing changes.
+///
+/// # Errors
+/// 404.
+pub fn enable(tx: &mut dyn Tx, ctx: &OpCtx, id: UserId, reason: &str) -> Result<Account> {
+    if auth::account::set_disabled(tx, ctx, id, false)? {
+        audit::record(tx, ctx, Entry::of("account.enabled", id).reason(reason))?;
+    }
+    auth::account(tx, id)
+}
+
+/// Ends all sessions of an account; which.
+///
+/// # Errors
+/// 404.
+pub fn end_sessions(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    id: UserId,
+    reason: &str,
+) -> Result<Vec<SessionId>> {
+    let ended = auth::session::end_all(tx, ctx, id)?;
+    if !ended.is_empty() {
+        let entry = Entry::of("sessions.ended", id)
+            .after(json!({ "sessions": ended, "by": "administrator" }))
+            .reason(reason);
+        audit::record(tx, ctx, entry)?;
+    }
+    Ok(ended)
 }
 
 /// A refund out of the platform's fees.

@@ -22,6 +22,7 @@ use crate::{
 };
 
 on_both_stores!(
+    a_disabled_account_has_no_sessions_and_no_keys,
     a_banned_node_is_refused_and_its_rentals_are_paid_back,
     a_refund_is_paid_once_from_the_fees,
     settings_are_versioned_and_count_at_once
@@ -229,6 +230,68 @@ async fn settings_are_versioned_and_count_at_once(test: TestApp) {
         put(test, &admin, &tag, &bad).await.status,
         StatusCode::UNPROCESSABLE_ENTITY
     );
+}
+
+/// The id of an account, by its address.
+async fn id_of(test: &TestApp, admin: &str, email: &str) -> String {
+    let path = format!("/api/v1/admin/users?email={email}");
+    let found = test.get(&path, admin).await.json();
+    found["items"][0]["id"].as_str().expect("an id").to_owned()
+}
+
+async fn a_disabled_account_has_no_sessions_and_no_keys(test: TestApp) {
+    let admin = admin(&test).await;
+    let ada = test.signup("ada@example.org", &[]).await;
+    let wish = json!({"name": "a program", "scopes": ["account:read"]});
+    let key = test.post("/api/v1/api-keys", &ada, &wish).await.json();
+    let key = key["key"].as_str().expect("a key").to_owned();
+    let id = id_of(&test, &admin, "ada@example.org").await;
+    let me = async |token: &str| test.get("/api/v1/auth/me", token).await.status;
+    assert_eq!(
+        (me(&ada).await, me(&key).await),
+        (StatusCode::OK, StatusCode::OK)
+    );
+
+    let why = json!({"reason": "stolen card"});
+    let users = format!("/api/v1/admin/users/{id}");
+    let own = id_of(&test, &admin, "admin@example.org").await;
+    let own = format!("/api/v1/admin/users/{own}/disable");
+    assert_eq!(code(&test.post(&own, &admin, &why).await), "own_account");
+    let closed = test.post(&format!("{users}/disable"), &admin, &why).await;
+    assert!(closed.json()["disabled_at"].is_string(), "{closed:?}");
+    let entry = last_entry(&test, &admin).await;
+    assert_eq!(
+        (&entry["action"], &entry["after"]["sessions_ended"]),
+        (&json!("account.disabled"), &json!(1))
+    );
+    assert_eq!(me(&ada).await, StatusCode::UNAUTHORIZED);
+    test.clock.advance_ms(30_000);
+    assert_eq!(me(&key).await, StatusCode::UNAUTHORIZED);
+    let login = json!({"email": "ada@example.org", "password": "a long password"});
+    let refused = test.post("/api/v1/auth/login", "", &login).await;
+    assert_eq!(
+        (refused.status, code(&refused).as_str()),
+        (StatusCode::FORBIDDEN, "account_disabled")
+    );
+
+    let open = test.post(&format!("{users}/enable"), &admin, &why).await;
+    assert_eq!(open.json()["disabled_at"], Value::Null, "{open:?}");
+    // what ended stays ended
+    assert_eq!(me(&ada).await, StatusCode::UNAUTHORIZED);
+    let again = test.post("/api/v1/auth/login", "", &login).await.json();
+    let again = again["access_token"].as_str().expect("a token").to_owned();
+    test.clock.advance_ms(30_000);
+    assert_eq!(
+        (me(&again).await, me(&key).await),
+        (StatusCode::OK, StatusCode::OK)
+    );
+
+    let ended = test
+        .post(&format!("{users}/end-sessions"), &admin, &why)
+        .await;
+    assert_eq!(ended.json()["sessions"].as_array().map(Vec::len), Some(1));
+    assert_eq!(me(&again).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(last_entry(&test, &admin).await["action"], "sessions.ended");
 }
 
 #[tokio::test]

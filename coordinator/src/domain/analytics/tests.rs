@@ -70,7 +70,7 @@ async fn assert_exact(test: &TestApp) {
                 sum(test, "SELECT CAST(COALESCE(SUM(spent), 0) AS BIGINT) FROM consumer_figures WHERE grain = 'day'").await,
             ),
         };
-        let ledger = "SELECT CAST(COALESCE(SUM(balance), 0) AS BIGINT) FROM accounts WHERE kind = 'provider_available'";
+        let ledger = "SELECT CAST(COALESCE(SUM(balance), 0) AS BIGINT) FROM accounts WHERE kind IN ('provider_pending', 'provider_available')";
         assert_eq!(earned, sum(test, ledger).await, "{grain}");
         let ledger = "SELECT CAST(COALESCE(SUM(balance), 0) AS BIGINT) FROM accounts WHERE kind = 'platform_fees'";
         assert_eq!(fee, sum(test, ledger).await, "{grain}");

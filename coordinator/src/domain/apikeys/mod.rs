@@ -143,7 +143,11 @@ async fn known(app: &App, id: ApiKeyId) -> Result<Option<Known>> {
             let Some(key) = store::by_id(tx, id)? else {
                 return Ok(None);
             };
-            let mut roles = auth::account(tx, key.user)?.roles;
+            let owner = auth::account(tx, key.user)?;
+            if owner.disabled.is_some() {
+                return Ok(None);
+            }
+            let mut roles = owner.roles;
             roles.remove(&Role::Admin);
             Ok(Some((key, roles)))
         })

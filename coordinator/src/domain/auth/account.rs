@@ -114,6 +114,14 @@ pub fn tell(
     Ok(())
 }
 
+/// Closes or opens an account; whether that changed anything. The caller records it, and ends its sessions.
+///
+/// # Errors
+/// What the database says.
+pub fn set_disabled(tx: &mut dyn Tx, ctx: &OpCtx, id: UserId, disabled: bool) -> Result<bool> {
+    store::set_disabled(tx, id, disabled.then_some(ctx.now))
+}
+
 /// Sends a link to the wanted address and a notice to the one of now. Nothing is sent to an address that has an account;
 /// the caller isn't told.
 ///

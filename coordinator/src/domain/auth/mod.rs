@@ -52,7 +52,7 @@ use super::audit::{self, Entry};
 use crate::{
     config::Config,
     context::{Actor, OpCtx, Role, User},
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     keys::Keys,
     store::Tx,
 };
@@ -163,6 +163,7 @@ pub fn create_account(
         created: ctx.now,
         verified: None,
         second_factor: false,
+        disabled: None,
     };
     store::insert_user(tx, &account, password_hash)?.ok_or_else(email_taken)?;
     let state = serde_json::json!({ "email": account.email, "roles": account.roles });
@@ -303,13 +304,20 @@ impl Login {
 /// Begins a session of somebody who proved who they are: just now, unless the login says when.
 ///
 /// # Errors
-/// What the database says.
+/// 403 `account_disabled`; what the database says.
 pub fn begin_session(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
     account: &Account,
     login: &Login,
 ) -> Result<SignedIn> {
+    if account.disabled.is_some() {
+        return Err(Error::new(
+            Kind::Forbidden,
+            "account_disabled",
+            "an administrator disabled this account: write to the operator of this market",
+        ));
+    }
     let session = Session {
         id: ctx.mint(),
         user: account.id,

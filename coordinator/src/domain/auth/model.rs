@@ -87,6 +87,8 @@ pub struct Account {
     pub verified: Option<Timestamp>,
     /// Whether a second factor is in force.
     pub second_factor: bool,
+    /// Since when nobody may sign in to it; nothing: anybody who is its owner may.
+    pub disabled: Option<Timestamp>,
 }
 
 impl Account {

@@ -354,3 +354,12 @@ pub fn end_others(tx: &mut dyn Tx, ctx: &OpCtx) -> Result<Vec<SessionId>> {
     }
     Ok(ended)
 }
+
+/// Ends all sessions of somebody; which. The caller records it.
+///
+/// # Errors
+/// 404 when there is no such account.
+pub fn end_all(tx: &mut dyn Tx, ctx: &OpCtx, id: UserId) -> Result<Vec<SessionId>> {
+    super::account(tx, id)?;
+    sessions::revoke_all(tx, id, ctx.now)
+}

@@ -7,7 +7,7 @@
 //! - The evidence is gathered in the transaction of the report and never changes (a trigger).
 //! - A decision moves money once (its causes are the dispute's id), never makes an account negative, and never gives back more than was
 //!   charged.
-//! - While a dispute is open, the provider's part of the rental isn't released ([`is_open`]).
+//! - While a dispute is open, the provider's part of the rental isn't released ([`is_open`], asked by `settlement::release`).
 
 #![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects)]
 
@@ -37,6 +37,7 @@ use self::{
 };
 use super::{
     audit::{self, Entry},
+    earnings,
     events::{self, Event},
     ledger::{
         self,
@@ -303,7 +304,9 @@ fn give_back(
     refund: Amount,
 ) -> Result<Parts> {
     let provider = Account::ProviderAvailable(rental.provider);
-    let has = ledger::balance(tx, rental.asset, &provider)?;
+    let earned = earnings::of_rental(tx, rental.id)?;
+    let pending = earned.map_or(Ok(Amount::ZERO), |earned| earned.pending())?;
+    let has = ledger::balance(tx, rental.asset, &provider)?.plus(pending)?;
     let parts = model::parts(refund, rental.charged, rental.fee, has)?;
     let fees = ledger::balance(tx, rental.asset, &Account::PlatformFees)?;
     if parts.of_fee.plus(parts.goodwill)? > fees {
@@ -315,8 +318,14 @@ fn give_back(
         ));
     }
     let to = rentals::money_goes_back_to(rental)?;
+    let of_pending = parts.of_provider.min(pending);
+    if !of_pending.is_zero() {
+        let cause = Cause::Dispute(id, DisputePart::Pending);
+        earnings::take_back(tx, ctx, rental.id, of_pending, to.clone(), cause)?;
+    }
+    let of_available = parts.of_provider.minus(of_pending)?;
     for (debit, amount, part) in [
-        (provider, parts.of_provider, DisputePart::Available),
+        (provider, of_available, DisputePart::Available),
         (Account::PlatformFees, parts.of_fee, DisputePart::Fee),
         (Account::PlatformFees, parts.goodwill, DisputePart::Goodwill),
     ] {

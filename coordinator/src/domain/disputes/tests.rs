@@ -44,7 +44,10 @@ async fn admin(test: &TestApp) -> String {
 /// Signs in again: access tokens live for minutes only.
 async fn sign_in(test: &TestApp, email: &str) -> String {
     let body = json!({"email": email, "password": "a long password"});
-    text(&test.post("/api/v1/auth/login", "", &body).await, "access_token")
+    text(
+        &test.post("/api/v1/auth/login", "", &body).await,
+        "access_token",
+    )
 }
 
 /// Decides as an administrator who has just proven who they are.
@@ -250,7 +253,9 @@ async fn what_the_provider_has_no_more_is_the_platforms_and_never_below_zero(tes
         rental.asset,
     );
     let pay_out = move |tx: &mut dyn Tx| {
-        release(tx, &ctx, &rental)?;
+        assert!(!settlement::release(tx, &ctx, first, 0)?, "it is disputed");
+        // as if that had been before the report
+        assert!(earnings::release(tx, &ctx, first, ctx.now)?);
         let debit = Account::ProviderAvailable(provider);
         let amount = ledger::balance(tx, asset, &debit)?;
         let posting = Posting {
@@ -287,11 +292,6 @@ async fn what_the_provider_has_no_more_is_the_platforms_and_never_below_zero(tes
         parts.iter().sum::<i64>(),
         split.paid.atomic() + split.goodwill.atomic()
     );
-}
-
-/// What it earned becomes payable, as after the dispute window.
-fn release(_: &mut dyn Tx, _: &OpCtx, _: &Rental) -> Result<()> {
-    Ok(())
 }
 
 async fn only_who_rents_it_reports_it_and_not_for_ever(test: TestApp) {

@@ -5,7 +5,7 @@
 //! - Only [`Account::External`] may go below zero: it stands for the world outside.
 
 use shared::{
-    id::{DisputeId, PaymentId, RentalId, UserId},
+    id::{DisputeId, PaymentId, PayoutId, RentalId, UserId},
     money::{Amount, Asset},
 };
 
@@ -16,12 +16,22 @@ pub enum Account {
     External(String),
     /// What a consumer may spend or withdraw.
     UserAvailable(UserId),
+    /// What an account asked to be paid out and that hasn't been sent yet: neither spendable nor gone.
+    UserHeld(UserId),
     /// What was paid for a rental and is neither charged nor refunded.
     RentalEscrow(RentalId),
-    /// What a provider earned.
+    /// What a provider earned, while it may still be disputed.
+    ProviderPending(UserId),
+    /// What a provider earned and may have paid out.
     ProviderAvailable(UserId),
     /// Refunds owed to a payer without an account, by the wallet's address.
     PayerRefunds(String),
+    /// Of these, what is about to be sent.
+    PayerHeld(String),
+    /// What has been handed to a network and isn't seen on it yet.
+    PayoutClearing,
+    /// Money whose place isn't known; somebody has to look.
+    Suspense,
     /// The market's own share.
     PlatformFees,
 }
@@ -33,9 +43,14 @@ impl Account {
         let rest = match self {
             Self::External(network) => format!("external:{network}"),
             Self::UserAvailable(user) => format!("user:{user}:available"),
+            Self::UserHeld(user) => format!("user:{user}:held"),
             Self::RentalEscrow(rental) => format!("rental:{rental}:escrow"),
+            Self::ProviderPending(user) => format!("provider:{user}:pending"),
             Self::ProviderAvailable(user) => format!("provider:{user}:available"),
             Self::PayerRefunds(payer) => format!("payer:{payer}:refunds"),
+            Self::PayerHeld(payer) => format!("payer:{payer}:held"),
+            Self::PayoutClearing => "payout_clearing".to_owned(),
+            Self::Suspense => "suspense".to_owned(),
             Self::PlatformFees => "platform:fees".to_owned(),
         };
         format!("{}/{rest}", asset.code())
@@ -47,9 +62,14 @@ impl Account {
         match self {
             Self::External(_) => "external",
             Self::UserAvailable(_) => "user_available",
+            Self::UserHeld(_) => "user_held",
             Self::RentalEscrow(_) => "rental_escrow",
+            Self::ProviderPending(_) => "provider_pending",
             Self::ProviderAvailable(_) => "provider_available",
             Self::PayerRefunds(_) => "payer_refunds",
+            Self::PayerHeld(_) => "payer_held",
+            Self::PayoutClearing => "payout_clearing",
+            Self::Suspense => "suspense",
             Self::PlatformFees => "platform_fees",
         }
     }
@@ -73,6 +93,15 @@ pub enum Cause {
     Refund(RentalId, Amount),
     /// An administrator gave back what a rental cost, out of the platform's fees; the text is the idempotency key.
     Goodwill(RentalId, String),
+    /// What a rental earned has become payable; the number is what had become so before.
+    EarningsReleased(RentalId, Amount),
+    /// A payout was asked for: its money waits.
+    PayoutHeld(PayoutId),
+    /// A payout is about to be handed to a network.
+    PayoutSent(PayoutId),
+    /// A payout's money left for good, or went back to where it came from: one cause for both, so that the ledger itself takes only
+    /// one of them.
+    PayoutEnded(PayoutId),
     /// A dispute was decided: a part of what is given back.
     Dispute(DisputeId, DisputePart),
 }
@@ -102,6 +131,10 @@ impl Cause {
             Self::WindowFee(..) => "window_fee",
             Self::Refund(..) => "refund",
             Self::Goodwill(..) => "goodwill",
+            Self::EarningsReleased(..) => "earnings_released",
+            Self::PayoutHeld(_) => "payout_held",
+            Self::PayoutSent(_) => "payout_sent",
+            Self::PayoutEnded(_) => "payout_ended",
             Self::Dispute(_, DisputePart::Pending) => "dispute_pending",
             Self::Dispute(_, DisputePart::Available) => "dispute_available",
             Self::Dispute(_, DisputePart::Fee) => "dispute_fee",
@@ -122,7 +155,12 @@ impl Cause {
             Self::WindowProvider(rental, start) | Self::WindowFee(rental, start) => {
                 format!("{rental}:{start}")
             }
-            Self::Refund(rental, paid) => format!("{rental}:{}", paid.atomic()),
+            Self::Refund(rental, before) | Self::EarningsReleased(rental, before) => {
+                format!("{rental}:{}", before.atomic())
+            }
+            Self::PayoutHeld(payout) | Self::PayoutSent(payout) | Self::PayoutEnded(payout) => {
+                payout.to_string()
+            }
         }
     }
 }

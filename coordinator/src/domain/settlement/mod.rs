@@ -19,6 +19,7 @@ use shared::{id::RentalId, money::Amount, time::Timestamp};
 
 use super::{
     disputes::{self, model::Parts},
+    earnings,
     ledger::{
         self,
         model::{Account, Cause, Posting},
@@ -78,29 +79,36 @@ fn bill(tx: &mut dyn Tx, ctx: &OpCtx, rental: Rental) -> Result<Rental> {
 
 fn post(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, window: &Window) -> Result<()> {
     let start = window.span.start.as_micros();
-    let shares = [
-        (
-            Account::ProviderAvailable(rental.provider),
-            window.amount.minus(window.fee)?,
-            Cause::WindowProvider(rental.id, start),
-        ),
-        (
-            Account::PlatformFees,
-            window.fee,
-            Cause::WindowFee(rental.id, start),
-        ),
-    ];
-    for (credit, amount, cause) in shares {
-        let posting = Posting {
-            asset: rental.asset,
-            debit: Account::RentalEscrow(rental.id),
-            credit,
-            amount,
-            cause,
-        };
-        ledger::post(tx, ctx, &posting)?;
+    let share = |credit, amount, cause| Posting {
+        asset: rental.asset,
+        debit: Account::RentalEscrow(rental.id),
+        credit,
+        amount,
+        cause,
+    };
+    let earned = share(
+        Account::ProviderPending(rental.provider),
+        window.amount.minus(window.fee)?,
+        Cause::WindowProvider(rental.id, start),
+    );
+    earnings::accrue(tx, ctx, rental.id, rental.provider, &earned)?;
+    let fee = share(
+        Account::PlatformFees,
+        window.fee,
+        Cause::WindowFee(rental.id, start),
+    );
+    ledger::post(tx, ctx, &fee).map(|_| ())
+}
+
+/// Makes what a rental earned payable, as far as it can't be disputed any more and isn't disputed; true if anything was. Safe to repeat.
+///
+/// # Errors
+/// The database's; 503 if it was changed meanwhile.
+pub fn release(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId, window_ms: i64) -> Result<bool> {
+    if disputes::is_open(tx, id)? {
+        return Ok(false);
     }
-    Ok(())
+    earnings::release(tx, ctx, id, ctx.now.plus_ms(window_ms.saturating_neg()))
 }
 
 fn refund_rest(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental) -> Result<Rental> {

@@ -23,6 +23,11 @@ const SECOND_FACTOR: Code = (
     "second_factor_required",
     "send a code of the second factor and this challenge: POST /api/v1/auth/login/totp",
 );
+const DISABLED: Code = (
+    403,
+    "account_disabled",
+    "an administrator disabled this account: write to the operator of this market",
+);
 const SECOND_FACTOR_SET: Code = (
     409,
     "second_factor_set",
@@ -52,6 +57,7 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
                 "login_failed",
                 "the e-mail address or the password is wrong",
             ),
+            DISABLED,
             SECOND_FACTOR,
         ],
     ),
@@ -68,9 +74,10 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
                 "code_refused",
                 "the code is wrong, or was used already: wait for the next one",
             ),
+            DISABLED,
         ],
     ),
-    ("oidc_callback", &[SECOND_FACTOR]),
+    ("oidc_callback", &[DISABLED, SECOND_FACTOR]),
     (
         "step_up",
         &[

@@ -191,6 +191,14 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
         )],
     ),
     (
+        "disable_user",
+        &[(
+            409,
+            "own_account",
+            "nobody disables their own account: another administrator must",
+        )],
+    ),
+    (
         "run_metering",
         &[(
             503,

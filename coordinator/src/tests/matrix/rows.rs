@@ -163,6 +163,9 @@ pub(super) const ROWS: &[Row] = &[
     row("list_users", Consumer, "", "",                                         [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     row("change_roles", Consumer, "user", r#"{"grant": ["provider"], "reason": "a test"}"#,
                                                                                 [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
+    row("enable_user", Consumer, "user", r#"{"reason": "a test"}"#,             [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
+    row("end_user_sessions", Consumer, "user", r#"{"reason": "a test"}"#,       [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
+    row("disable_user", Consumer, "user", r#"{"reason": "a test"}"#,       [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     row("check_ledger", Consumer, "", "",                                       [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     row("platform_figures", Consumer, "", "",                                   [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     // nothing was charged yet: more than that isn't refunded

@@ -1,10 +1,11 @@
-//! `/admin/*`: accounts, books, figures, refunds; nodes and settings are in the files beside.
+//! `/admin/*`: books, figures, refunds; accounts, nodes and settings are in the files beside.
 
 mod disputes;
 mod nodes;
 mod settings;
+mod users;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::State,
@@ -12,28 +13,24 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use shared::{
-    id::{RentalId, UserId},
+    id::RentalId,
     money::{Asset, Money},
     time::Timestamp,
 };
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
     books,
-    context::{OpCtx, Role},
+    context::OpCtx,
     domain::{
         admin::{self, Refund},
-        auth::{
-            self,
-            model::{Account, Email},
-        },
         ledger::{self, model::Account as Books},
         payments::idempotency::IdempotencyKey,
     },
     error::Result,
-    http::{Json, Page, Paging, Path, Problems, Query, RawBody, extract::parse_json},
+    http::{Json, Problems, RawBody, extract::parse_json},
 };
 
 /// The routes of this slice.
@@ -43,8 +40,11 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::ban))
         .routes(routes!(nodes::unban))
-        .routes(routes!(users))
-        .routes(routes!(roles))
+        .routes(routes!(users::list))
+        .routes(routes!(users::roles))
+        .routes(routes!(users::disable))
+        .routes(routes!(users::enable))
+        .routes(routes!(users::end_sessions))
         .routes(routes!(check_books))
         .routes(routes!(figures))
         .routes(routes!(refund))
@@ -52,103 +52,6 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(disputes::decide))
         .routes(routes!(settings::get, settings::put))
         .routes(routes!(settings::announcement))
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-struct UsersParams {
-    /// Only the account of this address.
-    email: Option<String>,
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
-/// An account as administrators see it.
-#[derive(Serialize, ToSchema)]
-struct AdminUserView {
-    #[schema(value_type = String, example = "usr_0192f0c1a2b37c4d8e5f60718293a4b5")]
-    id: UserId,
-    #[schema(example = "ada@example.org")]
-    email: String,
-    #[schema(value_type = Vec<String>, example = json!(["consumer"]))]
-    roles: BTreeSet<Role>,
-    #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
-}
-
-impl From<Account> for AdminUserView {
-    fn from(account: Account) -> Self {
-        Self {
-            id: account.id,
-            email: account.email,
-            roles: account.roles,
-            created_at: account.created,
-        }
-    }
-}
-
-#[utoipa::path(
-    get, path = "/admin/users", operation_id = "list_users", tag = "admin", params(UsersParams),
-    description = "Accounts, oldest first.",
-    responses((status = 200, body = Page<AdminUserView>), Problems), security(("access_token" = []), ("cookie" = []))
-)]
-async fn users(
-    State(app): State<Arc<App>>,
-    Query(params): Query<UsersParams>,
-) -> Result<Json<Page<AdminUserView>>> {
-    let paging = Paging::new(params.limit, params.cursor)?;
-    let email = params.email.as_deref().map(Email::parse).transpose()?;
-    let after: String = paging.after()?.unwrap_or_default();
-    let fetch = paging.fetch();
-    let rows = app
-        .db
-        .read("admin.users", move |tx| match &email {
-            Some(email) => {
-                let found = auth::find_account(tx, email)?;
-                Ok(found.into_iter().map(|(account, _)| account).collect())
-            }
-            None => auth::accounts(tx, &after, fetch),
-        })
-        .await?;
-    let page = Page::of(rows, &paging, |account| account.id.to_string())?;
-    Ok(Json(page.map(AdminUserView::from)))
-}
-
-/// Roles to give and to take.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RolesBody {
-    #[serde(default)]
-    #[schema(value_type = Vec<String>, example = json!(["provider"]))]
-    grant: BTreeSet<Role>,
-    #[serde(default)]
-    #[schema(value_type = Vec<String>, example = json!([]))]
-    revoke: BTreeSet<Role>,
-    /// Goes into the audit log.
-    #[schema(example = "joins the operators")]
-    reason: String,
-}
-
-#[utoipa::path(
-    post, path = "/admin/users/{id}/roles", operation_id = "change_roles", tag = "admin", params(("id" = String, Path)),
-    description = "Gives and takes roles; sessions notice within 30 s.",
-    request_body = RolesBody, responses((status = 200, body = AdminUserView), Problems),
-    security(("access_token" = []), ("cookie" = []))
-)]
-async fn roles(
-    ctx: OpCtx,
-    State(app): State<Arc<App>>,
-    Path(id): Path<UserId>,
-    Json(body): Json<RolesBody>,
-) -> Result<Json<AdminUserView>> {
-    let reason = admin::reason(&body.reason)?;
-    let account = app
-        .db
-        .write("admin.roles", move |tx| {
-            admin::change_roles(tx, &ctx, id, &body.grant, &body.revoke, &reason)
-        })
-        .await?;
-    Ok(Json(account.into()))
 }
 
 #[utoipa::path(

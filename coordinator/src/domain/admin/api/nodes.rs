@@ -59,7 +59,7 @@ pub(super) async fn list(
 pub(super) struct ReasonBody {
     /// Goes into the audit log.
     #[schema(example = "reports of stolen hardware")]
-    reason: String,
+    pub(super) reason: String,
 }
 
 #[utoipa::path(

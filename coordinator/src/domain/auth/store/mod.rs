@@ -19,7 +19,8 @@ use crate::{
 
 /// What [`account_of`] reads.
 const COLUMNS: &str = "id, email, created_us, email_verified_us,
-    (SELECT COUNT(*) FROM second_factors WHERE user_id = users.id AND confirmed_us IS NOT NULL)";
+    (SELECT COUNT(*) FROM second_factors WHERE user_id = users.id AND confirmed_us IS NOT NULL),
+    disabled_us";
 
 /// Adds an account; nothing when the address is taken.
 pub(super) fn insert_user(
@@ -81,7 +82,7 @@ pub(super) fn user_by_email(tx: &mut dyn Tx, email: &Email) -> Result<Option<(Ac
         params![email.as_str()],
     )?;
     match rows.first() {
-        Some(row) => Ok(Some((account_of(tx, row)?, row.text(5)?.to_owned()))),
+        Some(row) => Ok(Some((account_of(tx, row)?, row.text(6)?.to_owned()))),
         None => Ok(None),
     }
 }
@@ -102,7 +103,7 @@ pub(super) fn user_with_hash(tx: &mut dyn Tx, id: UserId) -> Result<Option<(Acco
         params![id],
     )?;
     match rows.first() {
-        Some(row) => Ok(Some((account_of(tx, row)?, row.text(5)?.to_owned()))),
+        Some(row) => Ok(Some((account_of(tx, row)?, row.text(6)?.to_owned()))),
         None => Ok(None),
     }
 }
@@ -150,6 +151,21 @@ pub(super) fn set_email(tx: &mut dyn Tx, id: UserId, email: &Email, now: Timesta
     Ok(())
 }
 
+/// Closes an account from `since` on, or opens it; whether that changed anything.
+pub(super) fn set_disabled(tx: &mut dyn Tx, id: UserId, since: Option<Timestamp>) -> Result<bool> {
+    let changed = match since {
+        Some(since) => tx.execute(
+            "UPDATE users SET disabled_us = $1 WHERE id = $2 AND disabled_us IS NULL",
+            params![since, id],
+        )?,
+        None => tx.execute(
+            "UPDATE users SET disabled_us = NULL WHERE id = $1 AND disabled_us IS NOT NULL",
+            params![id],
+        )?,
+    };
+    Ok(changed == 1)
+}
+
 /// The roles of a person.
 pub(super) fn roles(tx: &mut dyn Tx, id: UserId) -> Result<BTreeSet<Role>> {
     tx.query(
@@ -176,5 +192,6 @@ fn account_of(tx: &mut dyn Tx, row: &Row) -> Result<Account> {
         created: row.int(2).map(Timestamp::from_micros)?,
         verified: row.opt_int(3)?.map(Timestamp::from_micros),
         second_factor: row.int(4)? > 0,
+        disabled: row.opt_int(5)?.map(Timestamp::from_micros),
     })
 }

@@ -45,7 +45,7 @@ pub(in super::super) fn prove(tx: &mut dyn Tx, id: SessionId, now: Timestamp) ->
     Ok(proven == 1)
 }
 
-/// A session that is neither revoked nor over.
+/// A session that is neither revoked nor over, of an account that isn't disabled.
 pub(in super::super) fn live_session(
     tx: &mut dyn Tx,
     id: SessionId,
@@ -53,7 +53,8 @@ pub(in super::super) fn live_session(
 ) -> Result<Option<Session>> {
     let rows = tx.query(
         "SELECT user_id, ends_us, COALESCE(proven_us, created_us) FROM sessions
-         WHERE id = $1 AND revoked_us IS NULL AND ends_us > $2",
+         WHERE id = $1 AND revoked_us IS NULL AND ends_us > $2
+         AND NOT EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND disabled_us IS NOT NULL)",
         params![id, now],
     )?;
     rows.first()
@@ -104,6 +105,22 @@ pub(in super::super) fn revoke_others(
         "UPDATE sessions SET revoked_us = $1, revoked_reason = 'logout'
          WHERE user_id = $2 AND revoked_us IS NULL AND id <> $3 RETURNING id",
         params![now, user, keep],
+    )?
+    .iter()
+    .map(session_of)
+    .collect()
+}
+
+/// Ends all sessions of somebody because an administrator says so; which.
+pub(in super::super) fn revoke_all(
+    tx: &mut dyn Tx,
+    user: UserId,
+    now: Timestamp,
+) -> Result<Vec<SessionId>> {
+    tx.query(
+        "UPDATE sessions SET revoked_us = $1, revoked_reason = 'admin'
+         WHERE user_id = $2 AND revoked_us IS NULL RETURNING id",
+        params![now, user],
     )?
     .iter()
     .map(session_of)

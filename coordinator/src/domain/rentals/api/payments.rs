@@ -252,7 +252,13 @@ pub(super) struct BalanceView {
     /// To spend.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     available: Money,
-    /// Earned as a provider.
+    /// Asked to be paid out and not sent yet.
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    held: Money,
+    /// Earned as a provider, and not payable yet: it may still be disputed.
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    pending: Money,
+    /// Earned as a provider: may be paid out.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     earned: Money,
     /// Play money: `sandbox`.
@@ -261,17 +267,12 @@ pub(super) struct BalanceView {
 
 fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<BalanceView> {
     let user = ctx.user()?.id;
+    let mut of = |account| ledger::balance(tx, Asset::Usdc, &account).map(usdc);
     Ok(BalanceView {
-        available: usdc(ledger::balance(
-            tx,
-            Asset::Usdc,
-            &Account::UserAvailable(user),
-        )?),
-        earned: usdc(ledger::balance(
-            tx,
-            Asset::Usdc,
-            &Account::ProviderAvailable(user),
-        )?),
+        available: of(Account::UserAvailable(user))?,
+        held: of(Account::UserHeld(user))?,
+        pending: of(Account::ProviderPending(user))?,
+        earned: of(Account::ProviderAvailable(user))?,
         mode: "sandbox",
     })
 }
