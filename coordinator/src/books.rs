@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     domain::{
-        disputes, earnings,
+        disputes, earnings, invoices,
         ledger::check::{Finding, Size, check as check_ledger},
         payments, rentals,
     },
@@ -40,6 +40,7 @@ pub async fn check(db: &Db) -> Result<Report> {
         let (size, mut findings) = check_ledger(tx)?;
         findings.extend(rentals::check::check(tx)?);
         findings.push(disputes::check::check(tx)?);
+        findings.push(invoices::check::check(tx)?);
         findings.push(payments::check(tx)?);
         findings.push(earnings::check(tx)?);
         Ok(Report { size, findings })

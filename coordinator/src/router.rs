@@ -30,8 +30,8 @@ use crate::{
     app::App,
     cron,
     domain::{
-        admin, agentlink, analytics, apikeys, audit, auth, disputes, events, kyc, nodes, offers,
-        oidc, rentals, settlement, webhooks,
+        admin, agentlink, analytics, apikeys, audit, auth, disputes, events, invoices, kyc, nodes,
+        offers, oidc, rentals, settlement, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -66,6 +66,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(rentals::api::routes())
             .merge(disputes::api::routes())
             .merge(settlement::api::routes())
+            .merge(invoices::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
             .merge(analytics::api::routes())

@@ -127,6 +127,8 @@ typed_ids! {
     KycDocumentId = "doc";
     /// An account elsewhere that opens one here.
     IdentityId = "idn";
+    /// An invoice or a credit note.
+    InvoiceId = "inv";
     /// A rental's lease of a node's capacity; changes when a rental is placed anew.
     LeaseId = "lea";
     /// A mail to somebody.

@@ -19,6 +19,7 @@ mod journey_ends;
 mod journey_enrol;
 mod journey_events;
 mod journey_four_steps;
+mod journey_invoice;
 mod journey_kyc;
 mod journey_not_supported;
 mod journey_oidc;

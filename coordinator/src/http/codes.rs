@@ -151,6 +151,30 @@ const OWN: &[(&str, &[Code])] = &[
         ],
     ),
     (
+        "rental_invoice",
+        &[(
+            409,
+            "invoice_not_issued",
+            "an invoice is issued when the rental is over and its money is split: try again then",
+        )],
+    ),
+    (
+        "get_statement",
+        &[(
+            400,
+            "month",
+            "write a month such as 2026-11, from 2020-01 to 2999-12",
+        )],
+    ),
+    (
+        "statement_transfers",
+        &[(
+            400,
+            "month",
+            "write a month such as 2026-11, from 2020-01 to 2999-12",
+        )],
+    ),
+    (
         "report_rental",
         &[
             DISPUTE_DECIDED,

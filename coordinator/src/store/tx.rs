@@ -186,6 +186,7 @@ id_values!(
     DisputeId,
     EventId,
     IdentityId,
+    InvoiceId,
     KycCaseId,
     KycDocumentId,
     LeaseId,

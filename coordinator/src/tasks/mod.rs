@@ -15,6 +15,7 @@ pub mod event_relay;
 pub mod expiry;
 pub mod facilitator;
 pub mod forgetting;
+pub mod invoices;
 pub mod kyc;
 pub mod leases;
 pub mod liveness;
@@ -56,6 +57,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         Box::new(settlement::Settlement::new(own())),
     )?;
     start(periods.payments_ms, Box::new(payments::Payments(own())))?;
+    start(invoices::PERIOD_MS, Box::new(invoices::Invoices(own())))?;
     start(periods.kyc_ms, Box::new(kyc::Kyc(own())))?;
     start(
         facilitator::PERIOD_MS,

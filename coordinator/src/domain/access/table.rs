@@ -107,6 +107,29 @@ pub const TABLE: &[Line] = &[
         &[Person, RentalToken],
         With(Scope::RentalsRead),
     ),
+    // documents
+    Line::of(
+        "list_invoices",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "get_invoice",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "invoice_transfers",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "rental_invoice",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of("get_statement", &[Person], With(Scope::AccountRead)),
+    Line::of("statement_transfers", &[Person], With(Scope::AccountRead)),
     // disputes
     Line::of(
         "report_rental",

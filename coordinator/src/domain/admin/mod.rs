@@ -13,18 +13,23 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use shared::{
-    id::{NodeId, RentalId, SessionId, UserId},
+    id::{DisputeId, NodeId, RentalId, SessionId, UserId},
     money::{Amount, Money},
 };
 
 use super::{
     audit::{self, Entry},
     auth::{self, model::Account},
-    disputes::given_back,
+    disputes::{
+        self, given_back,
+        model::{Dispute, Wanted},
+    },
+    invoices::{self, model::Rules},
     ledger::{
         self,
         model::{Account as Books, Cause, Posting},
     },
+    mail::Postbox,
     nodes::{self, model::Node},
     payments::idempotency::{self, IdempotencyKey},
     rentals::{
@@ -184,6 +189,23 @@ pub fn end_sessions(
     Ok(ended)
 }
 
+/// Decides a dispute, and issues the credit note of what is given back.
+///
+/// # Errors
+/// As [`disputes::decide`].
+pub fn decide_dispute(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    (postbox, rules): (&Postbox, &Rules),
+    id: DisputeId,
+    wanted: &Wanted,
+    reason: &str,
+) -> Result<Dispute> {
+    let decided = disputes::decide(tx, ctx, postbox, id, wanted, reason)?;
+    invoices::document(tx, ctx, rules, decided.rental)?;
+    Ok(decided)
+}
+
 /// A refund out of the platform's fees.
 #[derive(Debug, Clone)]
 pub struct Refund {
@@ -195,12 +217,18 @@ pub struct Refund {
     pub reason: String,
 }
 
-/// Gives back what a rental cost, out of the platform's fees: to the consumer's balance, or to the wallet that paid. The same key
-/// refunds once.
+/// Gives back what a rental cost, out of the platform's fees: to the consumer's balance, or to the wallet that paid, with a credit note if
+/// its invoice is issued. The same key refunds once.
 ///
 /// # Errors
 /// 404; 409 if the fees don't cover it, or the rental is being paid; 422 for more than it cost.
-pub fn refund(tx: &mut dyn Tx, ctx: &OpCtx, refund: &Refund, key: &IdempotencyKey) -> Result<()> {
+pub fn refund(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    refund: &Refund,
+    key: &IdempotencyKey,
+) -> Result<()> {
     if idempotency::find(tx, key)?.is_some() {
         return Ok(());
     }
@@ -242,6 +270,7 @@ pub fn refund(tx: &mut dyn Tx, ctx: &OpCtx, refund: &Refund, key: &IdempotencyKe
         &cause,
         &refund.reason,
     )?;
+    invoices::document(tx, ctx, rules, rental.id)?;
     let entry = Entry::of("rental.refunded", rental.id)
         .after(json!({ "amount": refund.amount.amount, "currency": rental.asset }))
         .reason(&refund.reason);

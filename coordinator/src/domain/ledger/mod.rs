@@ -10,6 +10,7 @@
 #![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects)]
 
 pub mod check;
+pub mod history;
 pub mod holds;
 pub mod model;
 mod store;

@@ -1,5 +1,7 @@
 //! SQL of the ledger.
 
+pub(super) mod history;
+
 use shared::{id::TransferId, money::Amount, time::Timestamp};
 
 use super::model::Posting;

@@ -183,6 +183,30 @@ pub fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
     store::to_settle(tx, limit)
 }
 
+/// Rentals that were paid and are settled, and whose invoice isn't issued yet, the longest settled first.
+///
+/// # Errors
+/// The database's.
+pub fn to_invoice(tx: &mut dyn Tx, limit: i64) -> Result<Vec<RentalId>> {
+    store::to_invoice(tx, limit)
+}
+
+/// Notes that a settled rental's invoice is issued in this transaction; false if that was before, or nothing was paid. More money for it
+/// takes the note back.
+///
+/// # Errors
+/// 503 if somebody else wrote it since.
+pub fn mark_invoiced(tx: &mut dyn Tx, rental: &Rental, now: Timestamp) -> Result<bool> {
+    if !store::waits_for_invoice(tx, rental.id)? {
+        return Ok(false);
+    }
+    if store::mark_invoiced(tx, rental.id, rental.version, now)? {
+        Ok(true)
+    } else {
+        Err(StoreError::Busy(format!("rental {} was written meanwhile", rental.id)).into())
+    }
+}
+
 /// Rentals of a node that it must know of.
 ///
 /// # Errors

@@ -127,6 +127,13 @@ pub(super) const ROWS: &[Row] = &[
     row("stop_rental", Consumer, "rental", "",                                  [401, 200, 404, 404, 404, 401, 403, 200, 200, 200, 401]),
     row("delete_rental", Consumer, "rental", "",                                [401, 200, 404, 404, 404, 401, 403, 200, 200, 200, 401]),
 
+    row("list_invoices", Consumer, "", "",                                      [401, 200, 200, 200, 200, 401, 403, 200, 200, 200, 401]),
+    row("get_invoice", Consumer, "invoice", "",                                 [401, 200, 404, 200, 404, 401, 403, 200, 200, 404, 401]),
+    row("invoice_transfers", Consumer, "invoice", "",                           [401, 200, 404, 200, 404, 401, 403, 200, 200, 404, 401]),
+    // it runs
+    row("rental_invoice", Consumer, "rental", "",                               [401, 409, 404, 409, 404, 401, 403, 409, 409, 409, 401]),
+    row("get_statement", Consumer, "?month=2027-01", "",                        [401, 200, 200, 200, 200, 401, 403, 200, 200, 403, 401]),
+    row("statement_transfers", Consumer, "month", "",                           [401, 200, 200, 200, 200, 401, 403, 200, 200, 403, 401]),
     // the world's dispute is about a rental that was reported already: reporting it again finds it
     row("report_rental", Consumer, "rental_in_dispute", r#"{"reason": "slow", "text": "a test"}"#,
                                                                                 [401, 200, 404, 404, 404, 401, 403, 200, 403, 404, 401]),

@@ -123,6 +123,7 @@ impl World {
         node.beat(&test).await;
         node.start(rental);
         node.beat(&test).await;
+        let invoice = invoiced(&test, &mut node, &consumer, offer).await;
         let (disputed, dispute) = disputed(&test, &consumer, offer).await;
         let find = test
             .app
@@ -150,6 +151,8 @@ impl World {
             ("payment", payment.to_string()),
             ("rental_in_dispute", disputed),
             ("dispute", dispute),
+            ("invoice", invoice),
+            ("month", "2027-01".to_owned()),
             ("quote", text(&quote, "id")),
             ("api_key", text(&to_end, "id")),
             ("user", text(&someone, "id")),
@@ -311,6 +314,25 @@ async fn another_session(test: &TestApp, token: &str) -> String {
         .as_str()
         .expect("an id")
         .to_owned()
+}
+
+/// The invoice of a third rental of the consumer, which never started.
+async fn invoiced(
+    test: &TestApp,
+    node: &mut ScriptedNode,
+    consumer: &str,
+    offer: shared::id::OfferId,
+) -> String {
+    let order = market::order(offer, 600);
+    let mut payer = Payer::numbered(3);
+    let bought = payer.buy(test, "/api/v1/rentals", consumer, &order).await;
+    let rental = rental_of(&bought);
+    node.beat(test).await;
+    node.fail(rental, "image_missing");
+    node.beat(test).await;
+    market::settle(test).await;
+    let path = format!("/api/v1/rentals/{rental}/invoice");
+    text(&test.get(&path, consumer).await, "id")
 }
 
 /// Another rental of the consumer, reported; and its dispute.

@@ -17,6 +17,7 @@ use crate::{
             api::view::DisputeView,
             model::{State, Wanted},
         },
+        invoices,
     },
     error::{Error, Result},
     http::{Json, Page, Paging, Path, Problems, Query},
@@ -101,11 +102,11 @@ pub(super) async fn decide(
         }
         RefundWanted::Exactly(money) => Wanted::Exactly(money),
     };
-    let postbox = Arc::clone(&app.postbox);
+    let (postbox, rules) = (Arc::clone(&app.postbox), invoices::api::rules(&app));
     let decided = app
         .db
         .write("dispute.decide", move |tx| {
-            disputes::decide(tx, &ctx, &postbox, id, &wanted, &reason)
+            admin::decide_dispute(tx, &ctx, (&postbox, &rules), id, &wanted, &reason)
         })
         .await?;
     Ok(Json(DisputeView::from(decided)))

@@ -26,6 +26,7 @@ use crate::{
     context::OpCtx,
     domain::{
         admin::{self, Refund},
+        invoices,
         ledger::{self, model::Account as Books},
         payments::idempotency::IdempotencyKey,
     },
@@ -161,9 +162,10 @@ async fn refund(
         rental_id: refund.rental,
         amount: refund.amount.clone(),
     };
+    let rules = invoices::api::rules(&app);
     app.db
         .write("admin.refund", move |tx| {
-            admin::refund(tx, &ctx, &refund, &key)
+            admin::refund(tx, &ctx, &rules, &refund, &key)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(view)))
