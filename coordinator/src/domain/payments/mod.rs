@@ -9,11 +9,13 @@
 
 pub mod idempotency;
 pub mod model;
+pub mod payees;
 pub mod ports;
 mod store;
 pub mod x402_http;
 
-use model::{Payee, Payment, PaymentEvent, PaymentState, Purpose, Quote, retry_delay_ms};
+use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, retry_delay_ms};
+use payees::Payees;
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
     money::{Amount, Asset, Rate},
@@ -58,11 +60,11 @@ pub struct Order {
 /// Prices an order and keeps the price for `ttl_ms`.
 ///
 /// # Errors
-/// 422 if it costs nothing (x402 can't ask for nothing) or more than the ledger holds.
+/// 422 if it costs nothing (x402 can't ask for nothing) or more than the ledger holds; 409 `offer_gone`.
 pub fn quote(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
-    payee: &Payee,
+    payees: &Payees,
     offer: &Offer,
     order: &Order,
     ttl_ms: i64,
@@ -74,6 +76,13 @@ pub fn quote(
             "this order costs nothing: take more or longer",
         ));
     }
+    let asset = offer.terms.asset;
+    let payee = payees.of(asset).ok_or_else(|| {
+        Error::conflict(
+            "offer_gone",
+            format!("this market takes no {asset} any more: choose an offer in another currency"),
+        )
+    })?;
     let quote = Quote {
         id: ctx.mint(),
         purpose: order.purpose,
@@ -87,6 +96,7 @@ pub fn quote(
         amount,
         asset: payee.asset,
         network: payee.network,
+        token: payee.token,
         pay_to: payee.pay_to,
         payment_id: None,
         created_at: ctx.now,

@@ -23,6 +23,8 @@ const PAYMENT: &str = "id, quote_id, rental_id, network, asset, payer, nonce, pa
 fn parse_quote(row: &Row) -> Result<Quote> {
     let id = row.text(0)?;
     let bad = |column: &str| Error::corrupt("quotes", id, column);
+    let asset = Asset::from_code(row.text(11)?).ok_or_else(|| bad("asset"))?;
+    let network = network::by_caip2(row.text(12)?).ok_or_else(|| bad("network"))?;
     Ok(Quote {
         id: id.parse().map_err(|_| bad("id"))?,
         purpose: Purpose::from_name(row.text(1)?).ok_or_else(|| bad("purpose"))?,
@@ -43,8 +45,9 @@ fn parse_quote(row: &Row) -> Result<Quote> {
         rate: Rate::from_micro_per_hour(row.int(8)?).map_err(|_| bad("rate_micro"))?,
         fee_bps: u32::try_from(row.int(9)?).map_err(|_| bad("fee_bps"))?,
         amount: Amount::from_atomic(row.int(10)?).map_err(|_| bad("amount"))?,
-        asset: Asset::from_code(row.text(11)?).ok_or_else(|| bad("asset"))?,
-        network: network::by_caip2(row.text(12)?).ok_or_else(|| bad("network"))?,
+        asset,
+        network,
+        token: *network.token(asset).ok_or_else(|| bad("asset"))?,
         pay_to: row.text(13)?.parse().map_err(|_| bad("pay_to"))?,
         payment_id: row
             .opt_text(14)?
@@ -280,6 +283,15 @@ pub(super) fn insert_key(
          ON CONFLICT DO NOTHING",
         params![scope, key, request_sha256, resource, now],
     )? == 1)
+}
+
+/// Forgets up to `limit` keys from before a moment, oldest first; how many.
+pub(super) fn forget_keys(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM idempotency_keys WHERE (scope, key) IN
+         (SELECT scope, key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
+        params![before, limit],
+    )?)
 }
 
 /// What a key did: (hash of the request, resource).

@@ -24,7 +24,8 @@ use crate::{
     context::{Actor, OpCtx},
     domain::payments::{
         self, Received,
-        model::{Payee, Payment, Purpose, Quote},
+        model::{Payment, Purpose, Quote},
+        payees::Payees,
         ports::{Chain, Facilitator},
     },
     error::{Error, Result},
@@ -83,7 +84,7 @@ pub struct Purchases {
     /// The chain, if it can be asked: it settles what the facilitator leaves open.
     pub chain: Option<Arc<dyn Chain>>,
     /// Whom to pay and how.
-    pub payee: Payee,
+    pub payees: Payees,
     /// The market's rules.
     pub rules: Rules,
     /// Without a slash at its end.
@@ -234,7 +235,7 @@ fn hold(
 ) -> Result<()> {
     match wanted {
         Wanted::Rent { order, .. } => {
-            order::check_spend(order, quote.amount)?;
+            order::check_spend(order, quote.amount, quote.asset)?;
             let order = RentOrder {
                 offer_id: quote.offer_id,
                 ..order.clone()

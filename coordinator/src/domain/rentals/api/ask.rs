@@ -52,11 +52,11 @@ pub(super) async fn ask(
     if !has_quote {
         count_quote(app, client)?;
     }
-    let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
+    let (rules, payees) = (app.purchases.rules, app.purchases.payees.clone());
     let quote = app
         .db
         .write("payment.quote", move |tx| {
-            quote_for(tx, &ctx, &rules, &payee, &wanted, hash)
+            quote_for(tx, &ctx, &rules, &payees, &wanted, hash)
         })
         .await?;
     let mut parts = x402_http::payment_required(&quote.terms(&app.purchases.public_url), why);
@@ -76,7 +76,7 @@ fn quote_for(
     tx: &mut dyn crate::store::Tx,
     ctx: &OpCtx,
     rules: &rentals::Rules,
-    payee: &payments::model::Payee,
+    payees: &payments::payees::Payees,
     wanted: &Wanted,
     request_sha256: [u8; 32],
 ) -> Result<Quote> {
@@ -94,7 +94,7 @@ fn quote_for(
                 &order.resources,
                 order.duration_ms,
             )?;
-            order::check_spend(order, priced.amount)?;
+            order::check_spend(order, priced.amount, priced.offer.terms.asset)?;
             let purchase = Order {
                 purpose: Purpose::Rent,
                 request_sha256,
@@ -104,7 +104,14 @@ fn quote_for(
                 rate: priced.rate,
                 fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
             };
-            payments::quote(tx, ctx, payee, &priced.offer, &purchase, rules.quote_ttl_ms)
+            payments::quote(
+                tx,
+                ctx,
+                payees,
+                &priced.offer,
+                &purchase,
+                rules.quote_ttl_ms,
+            )
         }
         Wanted::Extend {
             rental_id,
@@ -121,7 +128,7 @@ fn quote_for(
                 rate: rental.rate,
                 fee_bps: rental.fee_bps,
             };
-            payments::quote(tx, ctx, payee, &offer, &purchase, rules.quote_ttl_ms)
+            payments::quote(tx, ctx, payees, &offer, &purchase, rules.quote_ttl_ms)
         }
     }
 }

@@ -13,6 +13,7 @@ use shared::{
     id::{PaymentId, RentalId},
     money::{Asset, Money},
     time::Timestamp,
+    x402::network,
 };
 use utoipa::ToSchema;
 
@@ -20,7 +21,7 @@ use super::{
     answer, ask,
     body::{self, QuoteBody, RentBody, request_sha256},
     rent,
-    view::{QuoteView, usdc},
+    view::QuoteView,
 };
 use crate::{
     app::App,
@@ -66,7 +67,7 @@ pub(super) async fn quote(
         &resources,
         duration_ms,
     )?;
-    let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
+    let (rules, payees) = (app.purchases.rules, app.purchases.payees.clone());
     let hash = request_sha256("POST", "/api/v1/payments/quote", &raw);
     ask::count_quote(&app, client)?;
     let quote = app
@@ -82,7 +83,7 @@ pub(super) async fn quote(
                 rate: priced.rate,
                 fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
             };
-            payments::quote(tx, &ctx, &payee, &priced.offer, &order, rules.quote_ttl_ms)
+            payments::quote(tx, &ctx, &payees, &priced.offer, &order, rules.quote_ttl_ms)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(quote_view(&quote)?)))
@@ -90,13 +91,17 @@ pub(super) async fn quote(
 
 fn quote_view(quote: &Quote) -> Result<QuoteView> {
     let fee = quote.platform_fee()?;
+    let money = |amount| Money {
+        amount,
+        currency: quote.asset,
+    };
     Ok(QuoteView {
         id: quote.id,
         offer_id: quote.offer_id,
-        price: usdc(quote.amount),
-        platform_fee: usdc(fee),
-        provider_share: usdc(quote.amount.minus(fee)?),
-        rate_per_hour: usdc(rent::per_hour(quote.rate)?),
+        price: money(quote.amount),
+        platform_fee: money(fee),
+        provider_share: money(quote.amount.minus(fee)?),
+        rate_per_hour: money(rent::per_hour(quote.rate)?),
         duration_seconds: quote.duration_ms / 1_000,
         expires_at: quote.expires_at,
     })
@@ -123,19 +128,31 @@ pub(super) struct PaymentView {
     updated_at: Timestamp,
 }
 
-fn payment_view(payment: Payment) -> PaymentView {
-    PaymentView {
+fn payment_view(payment: Payment) -> Result<PaymentView> {
+    let (network, token) = (
+        network::by_caip2(&payment.network),
+        payment.token.parse().ok(),
+    );
+    let token = network
+        .zip(token)
+        .and_then(|(network, token)| network.token_at(&token));
+    let corrupt = || Error::corrupt("payments", &payment.id.to_string(), "asset");
+    let currency = token.ok_or_else(corrupt)?.asset;
+    Ok(PaymentView {
         id: payment.id,
         state: payment.state.name(),
         rental_id: payment.rental_id,
-        amount: usdc(payment.amount),
+        amount: Money {
+            amount: payment.amount,
+            currency,
+        },
         network: payment.network,
         payer: payment.payer,
         transaction: payment.tx_hash,
         error: payment.last_error,
         created_at: payment.created_at,
         updated_at: payment.updated_at,
-    }
+    })
 }
 
 #[utoipa::path(
@@ -184,9 +201,9 @@ pub(super) async fn authorize(
             answer::answer(&app, &ctx, &payment).await
         }
         PaymentState::Received => {
-            Ok((StatusCode::ACCEPTED, Json(payment_view(payment))).into_response())
+            Ok((StatusCode::ACCEPTED, Json(payment_view(payment)?)).into_response())
         }
-        _ => Ok((StatusCode::CREATED, Json(payment_view(payment))).into_response()),
+        _ => Ok((StatusCode::CREATED, Json(payment_view(payment)?)).into_response()),
     }
 }
 
@@ -243,12 +260,26 @@ pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(id): Path<PaymentId>,
 ) -> Result<Json<PaymentView>> {
-    visible(&app, ctx, id).await.map(payment_view).map(Json)
+    visible(&app, ctx, id)
+        .await
+        .and_then(payment_view)
+        .map(Json)
 }
 
 /// What an account holds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BalanceView {
+    /// One for each currency that this market accepts.
+    items: Vec<CurrencyBalanceView>,
+    /// Play money: `sandbox`.
+    mode: &'static str,
+}
+
+/// What an account holds in one currency.
+#[derive(Debug, Serialize, ToSchema)]
+struct CurrencyBalanceView {
+    #[schema(value_type = String, example = "USDC")]
+    currency: Asset,
     /// To spend.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     available: Money,
@@ -261,18 +292,30 @@ pub(super) struct BalanceView {
     /// Earned as a provider: may be paid out.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     earned: Money,
-    /// Play money: `sandbox`.
-    mode: &'static str,
 }
 
-fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<BalanceView> {
+fn balances(
+    tx: &mut dyn crate::store::Tx,
+    ctx: &OpCtx,
+    currencies: &[Asset],
+) -> Result<BalanceView> {
     let user = ctx.user()?.id;
-    let mut of = |account| ledger::balance(tx, Asset::Usdc, &account).map(usdc);
+    let mut items = Vec::with_capacity(currencies.len());
+    for currency in currencies.iter().copied() {
+        let mut of = |account| {
+            let amount = ledger::balance(tx, currency, &account)?;
+            Ok::<_, Error>(Money { amount, currency })
+        };
+        items.push(CurrencyBalanceView {
+            currency,
+            available: of(Account::UserAvailable(user))?,
+            held: of(Account::UserHeld(user))?,
+            pending: of(Account::ProviderPending(user))?,
+            earned: of(Account::ProviderAvailable(user))?,
+        });
+    }
     Ok(BalanceView {
-        available: of(Account::UserAvailable(user))?,
-        held: of(Account::UserHeld(user))?,
-        pending: of(Account::ProviderPending(user))?,
-        earned: of(Account::ProviderAvailable(user))?,
+        items,
         mode: "sandbox",
     })
 }
@@ -282,8 +325,9 @@ fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<BalanceView> {
     responses((status = 200, body = BalanceView), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<BalanceView>> {
+    let currencies = app.purchases.payees.assets();
     app.db
-        .read("balance.get", move |tx| balances(tx, &ctx))
+        .read("balance.get", move |tx| balances(tx, &ctx, &currencies))
         .await
         .map(Json)
 }
@@ -318,15 +362,18 @@ pub(super) async fn topup(
     let key = IdempotencyKey::read(&headers, &ctx, "topup", &raw)?;
     app.limits
         .count(Action::TopUp, Caller::User(user), app.clock.boot_ms())?;
+    let currency = request.amount.currency;
+    let currencies = app.purchases.payees.assets();
+    app.purchases.payees.accept(currency, "/amount/currency")?;
     let (amount, limit) = (request.amount.amount, app.config.payments.sandbox_grant);
     let view = app
         .db
         .write("balance.topup", move |tx| {
             if idempotency::find(tx, &key)?.is_none() {
                 idempotency::remember(tx, &ctx, &key, "topup")?;
-                payments::grant(tx, &ctx, Asset::Usdc, amount, limit, &key.reference())?;
+                payments::grant(tx, &ctx, currency, amount, limit, &key.reference())?;
             }
-            balances(tx, &ctx)
+            balances(tx, &ctx, &currencies)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(view)))
