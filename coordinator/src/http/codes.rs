@@ -104,6 +104,12 @@ const RANGE: Code = (
     "ask for 1 to 1000 steps: from must be before to, and near enough for the step",
 );
 
+const FORMAT: Code = (400, "format", "format is json or csv");
+const MONTH: Code = (
+    400,
+    "month",
+    "write a month such as 2026-11, from 2020-01 to 2999-12",
+);
 const DISPUTE_DECIDED: Code = (
     409,
     "dispute_decided",
@@ -150,30 +156,20 @@ const OWN: &[(&str, &[Code])] = &[
             KEY_IN_USE,
         ],
     ),
+    ("get_invoice", &[FORMAT]),
     (
         "rental_invoice",
-        &[(
-            409,
-            "invoice_not_issued",
-            "an invoice is issued when the rental is over and its money is split: try again then",
-        )],
+        &[
+            FORMAT,
+            (
+                409,
+                "invoice_not_issued",
+                "an invoice is issued when the rental is over and its money is split: try again then",
+            ),
+        ],
     ),
-    (
-        "get_statement",
-        &[(
-            400,
-            "month",
-            "write a month such as 2026-11, from 2020-01 to 2999-12",
-        )],
-    ),
-    (
-        "statement_transfers",
-        &[(
-            400,
-            "month",
-            "write a month such as 2026-11, from 2020-01 to 2999-12",
-        )],
-    ),
+    ("get_statement", &[FORMAT, MONTH]),
+    ("statement_transfers", &[MONTH]),
     (
         "report_rental",
         &[
@@ -210,6 +206,11 @@ const OWN: &[(&str, &[Code])] = &[
                 409,
                 "dispute_not_settled",
                 "the rental is still being stopped and billed: decide once it is settled",
+            ),
+            (
+                409,
+                "earnings_released",
+                "the provider's part of this rental is payable already, or less than that: it can't be taken back",
             ),
             (
                 409,

@@ -49,16 +49,16 @@ const SINCE: [(&str, &str); 4] = [
     ),
     (
         "its invoices don't cover what was charged",
-        "SELECT r.id FROM (SELECT DISTINCT rental_id FROM invoices WHERE issued_at >= $1) d JOIN rentals r ON r.id = d.rental_id
-         WHERE r.invoiced_at IS NOT NULL AND r.charged <> (
+        "SELECT r.id FROM rentals r WHERE r.id IN (SELECT rental_id FROM invoices WHERE issued_at >= $1)
+         AND r.invoiced_at IS NOT NULL AND r.charged <> (
              SELECT COALESCE(SUM(i.total), 0) FROM invoices i WHERE i.rental_id = r.id AND i.kind = 'invoice')
          ORDER BY r.id LIMIT 100",
     ),
     (
         "there is no credit note for it",
-        "SELECT g.ref FROM (SELECT DISTINCT rental_id FROM invoices WHERE issued_at >= $1) d
-             JOIN given_back g ON g.rental_id = d.rental_id LEFT JOIN invoices n ON n.given_back = g.ref
-         WHERE n.id IS NULL OR n.total <> g.of_provider + g.of_fee + g.goodwill ORDER BY g.ref LIMIT 100",
+        "SELECT g.ref FROM given_back g LEFT JOIN invoices n ON n.given_back = g.ref
+         WHERE g.rental_id IN (SELECT rental_id FROM invoices WHERE issued_at >= $1)
+             AND (n.id IS NULL OR n.total <> g.of_provider + g.of_fee + g.goodwill) ORDER BY g.ref LIMIT 100",
     ),
 ];
 

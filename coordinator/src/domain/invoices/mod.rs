@@ -274,8 +274,9 @@ pub fn transfers(
 
 /// Leaves out what the caller isn't told.
 fn seen_by(ctx: &OpCtx, mut invoice: Invoice) -> Result<Invoice> {
-    if matches!(ctx.actor, Actor::RentalToken(token) if token == invoice.rental) {
-        return Ok(invoice);
+    if let Actor::RentalToken(token) = ctx.actor {
+        let own = (token == invoice.rental).then_some(invoice);
+        return own.ok_or_else(|| Error::not_found("invoice"));
     }
     let caller = ctx.user()?.id;
     if invoice.consumer == Some(caller) || ctx.is_admin() {
