@@ -147,7 +147,7 @@ async fn failures_can_be_told_apart() {
 async fn a_program_rents_by_an_api_key_until_it_is_revoked() {
     let stage = Stage::set(Store::Sqlite).await;
     let consumer = people::consumer(&stage.market).await;
-    let amount = json!({"amount": {"amount": "5", "currency": "USDC"}});
+    let amount = json!({"amount": {"amount": "5", "currency": "USDC"}, "source": "sandbox"});
     let filled = consumer
         .post_once("/balance/topups", &amount, "first")
         .await;

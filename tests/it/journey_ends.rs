@@ -124,7 +124,7 @@ async fn a_payer_extends_with_a_second_payment_and_stops_twice_without_harm() {
 /// A consumer with so much play money.
 async fn with_funds(stage: &Stage, amount: &str) -> Api {
     let consumer = people::consumer(&stage.market).await;
-    let topup = json!({"amount": {"amount": amount, "currency": "USDC"}});
+    let topup = json!({"amount": {"amount": amount, "currency": "USDC"}, "source": "sandbox"});
     for _ in 0..2 {
         // the same key fills it once
         let filled = consumer.post_once("/balance/topups", &topup, "first").await;

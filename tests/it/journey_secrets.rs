@@ -137,7 +137,7 @@ async fn rent(stage: &Stage, mine: &Api, used: &mut Used) {
     used.secret("a word of a command", WORD);
     used.secret("a rental token", rented.api.token());
     used.secret("a wallet's key", payer.key_hex().trim_start_matches("0x"));
-    let money = json!({"amount": {"amount": "5", "currency": "USDC"}});
+    let money = json!({"amount": {"amount": "5", "currency": "USDC"}, "source": "sandbox"});
     mine.post_once("/balance/topups", &money, "top-up")
         .await
         .is(201);

@@ -283,8 +283,12 @@ const OWN: &[(&str, &[Code])] = &[
             (
                 409,
                 "sandbox_only",
-                "this market takes real money and gives none away: pay each rental by x402",
+                "this market takes real money and gives none away: leave `source` out and pay by x402",
             ),
+            PAYMENT_REJECTED,
+            PAYMENT_CONFLICT,
+            PAYMENT_EXPIRED,
+            AMOUNT,
         ],
     ),
     (

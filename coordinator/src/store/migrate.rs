@@ -7,13 +7,16 @@
 
 use std::collections::BTreeMap;
 
-use refinery::{Migration, Runner};
+use refinery::{Migration, Runner, Target};
 
 use super::{Db, Driver, StoreError, Tx};
 use crate::{
     error::{Error, Result},
     params,
 };
+
+#[cfg(test)]
+mod tests;
 
 mod sqlite {
     refinery::embed_migrations!("../migrations/sqlite");
@@ -49,20 +52,7 @@ impl Db {
     /// # Errors
     /// The database is newer than this binary, an applied migration was edited, or what the database says.
     pub async fn migrate(&self) -> Result<Vec<String>> {
-        let applied = match &self.inner.driver {
-            Driver::Sqlite(driver) => {
-                driver
-                    .exclusively(|connection| {
-                        let report = sqlite_runner().run(connection);
-                        report.map(|it| names(&it)).map_err(|e| translate(&e))
-                    })
-                    .await?
-            }
-            Driver::Postgres(driver) => {
-                let report = driver.migrate(&postgres_runner()).await?;
-                names(&report.map_err(|e| translate(&e))?)
-            }
-        };
+        let applied = self.apply(Target::Latest).await?;
         if !applied.is_empty() {
             tracing::info!(migrations = applied.join(" "), "schema migrated");
         }
@@ -75,6 +65,25 @@ impl Db {
         })
         .await?;
         Ok(applied)
+    }
+
+    /// Applies what is missing up to `target`.
+    async fn apply(&self, target: Target) -> Result<Vec<String>> {
+        match &self.inner.driver {
+            Driver::Sqlite(driver) => {
+                let migrated = driver.exclusively(move |connection| {
+                    let report = sqlite_runner().set_target(target).run(connection);
+                    report.map(|it| names(&it)).map_err(|e| translate(&e))
+                });
+                Ok(migrated.await?)
+            }
+            Driver::Postgres(driver) => {
+                let report = driver
+                    .migrate(&postgres_runner().set_target(target))
+                    .await?;
+                Ok(names(&report.map_err(|e| translate(&e))?))
+            }
+        }
     }
 
     /// Whether the schema is exactly the one this binary was built for.

@@ -209,7 +209,7 @@ async fn an_unpaid_reservation_gives_its_room_back() {
     stall.test.clock.advance_ms(121_000);
     assert_eq!(purchases.lapse().await.expect("looked"), 1);
     assert_eq!(purchases.lapse().await.expect("looked"), 0);
-    let ended = rental(&stall, payment.rental_id).await;
+    let ended = rental(&stall, payment.target.rental().expect("for a rental")).await;
     assert_eq!(ended.end_reason, Some(EndReason::Expired));
     assert_eq!(free().await, before);
 }

@@ -124,7 +124,7 @@ impl Stall {
             .test
             .signup("consumer@example.org", &["consumer"])
             .await;
-        let body = json!({"amount": {"amount": "50", "currency": "USDC"}});
+        let body = json!({"amount": {"amount": "50", "currency": "USDC"}, "source": "sandbox"});
         let answer = self.keyed("/api/v1/balance/topups", &token, "money", &body);
         assert_eq!(answer.await.status, StatusCode::CREATED);
         token

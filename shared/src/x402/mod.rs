@@ -3,7 +3,8 @@
 //!
 //! Bottom up: [`address`], [`eip712`], [`signature`] (Ethereum's part) · [`network`] (where which token lives) ·
 //! [`authorization`] (what a payer signs) · [`wire_v1`], [`wire_v2`], [`header`] (the wire) · [`terms`] (what we ask) ·
-//! [`payment`] (what a client presents) · [`exact`] (does it satisfy the terms?) · [`client`] (how one pays).
+//! [`payment`] (what a client presents) · [`exact`] (does it satisfy the terms?) · [`client`] (how one pays) ·
+//! [`sign_in`] (a wallet comes back).
 //!
 //! # Invariants
 //! - Lenient in reading (unknown fields and nulls pass, codes are opaque strings), strict in what is sent.
@@ -19,6 +20,7 @@ pub mod header;
 pub mod network;
 pub mod outgoing;
 pub mod payment;
+pub mod sign_in;
 pub mod signature;
 pub mod terms;
 pub mod wire_v1;

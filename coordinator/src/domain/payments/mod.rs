@@ -7,30 +7,28 @@
 //!
 //! What a payment pays for lives to the right (`rentals`), which composes these steps.
 
+pub mod funds;
 pub mod idempotency;
 pub mod model;
 pub mod payees;
 pub mod ports;
+pub mod purpose;
 mod store;
 pub mod x402_http;
 
-use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, retry_delay_ms};
+use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_delay_ms};
 use payees::Payees;
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
-    money::{Amount, Asset, Rate},
-    resources::Resources,
+    money::{Amount, Asset},
     time::Timestamp,
     x402::{exact::VerifiedPayment, payment::PresentedPayment},
 };
 
-use super::{
-    ledger::{
-        self,
-        check::Finding,
-        model::{Account, Cause, Posting},
-    },
-    offers::model::Offer,
+use super::ledger::{
+    self,
+    check::Finding,
+    model::{Account, Cause, Posting},
 };
 use crate::{
     context::OpCtx,
@@ -38,45 +36,40 @@ use crate::{
     store::{StoreError, Tx},
 };
 
-/// What an order is made of.
+/// What is asked for, and its price.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// Rent or extend.
+    /// What is sold.
     pub purpose: Purpose,
     /// Hash of method, path and body.
     pub request_sha256: [u8; 32],
-    /// The rental to extend.
-    pub rental_id: Option<RentalId>,
-    /// The slice.
-    pub resources: Resources,
-    /// For how long.
-    pub duration_ms: i64,
-    /// What an hour costs.
-    pub rate: Rate,
-    /// The platform's share.
-    pub fee_bps: u32,
+    /// What it costs.
+    pub amount: Amount,
+    /// In which currency.
+    pub asset: Asset,
 }
 
-/// Prices an order and keeps the price for `ttl_ms`.
+/// Keeps the price of an order for `ttl_ms`.
 ///
 /// # Errors
-/// 422 if it costs nothing (x402 can't ask for nothing) or more than the ledger holds; 409 `offer_gone`.
+/// 422 if it costs nothing (x402 can't ask for nothing); 409 `offer_gone` if its currency isn't taken any more.
 pub fn quote(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
     payees: &Payees,
-    offer: &Offer,
     order: &Order,
     ttl_ms: i64,
 ) -> Result<Quote> {
-    let amount = order.rate.price_for_ms(order.duration_ms)?;
-    if amount.is_zero() {
-        return Err(Error::invalid(
-            "/duration_seconds",
-            "this order costs nothing: take more or longer",
-        ));
+    if order.amount.is_zero() {
+        return Err(match order.purpose {
+            Purpose::TopUp(_) => Error::invalid("/amount/amount", "more than zero"),
+            Purpose::Rent(_) | Purpose::Extend(..) => Error::invalid(
+                "/duration_seconds",
+                "this order costs nothing: take more or longer",
+            ),
+        });
     }
-    let asset = offer.terms.asset;
+    let asset = order.asset;
     let payee = payees.of(asset).ok_or_else(|| {
         Error::conflict(
             "offer_gone",
@@ -87,13 +80,7 @@ pub fn quote(
         id: ctx.mint(),
         purpose: order.purpose,
         request_sha256: order.request_sha256,
-        rental_id: order.rental_id,
-        offer_id: offer.id,
-        resources: order.resources,
-        duration_ms: order.duration_ms,
-        rate: order.rate,
-        fee_bps: order.fee_bps,
-        amount,
+        amount: order.amount,
         asset: payee.asset,
         network: payee.network,
         token: payee.token,
@@ -196,7 +183,7 @@ pub fn receive(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
     quote: &Quote,
-    rental_id: RentalId,
+    target: Target,
     presented: &PresentedPayment,
     verified: &VerifiedPayment,
 ) -> Result<Received> {
@@ -205,7 +192,7 @@ pub fn receive(
     let payment = Payment {
         id: ctx.mint(),
         quote_id: quote.id,
-        rental_id,
+        target,
         network: verified.identity.network.caip2.to_owned(),
         token: verified.identity.asset.to_string(),
         payer: verified.identity.payer.to_string(),
@@ -313,7 +300,7 @@ pub fn advance(
     Ok(store::advance(tx, &moved, payment.state)?.then_some(moved))
 }
 
-/// Books a settled payment into the escrow of its rental: the state and the posting in one transaction.
+/// Books a settled payment to where its money goes, a rental's escrow or a balance: the state and the posting in one transaction.
 /// `None` if somebody else moved it first.
 ///
 /// # Errors
@@ -338,43 +325,15 @@ pub fn credit(
     let posting = Posting {
         asset,
         debit: Account::External(payment.network.clone()),
-        credit: Account::RentalEscrow(payment.rental_id),
+        credit: match payment.target {
+            Target::Rental(rental) => Account::RentalEscrow(rental),
+            Target::Balance(user) => Account::UserAvailable(user),
+        },
         amount: payment.amount,
         cause: Cause::Payment(payment.id),
     };
     ledger::post(tx, ctx, &posting)?;
     Ok(Some(credited))
-}
-
-/// Play money for a signed-in consumer's balance, up to `limit` in all.
-///
-/// # Errors
-/// 409 above the limit.
-pub fn grant(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    asset: Asset,
-    amount: Amount,
-    limit: Amount,
-    reference: &str,
-) -> Result<Amount> {
-    let account = Account::UserAvailable(ctx.user()?.id);
-    let have = ledger::balance(tx, asset, &account)?;
-    if have.plus(amount)? > limit {
-        return Err(Error::conflict(
-            "sandbox_limit",
-            format!("the sandbox fills a balance up to {limit}: it holds {have}"),
-        ));
-    }
-    let posting = Posting {
-        asset,
-        debit: Account::External("sandbox".to_owned()),
-        credit: account.clone(),
-        amount,
-        cause: Cause::SandboxGrant(reference.to_owned()),
-    };
-    ledger::post(tx, ctx, &posting)?;
-    ledger::balance(tx, asset, &account)
 }
 
 /// Deletes quotes that nobody used.

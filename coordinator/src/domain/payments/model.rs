@@ -5,9 +5,8 @@
 //! - What isn't definitely settled or definitely refused is [`PaymentState::Pending`]: it is asked again, never guessed.
 
 use shared::{
-    id::{OfferId, PaymentId, QuoteId, RentalId},
-    money::{Amount, Asset, Rate},
-    resources::Resources,
+    id::{PaymentId, QuoteId},
+    money::{Amount, Asset},
     time::Timestamp,
     x402::{
         address::Address,
@@ -16,35 +15,8 @@ use shared::{
     },
 };
 
+pub use super::purpose::{Purpose, Slice, Target};
 use crate::error::{Error, Result};
-
-/// What a quote is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A new rental.
-    Rent,
-    /// More time for a running one.
-    Extend,
-}
-
-impl Purpose {
-    /// The name in the database.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rent => "rent",
-            Self::Extend => "extend",
-        }
-    }
-
-    /// The purpose of a name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Rent, Self::Extend]
-            .into_iter()
-            .find(|purpose| purpose.name() == name)
-    }
-}
 
 /// A priced order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,18 +27,6 @@ pub struct Quote {
     pub purpose: Purpose,
     /// Hash of the request that was answered with it.
     pub request_sha256: [u8; 32],
-    /// The rental to extend.
-    pub rental_id: Option<RentalId>,
-    /// The offer.
-    pub offer_id: OfferId,
-    /// The slice.
-    pub resources: Resources,
-    /// For how long.
-    pub duration_ms: i64,
-    /// Its price per hour.
-    pub rate: Rate,
-    /// The platform's share, basis points.
-    pub fee_bps: u32,
     /// What must be paid.
     pub amount: Amount,
     /// In which currency.
@@ -92,12 +52,6 @@ impl Quote {
     /// The x402 terms of this quote; `public_url` has no slash at its end.
     #[must_use]
     pub fn terms(&self, public_url: &str) -> Terms {
-        let path = match (self.purpose, self.rental_id) {
-            (Purpose::Extend, Some(rental)) => format!("/api/v1/rentals/{rental}/extend"),
-            _ => "/api/v1/rentals".to_owned(),
-        };
-        let minutes = self.duration_ms / 60_000;
-        let mebibytes = self.resources.ram_bytes >> 20;
         let play = if self.network.testnet {
             " (test network: play money)"
         } else {
@@ -110,19 +64,20 @@ impl Quote {
             amount: self.amount,
             max_timeout_s: MAX_TIMEOUT_S,
             resource: Resource {
-                url: format!("{public_url}{path}"),
-                description: format!("{mebibytes} MiB of RAM for {minutes} min{play}"),
+                url: format!("{public_url}{}", self.purpose.path()),
+                description: format!("{}{play}", self.purpose.description()),
                 mime_type: "application/json".to_owned(),
             },
         }
     }
 
-    /// The platform's part of the price.
+    /// The platform's part of the price; a balance is filled for nothing.
     ///
     /// # Errors
     /// It doesn't fit.
     pub fn platform_fee(&self) -> Result<Amount> {
-        Ok(self.amount.basis_points(self.fee_bps)?)
+        let fee_bps = self.purpose.slice().map_or(0, |slice| slice.fee_bps);
+        Ok(self.amount.basis_points(fee_bps)?)
     }
 }
 
@@ -231,8 +186,8 @@ pub struct Payment {
     pub id: PaymentId,
     /// What it pays.
     pub quote_id: QuoteId,
-    /// For which rental.
-    pub rental_id: RentalId,
+    /// Where the money goes.
+    pub target: Target,
     /// CAIP-2.
     pub network: String,
     /// Token address.

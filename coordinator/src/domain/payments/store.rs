@@ -8,7 +8,7 @@ use shared::{
     x402::network,
 };
 
-use super::model::{Payment, PaymentState, Purpose, Quote};
+use super::model::{Payment, PaymentState, Purpose, Quote, Slice, Target};
 use crate::{
     error::{Error, Result},
     params,
@@ -16,9 +16,10 @@ use crate::{
 };
 
 const QUOTE: &str = "id, purpose, request_sha256, rental_id, offer_id, ram_bytes, cpu_millis, duration_ms, rate_micro, fee_bps, \
-     amount, asset, network, pay_to, payment_id, created_at, expires_at";
+     amount, asset, network, pay_to, payment_id, created_at, expires_at, user_id";
 const PAYMENT: &str = "id, quote_id, rental_id, network, asset, payer, nonce, pay_to, amount, valid_after, valid_before, \
-     x402_version, payload, payload_sha256, state, attempts, tx_hash, last_error, next_try_at, created_at, updated_at";
+     x402_version, payload, payload_sha256, state, attempts, tx_hash, last_error, next_try_at, created_at, updated_at, \
+     user_id";
 
 fn parse_quote(row: &Row) -> Result<Quote> {
     let id = row.text(0)?;
@@ -27,23 +28,8 @@ fn parse_quote(row: &Row) -> Result<Quote> {
     let network = network::by_caip2(row.text(12)?).ok_or_else(|| bad("network"))?;
     Ok(Quote {
         id: id.parse().map_err(|_| bad("id"))?,
-        purpose: Purpose::from_name(row.text(1)?).ok_or_else(|| bad("purpose"))?,
+        purpose: parse_purpose(row)?,
         request_sha256: row.blob(2)?.try_into().map_err(|_| bad("request_sha256"))?,
-        rental_id: row
-            .opt_text(3)?
-            .map(str::parse)
-            .transpose()
-            .map_err(|_| bad("rental_id"))?,
-        offer_id: row.text(4)?.parse().map_err(|_| bad("offer_id"))?,
-        resources: Resources {
-            ram_bytes: row.int(5)?,
-            cpu_millis: row.int(6)?,
-            gpu_count: 0,
-            disk_bytes: 0,
-        },
-        duration_ms: row.int(7)?,
-        rate: Rate::from_micro_per_hour(row.int(8)?).map_err(|_| bad("rate_micro"))?,
-        fee_bps: u32::try_from(row.int(9)?).map_err(|_| bad("fee_bps"))?,
         amount: Amount::from_atomic(row.int(10)?).map_err(|_| bad("amount"))?,
         asset,
         network,
@@ -59,13 +45,64 @@ fn parse_quote(row: &Row) -> Result<Quote> {
     })
 }
 
+fn parse_purpose(row: &Row) -> Result<Purpose> {
+    let bad = |column: &str| Error::corrupt("quotes", row.text(0).unwrap_or_default(), column);
+    let rental = || {
+        row.opt_text(3)?
+            .and_then(|id| id.parse().ok())
+            .ok_or_else(|| bad("rental_id"))
+    };
+    match row.text(1)? {
+        "rent" => Ok(Purpose::Rent(parse_slice(row)?)),
+        "extend" => Ok(Purpose::Extend(rental()?, parse_slice(row)?)),
+        "top_up" => {
+            let user = row.opt_text(17)?.and_then(|id| id.parse().ok());
+            user.map(Purpose::TopUp).ok_or_else(|| bad("user_id"))
+        }
+        _ => Err(bad("purpose")),
+    }
+}
+
+fn parse_slice(row: &Row) -> Result<Slice> {
+    let bad = |column: &str| Error::corrupt("quotes", row.text(0).unwrap_or_default(), column);
+    let number = |column: usize, name: &str| row.opt_int(column)?.ok_or_else(|| bad(name));
+    let offer = row.opt_text(4)?.and_then(|id| id.parse().ok());
+    Ok(Slice {
+        offer_id: offer.ok_or_else(|| bad("offer_id"))?,
+        resources: Resources {
+            ram_bytes: number(5, "ram_bytes")?,
+            cpu_millis: number(6, "cpu_millis")?,
+            gpu_count: 0,
+            disk_bytes: 0,
+        },
+        duration_ms: number(7, "duration_ms")?,
+        rate: Rate::from_micro_per_hour(number(8, "rate_micro")?).map_err(|_| bad("rate_micro"))?,
+        fee_bps: u32::try_from(number(9, "fee_bps")?).map_err(|_| bad("fee_bps"))?,
+    })
+}
+
+fn parse_target(row: &Row) -> Result<Target> {
+    let bad = |column: &str| Error::corrupt("payments", row.text(0).unwrap_or_default(), column);
+    match (row.opt_text(2)?, row.opt_text(21)?) {
+        (Some(rental), None) => rental
+            .parse()
+            .map(Target::Rental)
+            .map_err(|_| bad("rental_id")),
+        (None, Some(user)) => user
+            .parse()
+            .map(Target::Balance)
+            .map_err(|_| bad("user_id")),
+        _ => Err(bad("rental_id")),
+    }
+}
+
 fn parse_payment(row: &Row) -> Result<Payment> {
     let id = row.text(0)?;
     let bad = |column: &str| Error::corrupt("payments", id, column);
     Ok(Payment {
         id: id.parse().map_err(|_| bad("id"))?,
         quote_id: row.text(1)?.parse().map_err(|_| bad("quote_id"))?,
-        rental_id: row.text(2)?.parse().map_err(|_| bad("rental_id"))?,
+        target: parse_target(row)?,
         network: row.text(3)?.to_owned(),
         token: row.text(4)?.to_owned(),
         payer: row.text(5)?.to_owned(),
@@ -91,28 +128,34 @@ fn parse_payment(row: &Row) -> Result<Payment> {
 }
 
 pub(super) fn insert_quote(tx: &mut dyn Tx, quote: &Quote) -> Result<()> {
+    let slice = quote.purpose.slice();
+    let user = match quote.purpose {
+        Purpose::TopUp(user) => Some(user),
+        Purpose::Rent(_) | Purpose::Extend(..) => None,
+    };
     tx.execute(
         &format!(
-            "INSERT INTO quotes ({QUOTE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+            "INSERT INTO quotes ({QUOTE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
         ),
         params![
             quote.id,
             quote.purpose.name(),
             quote.request_sha256.as_slice(),
-            quote.rental_id,
-            quote.offer_id,
-            quote.resources.ram_bytes,
-            quote.resources.cpu_millis,
-            quote.duration_ms,
-            quote.rate.micro_per_hour(),
-            i64::from(quote.fee_bps),
+            quote.purpose.rental(),
+            slice.map(|slice| slice.offer_id),
+            slice.map(|slice| slice.resources.ram_bytes),
+            slice.map(|slice| slice.resources.cpu_millis),
+            slice.map(|slice| slice.duration_ms),
+            slice.map(|slice| slice.rate.micro_per_hour()),
+            slice.map(|slice| i64::from(slice.fee_bps)),
             quote.amount,
             quote.asset.code(),
             quote.network.caip2,
             quote.pay_to.to_string(),
             quote.payment_id,
             quote.created_at,
-            quote.expires_at
+            quote.expires_at,
+            user
         ],
     )?;
     Ok(())
@@ -162,12 +205,12 @@ pub(super) fn insert_payment(tx: &mut dyn Tx, payment: &Payment) -> Result<bool>
     let inserted = tx.execute(
         &format!(
             "INSERT INTO payments ({PAYMENT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-             $18, $19, $20, $21) ON CONFLICT DO NOTHING"
+             $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING"
         ),
         params![
             payment.id,
             payment.quote_id,
-            payment.rental_id,
+            payment.target.rental(),
             payment.network.as_str(),
             payment.token.as_str(),
             payment.payer.as_str(),
@@ -185,7 +228,8 @@ pub(super) fn insert_payment(tx: &mut dyn Tx, payment: &Payment) -> Result<bool>
             payment.last_error.as_deref(),
             payment.next_try_at,
             payment.created_at,
-            payment.updated_at
+            payment.updated_at,
+            payment.target.user()
         ],
     )?;
     Ok(inserted == 1)

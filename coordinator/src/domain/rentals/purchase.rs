@@ -13,6 +13,7 @@ use std::sync::Arc;
 use shared::{
     clock::Clock,
     id::{Ids, QuoteId, RentalId},
+    money::{Amount, Asset},
     x402::{exact, payment::PresentedPayment},
 };
 
@@ -24,7 +25,7 @@ use crate::{
     context::{Actor, OpCtx},
     domain::payments::{
         self, Received,
-        model::{Payment, Purpose, Quote},
+        model::{Payment, Purpose, Quote, Target},
         payees::Payees,
         ports::{Chain, Facilitator},
     },
@@ -52,6 +53,29 @@ pub enum Wanted {
         /// How much.
         duration_ms: i64,
     },
+    /// Money on the caller's balance.
+    TopUp {
+        /// How much.
+        amount: Amount,
+        /// In which currency.
+        asset: Asset,
+    },
+}
+
+impl Wanted {
+    /// Whether a quote sells this to this caller. The hash by which it was found says so already; it is looked at again where the
+    /// money would go to somebody.
+    fn is_sold_by(&self, quote: &Quote, ctx: &OpCtx) -> bool {
+        match (self, &quote.purpose) {
+            (Self::Rent { .. }, Purpose::Rent(_)) => true,
+            (Self::Extend { rental_id, .. }, Purpose::Extend(rental, _)) => rental_id == rental,
+            (Self::TopUp { amount, asset }, Purpose::TopUp(user)) => {
+                (*amount, *asset) == (quote.amount, quote.asset)
+                    && ctx.user().is_ok_and(|person| person.id == *user)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What receiving a payment came to.
@@ -159,11 +183,12 @@ fn take(
         }
     };
     for quote in &quotes {
-        let rental_id = match wanted {
-            Wanted::Rent { .. } => ctx.mint(),
-            Wanted::Extend { rental_id, .. } => *rental_id,
+        let target = match quote.purpose {
+            Purpose::Rent(_) => Target::Rental(ctx.mint()),
+            Purpose::Extend(rental, _) => Target::Rental(rental),
+            Purpose::TopUp(user) => Target::Balance(user),
         };
-        match payments::receive(tx, ctx, quote, rental_id, presented, &verified)? {
+        match payments::receive(tx, ctx, quote, target, presented, &verified)? {
             Received::QuoteTaken => {}
             Received::Before(payment) => return Ok(Reception::Before(payment)),
             Received::New(payment) => {
@@ -202,7 +227,12 @@ fn quotes_for(
             matches_order(&quote, order)?;
             Ok(vec![quote])
         }
-        _ => payments::quotes_for_request(tx, ctx, request_sha256, presented.authorization.value),
+        _ => {
+            let value = presented.authorization.value;
+            let mut quotes = payments::quotes_for_request(tx, ctx, request_sha256, value)?;
+            quotes.retain(|quote| wanted.is_sold_by(quote, ctx));
+            Ok(quotes)
+        }
     }
 }
 
@@ -211,10 +241,9 @@ fn quotes_for(
 /// # Errors
 /// 422.
 pub fn matches_order(quote: &Quote, order: &RentOrder) -> Result<()> {
-    let same = quote.purpose == Purpose::Rent
-        && quote.offer_id == order.offer_id
-        && quote.resources == order.resources
-        && quote.duration_ms == order.duration_ms;
+    let same = matches!(&quote.purpose, Purpose::Rent(slice) if slice.offer_id == order.offer_id
+        && slice.resources == order.resources
+        && slice.duration_ms == order.duration_ms);
     if same {
         Ok(())
     } else {
@@ -233,26 +262,35 @@ fn hold(
     quote: &Quote,
     payment: &Payment,
 ) -> Result<()> {
-    match wanted {
-        Wanted::Rent { order, .. } => {
+    match (wanted, &quote.purpose, payment.target) {
+        (Wanted::Rent { order, .. }, Purpose::Rent(slice), Target::Rental(rental_id)) => {
             order::check_spend(order, quote.amount, quote.asset)?;
             let order = RentOrder {
-                offer_id: quote.offer_id,
+                offer_id: slice.offer_id,
                 ..order.clone()
             };
             let buyer = Buyer {
-                rental_id: payment.rental_id,
+                rental_id,
                 payer: Some(payment.payer.clone()),
                 hold_ms: RESERVE_MS,
-                rate: quote.rate,
-                fee_bps: quote.fee_bps,
+                rate: slice.rate,
+                fee_bps: slice.fee_bps,
                 asset: quote.asset,
             };
             order::reserve(tx, ctx, &order, &buyer).map(|_| ())
         }
-        Wanted::Extend {
-            rental_id,
-            duration_ms,
-        } => order::extendable(tx, ctx, rules, *rental_id, *duration_ms).map(|_| ()),
+        (
+            Wanted::Extend {
+                rental_id,
+                duration_ms,
+            },
+            Purpose::Extend(..),
+            _,
+        ) => order::extendable(tx, ctx, rules, *rental_id, *duration_ms).map(|_| ()),
+        // a balance has room for any sum
+        (Wanted::TopUp { .. }, Purpose::TopUp(_), Target::Balance(_)) => Ok(()),
+        _ => Err(Error::internal(
+            "a quote of another kind was found for the order",
+        )),
     }
 }

@@ -6,3 +6,4 @@ mod facilitator;
 mod jobs;
 mod payments;
 mod terms;
+mod topup;

@@ -121,7 +121,7 @@ async fn one_key_is_one_order(test: TestApp) {
     let test = &market.test;
     let token = test.signup("carl@example.org", &["consumer"]).await;
     let topups = "/api/v1/balance/topups";
-    let amount = |amount: &str| json!({"amount": {"amount": amount, "currency": "USDC"}});
+    let amount = |amount: &str| json!({"amount": {"amount": amount, "currency": "USDC"}, "source": "sandbox"});
     let missing = test.post(topups, &token, &amount("5")).await;
     problem(&missing, StatusCode::BAD_REQUEST, "idempotency_key_missing");
     let keyed = async |path: &str, token: &str, body: &Value, key: &str| {
@@ -133,7 +133,7 @@ async fn one_key_is_one_order(test: TestApp) {
     for _ in 0..2 {
         let answer = keyed(topups, &token, &amount("5"), "k1").await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-        assert_eq!(answer.json()["available"]["amount"], "5.000000");
+        assert_eq!(answer.json()["items"][0]["available"]["amount"], "5.000000");
     }
     let other = keyed(topups, &token, &amount("6"), "k1").await;
     problem(
@@ -184,7 +184,7 @@ async fn limits_are_told_before_and_when_they_are_reached() {
     let me = test.get("/api/v1/auth/me", &token).await;
     assert_eq!(me.status, StatusCode::OK);
     assert!(me.headers.get("ratelimit").is_none());
-    let body = json!({"amount": {"amount": "1", "currency": "USDC"}});
+    let body = json!({"amount": {"amount": "1", "currency": "USDC"}, "source": "sandbox"});
     let topup = async |key: &str| {
         let path = "/api/v1/balance/topups";
         test.send(with("POST", path, &token, &body, ("idempotency-key", key)))

@@ -7,14 +7,17 @@ use axum::{
 use serde_json::json;
 use shared::{time::Timestamp, x402::network};
 
-use super::view::{RentalView, view};
+use super::{
+    payments::balances,
+    view::{RentalView, view},
+};
 use crate::{
     app::App,
     context::{Actor, OpCtx},
     domain::{
         nodes,
         payments::{
-            model::{Payment, PaymentState},
+            model::{Payment, PaymentState, Target},
             x402_http,
         },
         rentals::{self, model::Rental},
@@ -24,6 +27,7 @@ use crate::{
         Json,
         error::{problem, respond},
     },
+    store::Tx,
 };
 
 /// What a payment came to.
@@ -36,7 +40,12 @@ pub(super) async fn answer(app: &App, ctx: &OpCtx, payment: &Payment) -> Result<
         .map_err(|_| Error::corrupt("payments", &payment.id.to_string(), "payer"))?;
     match payment.state {
         PaymentState::Credited => {
-            let id = payment.rental_id;
+            let transaction = payment.tx_hash.as_deref().unwrap_or_default();
+            let receipt = x402_http::settled(network, transaction, &payer);
+            let id = match payment.target {
+                Target::Rental(id) => id,
+                Target::Balance(_) => return credited(app, ctx, payment, receipt).await,
+            };
             let (rental, generation) = app
                 .db
                 .read("rental.paid", move |tx| {
@@ -49,8 +58,6 @@ pub(super) async fn answer(app: &App, ctx: &OpCtx, payment: &Payment) -> Result<
             if !may_see(ctx, &rental) {
                 return Err(Error::not_found("payment"));
             }
-            let transaction = payment.tx_hash.as_deref().unwrap_or_default();
-            let receipt = x402_http::settled(network, transaction, &payer);
             Ok(created(app, &rental, ctx.now, receipt)?.into_response())
         }
         PaymentState::Rejected => {
@@ -76,12 +83,14 @@ pub(super) async fn answer(app: &App, ctx: &OpCtx, payment: &Payment) -> Result<
         | PaymentState::Verified
         | PaymentState::Settling
         | PaymentState::Pending => {
-            let body = json!({
+            let mut body = json!({
                 "payment_id": payment.id,
-                "rental_id": payment.rental_id,
                 "state": payment.state.name(),
                 "detail": "the payment is being settled: look at GET /payments/{id}, or repeat this request as it is",
             });
+            if let Some(rental) = payment.target.rental() {
+                body["rental_id"] = json!(rental);
+            }
             let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
             response
                 .headers_mut()
@@ -103,8 +112,48 @@ pub(super) fn created(
     Ok((StatusCode::CREATED, headers, Json(body)))
 }
 
+/// 201 with the balance, and where the payment that filled it is found.
+async fn credited(
+    app: &App,
+    ctx: &OpCtx,
+    payment: &Payment,
+    receipt: HeaderMap,
+) -> Result<Response> {
+    let (reader, payment) = (ctx.clone(), payment.clone());
+    let id = payment.id;
+    let currencies = app.purchases.payees.assets();
+    let balance = app.db.read("balance.credited", move |tx| {
+        visible(tx, &reader, &payment)?;
+        balances(tx, &reader, &currencies)
+    });
+    let mut response = (StatusCode::CREATED, receipt, Json(balance.await?)).into_response();
+    let place = HeaderValue::try_from(format!("/api/v1/payments/{id}"));
+    let place = place.map_err(Error::internal)?;
+    response.headers_mut().insert(header::LOCATION, place);
+    Ok(response)
+}
+
+/// Refuses whoever may not see a payment: it is known to whoever holds its id or its signature (both are shown only to the payer),
+/// unless an account made it.
+///
+/// # Errors
+/// 404.
+pub(super) fn visible(tx: &mut dyn Tx, ctx: &OpCtx, payment: &Payment) -> Result<()> {
+    let may = match payment.target {
+        Target::Rental(rental) => may_see(ctx, &rentals::find(tx, rental)?),
+        Target::Balance(owner) => {
+            ctx.user().is_ok_and(|person| person.id == owner) || ctx.is_admin()
+        }
+    };
+    if may {
+        Ok(())
+    } else {
+        Err(Error::not_found("payment"))
+    }
+}
+
 /// Whoever repeats a signed payment knows it; an account's payment belongs to the account.
-pub(super) fn may_see(ctx: &OpCtx, rental: &Rental) -> bool {
+fn may_see(ctx: &OpCtx, rental: &Rental) -> bool {
     match (&ctx.actor, rental.consumer) {
         (Actor::User(_) | Actor::ApiKey(_), Some(consumer)) => {
             ctx.user().is_ok_and(|person| person.id == consumer) || ctx.is_admin()

@@ -10,10 +10,9 @@ use crate::{
     app::App,
     context::OpCtx,
     domain::{
-        offers,
         payments::{
             self, Order,
-            model::{Purpose, Quote},
+            model::{Purpose, Quote, Slice},
             x402_http,
         },
         rentals::{self, order, purchase::Wanted},
@@ -80,7 +79,7 @@ fn quote_for(
     wanted: &Wanted,
     request_sha256: [u8; 32],
 ) -> Result<Quote> {
-    match wanted {
+    let (purpose, amount, asset) = match wanted {
         Wanted::Rent { order, quote_id } => {
             if let Some(id) = quote_id {
                 let quote = payments::open_quote(tx, ctx, *id)?;
@@ -95,22 +94,17 @@ fn quote_for(
                 order.duration_ms,
             )?;
             order::check_spend(order, priced.amount, priced.offer.terms.asset)?;
-            let purchase = Order {
-                purpose: Purpose::Rent,
-                request_sha256,
-                rental_id: None,
+            let slice = Slice {
+                offer_id: priced.offer.id,
                 resources: order.resources,
                 duration_ms: order.duration_ms,
                 rate: priced.rate,
                 fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
             };
-            payments::quote(
-                tx,
-                ctx,
-                payees,
-                &priced.offer,
-                &purchase,
-                rules.quote_ttl_ms,
+            (
+                Purpose::Rent(slice),
+                priced.amount,
+                priced.offer.terms.asset,
             )
         }
         Wanted::Extend {
@@ -118,17 +112,26 @@ fn quote_for(
             duration_ms,
         } => {
             let rental = order::extendable(tx, ctx, rules, *rental_id, *duration_ms)?;
-            let offer = offers::get_any(tx, rental.offer_id)?;
-            let purchase = Order {
-                purpose: Purpose::Extend,
-                request_sha256,
-                rental_id: Some(rental.id),
+            let slice = Slice {
+                offer_id: rental.offer_id,
                 resources: rental.resources,
                 duration_ms: *duration_ms,
                 rate: rental.rate,
                 fee_bps: rental.fee_bps,
             };
-            payments::quote(tx, ctx, payees, &offer, &purchase, rules.quote_ttl_ms)
+            (
+                Purpose::Extend(rental.id, slice),
+                slice.price()?,
+                rental.asset,
+            )
         }
-    }
+        Wanted::TopUp { amount, asset } => (Purpose::TopUp(ctx.user()?.id), *amount, *asset),
+    };
+    let order = Order {
+        purpose,
+        request_sha256,
+        amount,
+        asset,
+    };
+    payments::quote(tx, ctx, payees, &order, rules.quote_ttl_ms)
 }

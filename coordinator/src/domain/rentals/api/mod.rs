@@ -1,5 +1,5 @@
 //! `/rentals/*` and `/payments/*`: [`body`] (what is ordered), [`rent`] (ordering and paying), [`ask`] (the terms),
-//! [`answer`] (what a payment came to), [`payments`] (the same in four steps),
+//! [`answer`] (what a payment came to), [`payments`] (the same in four steps), [`topup`] (filling the balance),
 //! [`read`] (looking and stopping), [`view`] (what is answered).
 
 mod answer;
@@ -8,6 +8,7 @@ mod body;
 mod payments;
 mod read;
 mod rent;
+mod topup;
 pub mod view;
 
 #[cfg(test)]
@@ -33,5 +34,5 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(payments::complete))
         .routes(routes!(payments::get))
         .routes(routes!(payments::balance))
-        .routes(routes!(payments::topup))
+        .routes(routes!(topup::top_up))
 }

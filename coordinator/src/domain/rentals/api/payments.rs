@@ -25,25 +25,22 @@ use super::{
 };
 use crate::{
     app::App,
-    config::PaymentsMode,
-    context::{OpCtx, Role},
+    context::OpCtx,
     domain::{
         ledger::{self, model::Account},
         payments::{
             self, Order,
-            idempotency::{self, IdempotencyKey},
-            model::{Payment, PaymentState, Purpose, Quote},
+            model::{Payment, PaymentState, Purpose, Quote, Slice},
             x402_http,
         },
         rentals::{
-            self, order,
+            order,
             purchase::{Reception, Until, Wanted},
         },
         settings,
     },
     error::{Error, Result},
     http::{ClientIp, Json, Path, Problems, RawBody, extract::parse_json},
-    limits::{Action, Caller},
 };
 
 #[utoipa::path(
@@ -74,22 +71,27 @@ pub(super) async fn quote(
         .db
         .write("payment.quote", move |tx| {
             let priced = order::price(tx, &rules, offer, &resources, duration_ms)?;
-            let order = Order {
-                purpose: Purpose::Rent,
-                request_sha256: hash,
-                rental_id: None,
+            let slice = Slice {
+                offer_id: priced.offer.id,
                 resources,
                 duration_ms,
                 rate: priced.rate,
                 fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
             };
-            payments::quote(tx, &ctx, &payees, &priced.offer, &order, rules.quote_ttl_ms)
+            let order = Order {
+                purpose: Purpose::Rent(slice),
+                request_sha256: hash,
+                amount: priced.amount,
+                asset: priced.offer.terms.asset,
+            };
+            let quote = payments::quote(tx, &ctx, &payees, &order, rules.quote_ttl_ms)?;
+            Ok((quote, slice))
         })
         .await?;
-    Ok((StatusCode::CREATED, Json(quote_view(&quote)?)))
+    Ok((StatusCode::CREATED, Json(quote_view(&quote.0, &quote.1)?)))
 }
 
-fn quote_view(quote: &Quote) -> Result<QuoteView> {
+fn quote_view(quote: &Quote, slice: &Slice) -> Result<QuoteView> {
     let fee = quote.platform_fee()?;
     let money = |amount| Money {
         amount,
@@ -97,12 +99,12 @@ fn quote_view(quote: &Quote) -> Result<QuoteView> {
     };
     Ok(QuoteView {
         id: quote.id,
-        offer_id: quote.offer_id,
+        offer_id: slice.offer_id,
         price: money(quote.amount),
         platform_fee: money(fee),
         provider_share: money(quote.amount.minus(fee)?),
-        rate_per_hour: money(rent::per_hour(quote.rate)?),
-        duration_seconds: quote.duration_ms / 1_000,
+        rate_per_hour: money(rent::per_hour(slice.rate)?),
+        duration_seconds: slice.duration_ms / 1_000,
         expires_at: quote.expires_at,
     })
 }
@@ -114,8 +116,10 @@ pub(super) struct PaymentView {
     id: PaymentId,
     /// `received`, `verified`, `settling`, `pending`, `credited`, `rejected`, `expired`.
     state: &'static str,
-    #[schema(value_type = String)]
-    rental_id: RentalId,
+    /// What it pays for; absent when it fills a balance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    rental_id: Option<RentalId>,
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     amount: Money,
     network: String,
@@ -141,7 +145,7 @@ fn payment_view(payment: Payment) -> Result<PaymentView> {
     Ok(PaymentView {
         id: payment.id,
         state: payment.state.name(),
-        rental_id: payment.rental_id,
+        rental_id: payment.target.rental(),
         amount: Money {
             amount: payment.amount,
             currency,
@@ -241,12 +245,8 @@ async fn visible(app: &App, ctx: OpCtx, id: PaymentId) -> Result<Payment> {
     app.db
         .read("payment.get", move |tx| {
             let payment = payments::get(tx, id)?;
-            let rental = rentals::find(tx, payment.rental_id)?;
-            if answer::may_see(&ctx, &rental) {
-                Ok(payment)
-            } else {
-                Err(Error::not_found("payment"))
-            }
+            answer::visible(tx, &ctx, &payment)?;
+            Ok(payment)
         })
         .await
 }
@@ -294,7 +294,7 @@ struct CurrencyBalanceView {
     earned: Money,
 }
 
-fn balances(
+pub(super) fn balances(
     tx: &mut dyn crate::store::Tx,
     ctx: &OpCtx,
     currencies: &[Asset],
@@ -330,51 +330,4 @@ pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<J
         .read("balance.get", move |tx| balances(tx, &ctx, &currencies))
         .await
         .map(Json)
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TopupBody {
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    amount: Money,
-}
-
-#[utoipa::path(
-    post, path = "/balance/topups", operation_id = "top_up", tag = "payments",
-    description = "In the sandbox: play money, up to a limit. Needs an Idempotency-Key.",
-    request_body = TopupBody, responses((status = 201, body = BalanceView), Problems),
-    security(("access_token" = []), ("cookie" = []))
-)]
-pub(super) async fn topup(
-    ctx: OpCtx,
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    RawBody(raw): RawBody,
-) -> Result<(StatusCode, Json<BalanceView>)> {
-    let request: TopupBody = parse_json(&raw)?;
-    let user = ctx.user_with(Role::Consumer)?.id;
-    if app.config.payments.mode != PaymentsMode::Sandbox {
-        return Err(Error::conflict(
-            "sandbox_only",
-            "this market takes real money and gives none away: pay each rental by x402",
-        ));
-    }
-    let key = IdempotencyKey::read(&headers, &ctx, "topup", &raw)?;
-    app.limits
-        .count(Action::TopUp, Caller::User(user), app.clock.boot_ms())?;
-    let currency = request.amount.currency;
-    let currencies = app.purchases.payees.assets();
-    app.purchases.payees.accept(currency, "/amount/currency")?;
-    let (amount, limit) = (request.amount.amount, app.config.payments.sandbox_grant);
-    let view = app
-        .db
-        .write("balance.topup", move |tx| {
-            if idempotency::find(tx, &key)?.is_none() {
-                idempotency::remember(tx, &ctx, &key, "topup")?;
-                payments::grant(tx, &ctx, currency, amount, limit, &key.reference())?;
-            }
-            balances(tx, &ctx, &currencies)
-        })
-        .await?;
-    Ok((StatusCode::CREATED, Json(view)))
 }

@@ -162,8 +162,17 @@ pub(super) fn count_order(app: &App, ctx: &OpCtx, client: ClientIp) -> Result<()
     app.limits.count(Action::Rent, caller, app.clock.boot_ms())
 }
 
+/// Counts a filling of the caller's balance.
+///
+/// # Errors
+/// 401, 429.
+pub(super) fn count_top_up(app: &App, ctx: &OpCtx) -> Result<()> {
+    let caller = Caller::User(ctx.user()?.id);
+    app.limits.count(Action::TopUp, caller, app.clock.boot_ms())
+}
+
 /// The answer to a signed payment that came before, if the request carries one.
-async fn answer_repeat(
+pub(super) async fn answer_repeat(
     app: &Arc<App>,
     ctx: &OpCtx,
     headers: &HeaderMap,
@@ -213,7 +222,7 @@ async fn in_background(
     }
 }
 
-async fn pay_or_ask(
+pub(super) async fn pay_or_ask(
     app: &Arc<App>,
     ctx: OpCtx,
     client: ClientIp,
@@ -228,7 +237,10 @@ async fn pay_or_ask(
             return ask(app, ctx, client, wanted, hash, &unreadable.to_string()).await;
         }
     };
-    count_order(app, &ctx, client)?;
+    match &wanted {
+        Wanted::TopUp { .. } => count_top_up(app, &ctx)?,
+        Wanted::Rent { .. } | Wanted::Extend { .. } => count_order(app, &ctx, client)?,
+    }
     match app
         .purchases
         .receive(&ctx, presented, wanted.clone(), hash)

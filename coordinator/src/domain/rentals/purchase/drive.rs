@@ -15,10 +15,10 @@ use crate::{
     domain::{
         payments::{
             self, DRIVER_GRACE_MS,
-            model::{Payment, PaymentEvent, PaymentState, Purpose, Quote},
+            model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target},
             ports::{SettleOutcome, SettleRequest, VerifyOutcome},
         },
-        rentals::{changes, find, model::State, timers},
+        rentals::{Rules, changes, find, model::State, timers},
     },
     error::{Error, Result},
     store::Tx,
@@ -56,9 +56,9 @@ impl Purchases {
                     return Ok(payment);
                 }
                 PaymentState::Received => self.verify(&payment, quote, until).await?,
-                // only new rentals are held in two steps; more time that was verified is settled by whoever takes it up
+                // only new rentals are held in two steps; what else was verified is settled by whoever takes it up
                 PaymentState::Verified
-                    if until == Until::Verified && quote.purpose == Purpose::Rent =>
+                    if until == Until::Verified && matches!(quote.purpose, Purpose::Rent(_)) =>
                 {
                     return Ok(payment);
                 }
@@ -232,8 +232,8 @@ impl Purchases {
                 else {
                     return Ok(Moved::BySomebodyElse);
                 };
-                if purpose == Purpose::Rent {
-                    let rental = find(tx, payment.rental_id)?;
+                if let (Purpose::Rent(_), Target::Rental(rental)) = (purpose, payment.target) {
+                    let rental = find(tx, rental)?;
                     changes::lapse(
                         tx,
                         &ctx,
@@ -256,19 +256,7 @@ impl Purchases {
                 else {
                     return Ok(Moved::BySomebodyElse);
                 };
-                match quote.purpose {
-                    Purpose::Rent => {
-                        changes::activate(tx, &ctx, &rules, payment.rental_id, payment.amount)?
-                    }
-                    Purpose::Extend => changes::extend(
-                        tx,
-                        &ctx,
-                        &rules,
-                        payment.rental_id,
-                        quote.duration_ms,
-                        payment.amount,
-                    )?,
-                };
+                deliver(tx, &ctx, &rules, &credited, &quote)?;
                 Ok(Moved::On(credited))
             })
             .await
@@ -360,6 +348,31 @@ impl Purchases {
     }
 }
 
+/// Hands over what was paid, in the transaction that credits it.
+fn deliver(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    paid: &Payment,
+    quote: &Quote,
+) -> Result<()> {
+    match (&quote.purpose, paid.target) {
+        (Purpose::Rent(_), Target::Rental(rental)) => {
+            changes::activate(tx, ctx, rules, rental, paid.amount)?;
+        }
+        (Purpose::Extend(_, slice), Target::Rental(rental)) => {
+            changes::extend(tx, ctx, rules, rental, slice.duration_ms, paid.amount)?;
+        }
+        (_, Target::Balance(user)) => {
+            payments::funds::announce_top_up(tx, ctx, user, paid, quote.asset)?
+        }
+        (Purpose::TopUp(_), Target::Rental(_)) => {
+            return Err(Error::corrupt("payments", &paid.id.to_string(), "user_id"));
+        }
+    }
+    Ok(())
+}
+
 /// How many payments are taken up at once.
 const TAKEN_UP_AT_ONCE: usize = 8;
 
@@ -371,9 +384,11 @@ fn expire(tx: &mut dyn Tx, ctx: &OpCtx, payment: &Payment) -> Result<bool> {
     {
         return Ok(false);
     }
-    let rental = find(tx, payment.rental_id)?;
-    if rental.state == State::Reserved {
-        changes::lapse(tx, ctx, &rental, "it wasn't paid in time")?;
+    if let Target::Rental(rental) = payment.target {
+        let rental = find(tx, rental)?;
+        if rental.state == State::Reserved {
+            changes::lapse(tx, ctx, &rental, "it wasn't paid in time")?;
+        }
     }
     Ok(true)
 }

@@ -122,7 +122,7 @@ async fn a_balance_extends_its_rental_until_it_is_empty(test: TestApp) {
         .signup("consumer@example.org", &["consumer"])
         .await;
     // 256 MiB cost 84 units for ten minutes: enough for the first ten and two extensions
-    let money = json!({"amount": {"amount": "0.000260", "currency": "USDC"}});
+    let money = json!({"amount": {"amount": "0.000260", "currency": "USDC"}, "source": "sandbox"});
     let filled = buy_from_balance(&market, &consumer, &money, "fill").await;
     assert_eq!(filled.status, 201, "{filled:?}");
     let mut order = market.order(600);
