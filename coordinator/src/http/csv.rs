@@ -64,7 +64,7 @@ impl Cell {
     }
 
     /// A number.
-    pub fn number(number: impl ToString) -> Self {
+    pub fn number(number: &dyn std::fmt::Display) -> Self {
         Self::Number(number.to_string())
     }
 }
@@ -136,7 +136,7 @@ mod tests {
         ] {
             assert_eq!(text(cell), written);
         }
-        assert_eq!(row(&[Cell::number("-0.5"), Cell::text("")]), "-0.5,\r\n");
+        assert_eq!(row(&[Cell::number(&"-0.5"), Cell::text("")]), "-0.5,\r\n");
     }
 
     #[test]

@@ -358,6 +358,7 @@ pub fn parts(refund: Amount, charged: Amount, fee: Amount, provider_has: Amount)
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "tests count small numbers")]
     use proptest::prelude::*;
 
     use super::*;

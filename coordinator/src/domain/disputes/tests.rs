@@ -1,5 +1,7 @@
 //! Disputes on both databases: the meter stops at the report, the evidence stays, a decision moves money once and adds up.
 
+#![expect(clippy::arithmetic_side_effects, reason = "tests count small numbers")]
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use shared::{

@@ -81,8 +81,9 @@ pub fn document(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, id: RentalId) -> Re
 }
 
 fn last_invoice(known: &[Invoice]) -> Option<InvoiceId> {
-    let invoices = known.iter().filter(|one| one.kind == Kind::Invoice);
-    invoices.last().map(|one| one.id)
+    let mut newest_first = known.iter().rev();
+    let last = newest_first.find(|one| one.kind == Kind::Invoice);
+    last.map(|one| one.id)
 }
 
 fn issue(

@@ -153,7 +153,7 @@ fn streamed(app: Arc<App>, ctx: OpCtx, statement: &Statement) -> Body {
                 empty(),
                 Cell::text(what),
                 empty(),
-                Cell::number(amount),
+                Cell::number(&amount),
             ]));
         }
     }
@@ -195,7 +195,7 @@ fn csv_row(line: &StatementLine) -> String {
         Cell::text(&line.entry.id),
         Cell::text(words(&line.entry.code)),
         Cell::text(about(&line.entry.reference)),
-        Cell::number(signed),
+        Cell::number(&signed),
     ])
 }
 

@@ -123,10 +123,10 @@ fn line_of(invoice: &Invoice, what: &str, transfers: i64, amount: Amount) -> Str
         Cell::text(invoice.rental.to_string()),
         Cell::text(&rented.image),
         Cell::text(rented.image_digest.clone().unwrap_or_default()),
-        Cell::number(rented.billed_ms),
+        Cell::number(&rented.billed_ms),
         Cell::text(what),
-        Cell::number(transfers),
+        Cell::number(&transfers),
         Cell::text(asset.code()),
-        Cell::number(signed(invoice.kind, amount)),
+        Cell::number(&signed(invoice.kind, amount)),
     ])
 }

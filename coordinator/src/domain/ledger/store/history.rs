@@ -71,7 +71,7 @@ pub(in crate::domain::ledger) fn entries(
     let mut found = Vec::new();
     // of one transfer the side that spends comes first
     for (side, is_credit) in [("debit", false), ("credit", true)] {
-        let after = if is_credit > *received { ">=" } else { ">" };
+        let after = if is_credit && !*received { ">=" } else { ">" };
         let sql = format!(
             "SELECT id, created_at, code, ref, amount FROM transfers
              WHERE {side} = $1 AND created_at < $2 AND (created_at, id) {after} ($3, $4) ORDER BY created_at, id LIMIT $5"
