@@ -457,16 +457,24 @@ async fn a_closed_month_never_changes(test: TestApp) {
     test.signup("consumer@example.org", &["consumer"]).await;
     let top_up = async |test: &TestApp, key: &'static str| {
         let token = sign_in(test, "consumer@example.org").await;
-        let body = json!({"amount": {"amount": "2.5", "currency": "USDC"}});
-        let mut request = crate::testing::request("POST", "/api/v1/balance/topups", &token, &body);
-        request
-            .headers_mut()
-            .insert("idempotency-key", axum::http::HeaderValue::from_static(key));
-        let answer = test.send(request).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-        token
+        let me = test.get("/api/v1/auth/me", &token).await.json();
+        let id = me["id"].as_str().or(me["user"]["id"].as_str());
+        let owner: shared::id::UserId = id.expect("an id").parse().expect("an id");
+        let ctx = test.app.task_context("test");
+        let fill = move |tx: &mut dyn Tx| {
+            let posting = Posting {
+                asset: shared::money::Asset::USDC,
+                debit: Account::External("test".to_owned()),
+                credit: Account::UserAvailable(owner),
+                amount: Amount::from_atomic(2_500_000)?,
+                cause: Cause::SandboxGrant(format!("{owner}:{key}")),
+            };
+            ledger::post(tx, &ctx, &posting).map(drop)
+        };
+        test.app.db.write("test.fill", fill).await.expect("filled");
+        (token, owner)
     };
-    let token = top_up(&test, "one").await;
+    let (token, _) = top_up(&test, "one").await;
     let of = async |token: &str| {
         test.get("/api/v1/statements?month=2027-01", token)
             .await
@@ -488,7 +496,7 @@ async fn a_closed_month_never_changes(test: TestApp) {
         .expect("a moment");
     test.clock
         .advance_ms(february.ms_since(test.clock.now()) + 3_600_000);
-    let token = top_up(&test, "two").await;
+    let (token, owner) = top_up(&test, "two").await;
     let closed = of(&token).await;
     assert_eq!(
         (
@@ -499,20 +507,11 @@ async fn a_closed_month_never_changes(test: TestApp) {
         "{closed}"
     );
     // a clock that is wrong can't write into it any more
-    let (late, owner) = (
-        test.app.task_context("test"),
-        test.get("/api/v1/auth/me", &token).await.json(),
-    );
-    let owner = owner["id"]
-        .as_str()
-        .or(owner["user"]["id"].as_str())
-        .expect("an id")
-        .parse()
-        .expect("an id");
+    let late = test.app.task_context("test");
     let late = at(&late, february.plus_ms(-1));
     let post = test.app.db.write("test.late", move |tx| {
         let posting = Posting {
-            asset: shared::money::Asset::from_code("USDC").expect("known"),
+            asset: shared::money::Asset::USDC,
             debit: Account::External("test".to_owned()),
             credit: Account::UserAvailable(owner),
             amount: Amount::from_atomic(1)?,

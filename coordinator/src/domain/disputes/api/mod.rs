@@ -11,7 +11,7 @@ use shared::id::{DisputeId, RentalId};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::view::{DisputeDetail, DisputeView, StatementView};
+use self::view::{DisputeDetail, DisputeStatementView, DisputeView};
 use super::{
     Report, Side,
     model::{Reason, statement},
@@ -183,7 +183,7 @@ struct StatementBody {
 #[utoipa::path(
     post, path = "/disputes/{id}/evidence", operation_id = "add_dispute_evidence", tag = "disputes", params(("id" = String, Path)),
     description = "Adds a statement, which can't be changed afterwards; each party adds at most 20.",
-    request_body = StatementBody, responses((status = 201, body = StatementView), Problems),
+    request_body = StatementBody, responses((status = 201, body = DisputeStatementView), Problems),
     security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
 )]
 async fn say(
@@ -192,12 +192,12 @@ async fn say(
     client: ClientIp,
     Path(id): Path<DisputeId>,
     Json(body): Json<StatementBody>,
-) -> Result<(StatusCode, Json<StatementView>)> {
+) -> Result<(StatusCode, Json<DisputeStatementView>)> {
     let text = statement("/text", &body.text)?;
     count(&app, &ctx, client)?;
     let said = app
         .db
         .write("dispute.say", move |tx| super::say(tx, &ctx, id, &text))
         .await?;
-    Ok((StatusCode::CREATED, Json(StatementView::from(said))))
+    Ok((StatusCode::CREATED, Json(DisputeStatementView::from(said))))
 }

@@ -78,7 +78,7 @@ pub struct DisputeDetail {
     #[schema(value_type = Object)]
     evidence: Value,
     /// What both parties said, oldest first.
-    statements: Vec<StatementView>,
+    statements: Vec<DisputeStatementView>,
 }
 
 impl DisputeDetail {
@@ -87,7 +87,7 @@ impl DisputeDetail {
     pub fn new(dispute: Dispute, said: Vec<Statement>) -> Self {
         Self {
             evidence: dispute.evidence.clone(),
-            statements: said.into_iter().map(StatementView::from).collect(),
+            statements: said.into_iter().map(DisputeStatementView::from).collect(),
             dispute: DisputeView::from(dispute),
         }
     }
@@ -95,7 +95,7 @@ impl DisputeDetail {
 
 /// Something that was said about a dispute.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct StatementView {
+pub struct DisputeStatementView {
     /// `consumer`, `provider` or `admin`.
     #[schema(value_type = String, example = "provider")]
     author: Author,
@@ -104,7 +104,7 @@ pub struct StatementView {
     at: Timestamp,
 }
 
-impl From<Statement> for StatementView {
+impl From<Statement> for DisputeStatementView {
     fn from(said: Statement) -> Self {
         Self {
             author: said.author,
