@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 23] = [
+const SLICES: [&str; 24] = [
     "access",
     "events",
     "audit",
@@ -24,6 +24,7 @@ const SLICES: [&str; 23] = [
     "earnings",
     "nodes",
     "offers",
+    "rates",
     "payments",
     "rentals",
     "metering",
