@@ -12,7 +12,7 @@ use shared::time::Timestamp;
 
 use crate::{
     domain::{
-        earnings, events,
+        disputes, earnings, events, invoices,
         ledger::{
             check::{Finding, Size, check as check_ledger},
             halt::{self, Halt},
@@ -62,6 +62,8 @@ pub async fn check(db: &Db, now: Timestamp) -> Result<Report> {
         let (size, mut findings) = check_ledger(tx)?;
         findings.extend(rentals::check::check(tx)?);
         findings.push(rentals::check::capacity(tx)?);
+        findings.push(disputes::check::check(tx)?);
+        findings.push(invoices::check::check(tx)?);
         findings.push(payments::check::check(tx)?);
         findings.push(earnings::check(tx)?);
         findings.push(payouts::check::check(tx)?);

@@ -15,6 +15,7 @@ pub mod event_relay;
 pub mod expiry;
 pub mod facilitator;
 pub mod forgetting;
+pub mod invoices;
 pub mod kyc;
 pub mod leases;
 pub mod ledger_check;
@@ -60,6 +61,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     )?;
     start(periods.payments_ms, Box::new(payments::Payments(own())))?;
     start(periods.payouts_ms, Box::new(payouts::Payouts::new(own())))?;
+    start(invoices::PERIOD_MS, Box::new(invoices::Invoices(own())))?;
     start(periods.kyc_ms, Box::new(kyc::Kyc(own())))?;
     start(
         facilitator::PERIOD_MS,

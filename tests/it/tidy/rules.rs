@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 23] = [
+const SLICES: [&str; 25] = [
     "access",
     "events",
     "audit",
@@ -28,8 +28,10 @@ const SLICES: [&str; 23] = [
     "payments",
     "rentals",
     "metering",
+    "disputes",
     "settlement",
     "payouts",
+    "invoices",
     "agentlink",
     "analytics",
     "admin",

@@ -116,6 +116,50 @@ pub const TABLE: &[Line] = &[
         &[Person, RentalToken],
         With(Scope::RentalsRead),
     ),
+    // documents
+    Line::of(
+        "list_invoices",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "get_invoice",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "invoice_transfers",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "rental_invoice",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of("get_statement", &[Person], With(Scope::AccountRead)),
+    Line::of("statement_transfers", &[Person], With(Scope::AccountRead)),
+    // disputes
+    Line::of(
+        "report_rental",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
+    Line::of(
+        "list_disputes",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "get_dispute",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "add_dispute_evidence",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
     // nodes
     Line::of(
         "create_enrollment_token",
@@ -186,6 +230,8 @@ pub const TABLE: &[Line] = &[
     Line::of("approve_payout", &[Admin], Refused).fresh(),
     Line::of("reject_payout", &[Admin], Refused).fresh(),
     Line::of("resolve_payout", &[Admin], Refused).fresh(),
+    Line::of("admin_list_disputes", &[Admin], Refused),
+    Line::of("decide_dispute", &[Admin], Refused).fresh(),
     Line::of("get_settings", &[Admin], Refused),
     Line::of("put_settings", &[Admin], Refused).fresh(),
     Line::public("get_announcement"),

@@ -11,6 +11,7 @@
 
 pub mod check;
 pub mod halt;
+pub mod history;
 pub mod holds;
 pub mod model;
 mod store;

@@ -5,7 +5,7 @@
 //! - Only [`Account::External`] may go below zero: it stands for the world outside.
 
 use shared::{
-    id::{PaymentId, PayoutId, RentalId, UserId},
+    id::{DisputeId, PaymentId, PayoutId, RentalId, UserId},
     money::{Amount, Asset},
 };
 
@@ -102,6 +102,21 @@ pub enum Cause {
     /// A payout's money left for good, or went back to where it came from: one cause for both, so that the ledger itself takes only
     /// one of them.
     PayoutEnded(PayoutId),
+    /// A dispute was decided: a part of what is given back.
+    Dispute(DisputeId, DisputePart),
+}
+
+/// Who bears a part of what a dispute gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisputePart {
+    /// The provider, from what isn't payable yet.
+    Pending,
+    /// The provider, from what is payable.
+    Available,
+    /// The platform: the fee that it took.
+    Fee,
+    /// The platform, where the provider has it no more.
+    Goodwill,
 }
 
 impl Cause {
@@ -120,6 +135,10 @@ impl Cause {
             Self::PayoutHeld(_) => "payout_held",
             Self::PayoutSent(_) => "payout_sent",
             Self::PayoutEnded(_) => "payout_ended",
+            Self::Dispute(_, DisputePart::Pending) => "dispute_pending",
+            Self::Dispute(_, DisputePart::Available) => "dispute_available",
+            Self::Dispute(_, DisputePart::Fee) => "dispute_fee",
+            Self::Dispute(_, DisputePart::Goodwill) => "dispute_goodwill",
         }
     }
 
@@ -128,6 +147,7 @@ impl Cause {
     pub fn reference(&self) -> String {
         match self {
             Self::Payment(payment) => payment.to_string(),
+            Self::Dispute(dispute, _) => dispute.to_string(),
             Self::SandboxGrant(key) => key.clone(),
             Self::BalancePurchase(rental, part) | Self::Goodwill(rental, part) => {
                 format!("{rental}:{part}")

@@ -2,6 +2,8 @@
 
 pub(super) mod watch;
 
+pub(super) mod history;
+
 use shared::{
     id::TransferId,
     money::{Amount, Asset},

@@ -158,6 +158,7 @@ pub(super) fn update(tx: &mut dyn Tx, rental: &Rental) -> Result<bool> {
         "UPDATE rentals SET state = $1, stop_reason = $2, end_reason = $3, detail = $4, phase = $5, duration_ms = $6, paid = $7,
              container_id = $8, image_digest = $9, paid_at = $10, started_at = $11, finished_at = $12, lease_until = $13,
              ended_at = $14, settled_at = $15, window_end = $16, billed_ms = $17, charged = $18, fee = $19, refunded = $20,
+             invoiced_at = CASE WHEN CAST($15 AS BIGINT) IS NULL THEN NULL ELSE invoiced_at END,
              sealed_spec = CASE WHEN $1 = 'ended' THEN NULL ELSE sealed_spec END, version = version + 1
          WHERE id = $21 AND version = $22",
         params![
@@ -237,6 +238,42 @@ pub(super) fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
         "WHERE state = 'ended' AND settled_at IS NULL ORDER BY ended_at LIMIT $1",
         params![limit],
     )
+}
+
+/// Rentals that wait for their invoice, the longest settled first.
+pub(super) fn to_invoice(tx: &mut dyn Tx, limit: i64) -> Result<Vec<RentalId>> {
+    let rows = tx.query(
+        "SELECT id FROM rentals WHERE settled_at IS NOT NULL AND invoiced_at IS NULL AND paid > 0 ORDER BY settled_at LIMIT $1",
+        params![limit],
+    )?;
+    rows.iter()
+        .map(|row| {
+            let id = row.text(0)?;
+            id.parse().map_err(|_| Error::corrupt("rentals", id, "id"))
+        })
+        .collect()
+}
+
+/// Whether a rental is among them.
+pub(super) fn waits_for_invoice(tx: &mut dyn Tx, id: RentalId) -> Result<bool> {
+    let rows = tx.query(
+        "SELECT id FROM rentals WHERE id = $1 AND settled_at IS NOT NULL AND invoiced_at IS NULL AND paid > 0",
+        params![id],
+    )?;
+    Ok(!rows.is_empty())
+}
+
+/// Notes that the invoice is issued; false if somebody else wrote the rental since it was read.
+pub(super) fn mark_invoiced(
+    tx: &mut dyn Tx,
+    id: RentalId,
+    version: i64,
+    now: Timestamp,
+) -> Result<bool> {
+    Ok(tx.execute(
+        "UPDATE rentals SET invoiced_at = $1, version = version + 1 WHERE id = $2 AND version = $3",
+        params![now, id, version],
+    )? == 1)
 }
 
 /// Reservations that weren't paid in time, in the order of (hold's end, id), after a place in it.

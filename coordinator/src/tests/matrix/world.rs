@@ -124,6 +124,8 @@ impl World {
         node.beat(&test).await;
         node.start(rental);
         node.beat(&test).await;
+        let invoice = invoiced(&test, &mut node, &consumer, offer).await;
+        let (disputed, dispute) = disputed(&test, &consumer, offer).await;
         let find = test
             .app
             .db
@@ -150,6 +152,10 @@ impl World {
             ("idle_node", idle.id.to_string()),
             ("rental", rental.to_string()),
             ("payment", payment.to_string()),
+            ("rental_in_dispute", disputed),
+            ("dispute", dispute),
+            ("invoice", invoice),
+            ("month", "2027-01".to_owned()),
             ("quote", text(&quote, "id")),
             ("api_key", text(&to_end, "id")),
             ("user", text(&someone, "id")),
@@ -331,6 +337,37 @@ async fn paid_out(test: &TestApp, token: &str) -> String {
     let driven = test.app.tasks.run_now(&[crate::tasks::payouts::NAME]).await;
     driven.expect("payouts are sent");
     payout
+}
+
+/// The invoice of a third rental of the consumer, which never started.
+async fn invoiced(
+    test: &TestApp,
+    node: &mut ScriptedNode,
+    consumer: &str,
+    offer: shared::id::OfferId,
+) -> String {
+    let order = market::order(offer, 600);
+    let mut payer = Payer::numbered(3);
+    let bought = payer.buy(test, "/api/v1/rentals", consumer, &order).await;
+    let rental = rental_of(&bought);
+    node.beat(test).await;
+    node.fail(rental, "image_missing");
+    node.beat(test).await;
+    market::settle(test).await;
+    let path = format!("/api/v1/rentals/{rental}/invoice");
+    text(&test.get(&path, consumer).await, "id")
+}
+
+/// Another rental of the consumer, reported; and its dispute.
+async fn disputed(test: &TestApp, consumer: &str, offer: shared::id::OfferId) -> (String, String) {
+    let order = market::order(offer, 600);
+    let mut payer = Payer::numbered(2);
+    let bought = payer.buy(test, "/api/v1/rentals", consumer, &order).await;
+    let rental = rental_of(&bought).to_string();
+    let path = format!("/api/v1/rentals/{rental}/report");
+    let report = json!({"reason": "slow", "text": "a test"});
+    let dispute = text(&test.post(&path, consumer, &report).await, "id");
+    (rental, dispute)
 }
 
 /// A webhook to nowhere.

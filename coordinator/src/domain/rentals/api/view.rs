@@ -24,7 +24,7 @@ pub struct RentalView {
     #[schema(example = "running")]
     state: &'static str,
     /// Why it ended: `completed`, `stopped`, `out_of_funds`, `failed_to_start`, `exited`, `oom_killed`, `node_lost`, `preempted`,
-    /// `expired`, `banned`.
+    /// `expired`, `banned`, `reported`.
     reason: Option<&'static str>,
     /// The state's reason in words.
     state_reason: String,
