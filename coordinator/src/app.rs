@@ -35,6 +35,7 @@ use crate::{
             ports::{Chain, Facilitator},
         },
         rentals::{Rules, purchase::Purchases, spec},
+        wallets::model::Nonces,
         webhooks::courier::Courier,
     },
     http::rental_token::RentalTokens,
@@ -64,6 +65,8 @@ pub struct App {
     pub oidc: Oidc,
     /// API keys found lately.
     pub api_keys: LiveKeys,
+    /// Nonces of the challenges that wallets sign.
+    pub wallet_nonces: Nonces,
     /// The tokens of rentals.
     pub rental_tokens: RentalTokens,
     /// The live end of the event stream.
@@ -112,6 +115,7 @@ impl App {
         Ok(Arc::new(Self {
             api_keys: LiveKeys::default(),
             courier: Arc::new(courier),
+            wallet_nonces: Nonces::new(&keys.token),
             rental_tokens: RentalTokens::new(&keys.token),
             events: Events::new(config.http.event_streams_max),
             tasks: Tasks::default(),
@@ -187,6 +191,7 @@ fn rules(config: &Config) -> Rules {
         quote_ttl_ms: ms(market.quote_ttl_s),
         min_duration_ms: ms(market.min_duration_s),
         max_duration_ms: ms(market.max_duration_s),
+        grace_ms: ms(market.grace_s),
     }
 }
 

@@ -29,6 +29,8 @@ const ROUTES: [&str; 47] = [
     "POST /rentals",
     "GET /rentals",
     "GET /rentals/{id}",
+    "GET /auth/wallet/challenge",
+    "POST /rentals/{id}/token",
     "POST /rentals/{id}/extend",
     "POST /rentals/{id}/stop",
     "DELETE /rentals/{id}",

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 21] = [
+const SLICES: [&str; 22] = [
     "access",
     "events",
     "audit",
@@ -25,6 +25,7 @@ const SLICES: [&str; 21] = [
     "nodes",
     "offers",
     "payments",
+    "wallets",
     "rentals",
     "metering",
     "settlement",

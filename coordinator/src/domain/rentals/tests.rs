@@ -1,8 +1,11 @@
 //! Buying and renting through the router: payments under every kind of facilitator and crash, timers, and who sees what.
 
 mod access;
+mod extensions;
 mod facilitator;
+mod formats;
 mod jobs;
 mod payments;
+mod spending;
 mod terms;
 mod topup;

@@ -121,9 +121,10 @@ async fn credited(
 ) -> Result<Response> {
     let (reader, payment) = (ctx.clone(), payment.clone());
     let id = payment.id;
+    let mode = app.config.payments.mode;
     let balance = app.db.read("balance.credited", move |tx| {
         visible(tx, &reader, &payment)?;
-        balances(tx, &reader)
+        balances(tx, &reader, mode)
     });
     let mut response = (StatusCode::CREATED, receipt, Json(balance.await?)).into_response();
     let place = HeaderValue::try_from(format!("/api/v1/payments/{id}"));

@@ -29,6 +29,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(rent::extend))
         .routes(routes!(read::stop))
         .routes(routes!(read::events))
+        .routes(routes!(read::token))
         .routes(routes!(payments::quote))
         .routes(routes!(payments::authorize))
         .routes(routes!(payments::complete))

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     app::App,
+    config::PaymentsMode,
     context::OpCtx,
     domain::{
         ledger::{self, model::Account},
@@ -35,6 +36,7 @@ use crate::{
         rentals::{
             order,
             purchase::{Reception, Until, Wanted},
+            spending,
         },
         settings,
     },
@@ -260,20 +262,44 @@ pub(super) struct BalanceView {
     /// Earned as a provider: may be paid out.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     earned: Money,
-    /// Play money: `sandbox`.
+    /// What the caller's running rentals cost in an hour.
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    burn_rate_per_hour: Money,
+    /// For how many hours `available` would pay that; absent when nothing runs. What is paid ahead isn't counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 12.5)]
+    hours_left: Option<f64>,
+    /// `sandbox` (play money) or `facilitator`.
     mode: &'static str,
 }
 
-pub(super) fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<BalanceView> {
+pub(super) fn balances(
+    tx: &mut dyn crate::store::Tx,
+    ctx: &OpCtx,
+    mode: PaymentsMode,
+) -> Result<BalanceView> {
     let user = ctx.user()?.id;
+    let available = ledger::balance(tx, Asset::Usdc, &Account::UserAvailable(user))?;
+    let forecast = spending::forecast(tx, user, Asset::Usdc, available)?;
     let mut of = |account| ledger::balance(tx, Asset::Usdc, &account).map(usdc);
     Ok(BalanceView {
-        available: of(Account::UserAvailable(user))?,
+        available: usdc(available),
         held: of(Account::UserHeld(user))?,
         pending: of(Account::ProviderPending(user))?,
         earned: of(Account::ProviderAvailable(user))?,
-        mode: "sandbox",
+        burn_rate_per_hour: usdc(forecast.burn_per_hour),
+        hours_left: forecast.lasts_ms.map(hours),
+        mode: match mode {
+            PaymentsMode::Sandbox => "sandbox",
+            PaymentsMode::Facilitator => "facilitator",
+        },
     })
+}
+
+/// Hours with two decimals.
+fn hours(ms: i64) -> f64 {
+    let hundredths = i32::try_from(ms / 36_000).unwrap_or(i32::MAX);
+    f64::from(hundredths) / 100.0
 }
 
 #[utoipa::path(
@@ -281,8 +307,9 @@ pub(super) fn balances(tx: &mut dyn crate::store::Tx, ctx: &OpCtx) -> Result<Bal
     responses((status = 200, body = BalanceView), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<BalanceView>> {
+    let mode = app.config.payments.mode;
     app.db
-        .read("balance.get", move |tx| balances(tx, &ctx))
+        .read("balance.get", move |tx| balances(tx, &ctx, mode))
         .await
         .map(Json)
 }

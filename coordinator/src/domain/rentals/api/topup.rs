@@ -86,12 +86,13 @@ pub(super) async fn top_up(
     match request.source {
         Source::Sandbox => grant(&app, ctx, &headers, &raw, amount).await,
         Source::X402 => {
-            if let Some(response) = answer_repeat(&app, &ctx, &headers).await? {
-                return Ok(response);
-            }
             // the request says nothing of its sender, and what one person asked for must not be credited to another
             let path = format!("/api/v1/balance/topups?user={user}");
             let hash = request_sha256("POST", &path, &raw);
+            // a repeat isn't counted
+            if let Some(response) = answer_repeat(&app, &ctx, &headers, hash).await? {
+                return Ok(response);
+            }
             let wanted = Wanted::TopUp { amount };
             pay_or_ask(&app, ctx, client, &headers, wanted, hash).await
         }
@@ -124,7 +125,7 @@ async fn grant(
                 idempotency::remember(tx, &ctx, &key, "topup")?;
                 payments::funds::grant(tx, &ctx, asset, amount, limit, &key.reference())?;
             }
-            balances(tx, &ctx)
+            balances(tx, &ctx, PaymentsMode::Sandbox)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(view)).into_response())
