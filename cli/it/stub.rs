@@ -19,7 +19,7 @@ use shared::{
     money::Amount,
     x402::{
         exact, header,
-        network::BASE_SEPOLIA,
+        network::{BASE_SEPOLIA, BASE_SEPOLIA_USDC},
         payment::PresentedPayment,
         terms::{Resource, Terms},
     },
@@ -105,7 +105,7 @@ impl Stub {
     fn terms(&self, uri: &Uri) -> Terms {
         Terms {
             network: &BASE_SEPOLIA,
-            asset: BASE_SEPOLIA.usdc,
+            asset: BASE_SEPOLIA_USDC,
             pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
                 .parse()
                 .unwrap(),

@@ -61,8 +61,9 @@ pub async fn order(api: &Api, order: &Order, key: &PayerKey, limit: Amount) -> R
         .map_err(refused)?;
     let nonce = format!("0x{}", hex::encode(signed.authorization.nonce));
     tell(&format!(
-        "paying {} USDC on {} from {}{}",
+        "paying {} {} on {} from {}{}",
         chosen.amount,
+        chosen.token.asset,
         chosen.network.v1_name,
         key.address(),
         if chosen.network.testnet {
@@ -204,8 +205,12 @@ fn terms_of(answer: &Answer) -> Result<PaymentRequired> {
 
 fn refused(refusal: Refusal) -> Failure {
     match refusal {
-        Refusal::AboveLimit { price, limit } => Failure::payment(format!(
-            "it costs {price} USDC, above your limit of {limit} USDC: nothing was paid; raise --max-price to pay it"
+        Refusal::AboveLimit {
+            asset,
+            price,
+            limit,
+        } => Failure::payment(format!(
+            "it costs {price} {asset}, above your limit of {limit} {asset}: nothing was paid; raise --max-price to pay it"
         )),
         other => Failure::payment(format!("nothing was paid: {other}")),
     }

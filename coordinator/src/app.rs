@@ -7,7 +7,7 @@ use shared::{
     clock::Clock,
     id::Ids,
     money::{Amount, Asset},
-    x402::network,
+    x402::network::{self, Network},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,7 +31,7 @@ use crate::{
         offers::index::MarketIndex,
         oidc::Oidc,
         payments::{
-            model::Payee,
+            payees::{Payee, Payees},
             ports::{Chain, Facilitator},
         },
         rentals::{Rules, purchase::Purchases, spec},
@@ -140,7 +140,7 @@ impl App {
     /// The market in numbers, for the first page.
     #[must_use]
     pub fn market_numbers(&self) -> MarketNumbers {
-        let numbers = self.market.numbers();
+        let numbers = self.market.numbers(self.purchases.payees.default_asset());
         let natural = |value: i64| u64::try_from(value).unwrap_or(0);
         MarketNumbers {
             online_ram_bytes: natural(numbers.ram_rentable_bytes),
@@ -175,7 +175,7 @@ pub struct MarketNumbers {
     pub free_ram_bytes: u64,
     /// Offers that can be rented now.
     pub offers: u64,
-    /// The lowest price of a GiB of memory for an hour.
+    /// The lowest price of a GiB of memory for an hour, in the market's first currency.
     pub lowest_ram_gib_hour: Option<Amount>,
     /// Rentals that run now.
     pub running_rentals: u64,
@@ -224,16 +224,24 @@ fn purchases(
         db: db.clone(),
         facilitator,
         chain,
-        payee: Payee {
-            network,
-            pay_to: settings.pay_to.parse().context("payments.pay_to")?,
-            asset: Asset::Usdc,
-        },
+        payees: payees(settings, network)?,
         rules: rules(config),
         public_url: config.http.public_url(),
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
     })
+}
+
+fn payees(settings: &PaymentsConfig, network: &'static Network) -> anyhow::Result<Payees> {
+    let asset = Asset::USDC;
+    let token = network.token(asset);
+    let first = Payee {
+        network,
+        token: *token.with_context(|| format!("payments.network: no {asset} is known there"))?,
+        pay_to: settings.pay_to.parse().context("payments.pay_to")?,
+        asset,
+    };
+    Ok(Payees::new(first, Vec::new()))
 }
 
 fn facilitator(

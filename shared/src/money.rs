@@ -164,27 +164,82 @@ pub struct Money {
     pub currency: Asset,
 }
 
-/// An asset of the ledger. Each has its own books; all have [`SCALE`] decimals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Asset {
-    /// USD Coin.
-    #[serde(rename = "USDC")]
-    Usdc,
-}
+/// An asset of the ledger, by its code: 2 to 8 upper-case ASCII letters and digits, a letter first. Each has its own books; all have
+/// [`SCALE`] decimals. That a code is well-formed doesn't mean that a market accepts it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Asset([u8; CODE_CHARS_MAX]);
+
+/// Longest code of an [`Asset`]; shorter ones are filled up with zero bytes.
+const CODE_CHARS_MAX: usize = 8;
+
+/// Why a text isn't an asset's code.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("not a currency: write its code such as \"USDC\", 2 to 8 upper-case letters and digits")]
+pub struct ParseAssetError;
 
 impl Asset {
+    /// USD Coin.
+    pub const USDC: Self = Self(*b"USDC\0\0\0\0");
+    /// Euro Coin.
+    pub const EURC: Self = Self(*b"EURC\0\0\0\0");
+
     /// The code in the API and in the database.
     #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Usdc => "USDC",
-        }
+    pub fn code(&self) -> &str {
+        let end = self.0.iter().position(|byte| *byte == 0);
+        let code = self.0.get(..end.unwrap_or(CODE_CHARS_MAX));
+        code.and_then(|code| std::str::from_utf8(code).ok())
+            .unwrap_or_default()
     }
 
-    /// The asset of a code.
+    /// The asset of a code, or `None` if no code can look like that.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
-        (code == "USDC").then_some(Self::Usdc)
+        let well_formed = code.bytes().next().is_some_and(|b| b.is_ascii_uppercase())
+            && code
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+            && code.len() >= 2;
+        let mut bytes = [0; CODE_CHARS_MAX];
+        bytes
+            .get_mut(..code.len())?
+            .copy_from_slice(code.as_bytes());
+        well_formed.then_some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Asset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl fmt::Debug for Asset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl FromStr for Asset {
+    type Err = ParseAssetError;
+
+    fn from_str(code: &str) -> Result<Self, ParseAssetError> {
+        Self::from_code(code).ok_or(ParseAssetError)
+    }
+}
+
+impl TryFrom<String> for Asset {
+    type Error = ParseAssetError;
+
+    fn try_from(code: String) -> Result<Self, ParseAssetError> {
+        code.parse()
+    }
+}
+
+impl From<Asset> for String {
+    fn from(asset: Asset) -> Self {
+        asset.code().to_owned()
     }
 }
 
@@ -326,6 +381,32 @@ mod tests {
         ] {
             assert!(bad.parse::<Amount>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_asset_is_its_code() {
+        for code in ["USDC", "EURC", "AB", "A2345678"] {
+            let asset: Asset = code.parse().expect("a code");
+            assert_eq!((asset.code(), asset.to_string().as_str()), (code, code));
+            let json = serde_json::to_string(&asset).expect("text");
+            assert_eq!(json, format!("\"{code}\""));
+            assert_eq!(serde_json::from_str::<Asset>(&json).expect("a code"), asset);
+        }
+        for bad in [
+            "",
+            "U",
+            "usdc",
+            "USD C",
+            "ABCDEFGHI",
+            "1AB",
+            "US\0C",
+            "ÜSD",
+            "USD\u{ff10}",
+        ] {
+            assert_eq!(Asset::from_code(bad), None, "{bad:?}");
+            assert!(serde_json::from_value::<Asset>(bad.into()).is_err());
+        }
+        assert!(Asset::EURC < Asset::USDC, "ordered as their codes");
     }
 
     #[test]

@@ -128,14 +128,14 @@ async fn with_funds(stage: &Stage, amount: &str) -> Api {
     for _ in 0..2 {
         // the same key fills it once
         let filled = consumer.post_once("/balance/topups", &topup, "first").await;
-        let available = atomic(&filled.is(201)["available"]);
+        let available = atomic(&filled.is(201)["items"][0]["available"]);
         assert_eq!(available, atomic(&topup["amount"]));
     }
     consumer
 }
 
 async fn available(api: &Api) -> i64 {
-    atomic(&api.get("/balance").await.is(200)["available"])
+    atomic(&api.get("/balance").await.is(200)["items"][0]["available"])
 }
 
 #[tokio::test(flavor = "multi_thread")]

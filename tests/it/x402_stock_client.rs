@@ -26,7 +26,7 @@ use shared::{
     money::Amount,
     x402::{
         exact, header,
-        network::BASE_SEPOLIA,
+        network::{BASE_SEPOLIA, BASE_SEPOLIA_USDC},
         signature::PayerKey,
         terms::{Resource, Terms},
     },
@@ -74,7 +74,7 @@ async fn shop(price_atomic: i64, only_v1: bool) -> Running {
 fn terms(price_atomic: i64, url: &str) -> Terms {
     Terms {
         network: &BASE_SEPOLIA,
-        asset: BASE_SEPOLIA.usdc,
+        asset: BASE_SEPOLIA_USDC,
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
             .parse()
             .unwrap(),

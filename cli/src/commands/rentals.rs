@@ -68,7 +68,7 @@ pub(super) async fn rent(api: &Api, form: Form, rent: &Rent) -> Result<()> {
     if let Some(most) = rent.max_spend {
         let most = Money {
             amount: most,
-            currency: Asset::Usdc,
+            currency: Asset::USDC,
         };
         body.insert("max_spend".into(), json!(most));
     }

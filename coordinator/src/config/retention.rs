@@ -14,6 +14,8 @@ pub struct RetentionConfig {
     pub usage_records_days: u32,
     /// What offers cost, days.
     pub offer_prices_days: u32,
+    /// Idempotency keys, days.
+    pub idempotency_keys_days: u32,
 }
 
 impl Default for RetentionConfig {
@@ -22,6 +24,7 @@ impl Default for RetentionConfig {
             events_days: 90,
             usage_records_days: 180,
             offer_prices_days: 365,
+            idempotency_keys_days: 30,
         }
     }
 }
@@ -39,6 +42,12 @@ impl RetentionConfig {
             "retention.offer_prices_days",
             self.offer_prices_days,
             30,
+            3_650,
+        )?;
+        within(
+            "retention.idempotency_keys_days",
+            self.idempotency_keys_days,
+            1,
             3_650,
         )
     }

@@ -39,7 +39,10 @@ impl Task for Analytics {
                 Some(added) => nodes += added,
             }
         }
-        let (now, supply) = (app.clock.now(), app.market.supply());
+        let (now, supply) = (
+            app.clock.now(),
+            app.market.supply(app.purchases.payees.default_asset()),
+        );
         let forgotten = app
             .db
             .write("analytics.sample", move |tx| {

@@ -56,7 +56,10 @@ impl Task for FacilitatorCheck {
 
     async fn activate(&mut self) -> Result<Value> {
         let purchases = &self.app.purchases;
-        let (name, network) = (purchases.facilitator.name(), purchases.payee.network);
+        let (name, network) = (
+            purchases.facilitator.name(),
+            purchases.payees.first().network,
+        );
         let support = purchases.facilitator.supports(network).await;
         self.tell(name, network.caip2, &support);
         let supported = match &support {

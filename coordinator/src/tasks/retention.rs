@@ -1,5 +1,5 @@
-//! Forgets what is older than the operator keeps it: events, usage records of settled rentals, what offers cost. Deliveries of
-//! webhooks are the task `webhooks`', figures over time `analytics`'; the ledger, payments and the audit log are never forgotten.
+//! Forgets what is older than the operator keeps it: events, usage records of settled rentals, what offers cost, idempotency keys, and
+//! when coordinators ran. Deliveries of webhooks are the task `webhooks`', figures over time `analytics`'; the ledger, payments and the audit log are never forgotten.
 //!
 //! # Invariants
 //! - A transaction looks at [`BATCH`] rows, found by an index in the order of their age.
@@ -18,6 +18,7 @@ use crate::{
         events,
         metering::{self, RecordPlace},
         offers::{self, PricePlace},
+        payments::idempotency,
         webhooks::deliveries,
     },
     error::Result,
@@ -55,21 +56,42 @@ impl Retention {
         self.app.clock.now().plus_ms(-kept_ms)
     }
 
-    /// How many events went, and whether that was all.
-    async fn events(&self) -> Result<(u64, bool)> {
-        let before = self.days_ago(self.app.config.retention.events_days);
+    /// Forgets batches until nothing is left of them; how many rows went, and whether that was all.
+    async fn until_none(
+        &self,
+        name: &'static str,
+        forget: impl Fn(&mut dyn Tx) -> Result<u64> + Clone + Send + Sync + 'static,
+    ) -> Result<(u64, bool)> {
         let mut gone = 0_u64;
         for _ in 0..BATCHES_MAX {
-            let forget = move |tx: &mut dyn Tx| {
-                let seen = deliveries::seen(tx)?;
-                events::forget(tx, before, seen, BATCH)
-            };
-            match self.app.db.write("events.forget", forget).await? {
+            match self.app.db.write(name, forget.clone()).await? {
                 0 => return Ok((gone, true)),
                 some => gone = gone.saturating_add(some),
             }
         }
         Ok((gone, false))
+    }
+
+    async fn events(&self) -> Result<(u64, bool)> {
+        let before = self.days_ago(self.app.config.retention.events_days);
+        let forget = move |tx: &mut dyn Tx| {
+            let seen = deliveries::seen(tx)?;
+            events::forget(tx, before, seen, BATCH)
+        };
+        self.until_none("events.forget", forget).await
+    }
+
+    async fn idempotency_keys(&self) -> Result<(u64, bool)> {
+        let before = self.days_ago(self.app.config.retention.idempotency_keys_days);
+        let forget = move |tx: &mut dyn Tx| idempotency::forget(tx, before, BATCH);
+        self.until_none("idempotency.forget", forget).await
+    }
+
+    /// What lies between two runs isn't the providers' fault: needed as long as records may still be billed.
+    async fn runs(&self) -> Result<(u64, bool)> {
+        let before = self.days_ago(self.app.config.retention.usage_records_days);
+        let forget = move |tx: &mut dyn Tx| metering::forget_runs(tx, before, BATCH);
+        self.until_none("uptime.forget", forget).await
     }
 
     async fn usage_records(&mut self) -> Result<(u64, bool)> {
@@ -117,9 +139,13 @@ impl Task for Retention {
         let (events, no_events) = self.events().await?;
         let (records, no_records) = self.usage_records().await?;
         let (prices, no_prices) = self.offer_prices().await?;
-        if !(no_events && no_records && no_prices) {
+        let (keys, no_keys) = self.idempotency_keys().await?;
+        let (runs, no_runs) = self.runs().await?;
+        if !(no_events && no_records && no_prices && no_keys && no_runs) {
             self.app.tasks.poke(NAME);
         }
-        Ok(json!({ "events": events, "usage_records": records, "offer_prices": prices }))
+        Ok(json!({
+            "events": events, "usage_records": records, "offer_prices": prices, "idempotency_keys": keys, "runs": runs,
+        }))
     }
 }

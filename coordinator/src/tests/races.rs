@@ -106,7 +106,7 @@ fn silent(stall: &Stall) -> Purchases {
         db: own.db.clone(),
         facilitator: Arc::new(Silent),
         chain: None,
-        payee: own.payee.clone(),
+        payees: own.payees.clone(),
         rules: own.rules,
         public_url: own.public_url.clone(),
         clock: Arc::clone(&own.clock),

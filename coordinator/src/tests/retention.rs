@@ -20,6 +20,7 @@ on_both_stores!(
     events_go_once_they_are_old_and_seen,
     records_go_once_their_rental_is_settled,
     the_last_price_before_stays,
+    keys_and_runs_go_by_age,
 );
 
 async fn forget(test: &TestApp) -> Value {
@@ -169,4 +170,32 @@ async fn the_last_price_before_stays(test: TestApp) {
     forget(test).await;
     let count = "SELECT COUNT(*) FROM offer_prices";
     assert_eq!(number(test, count).await, 1, "what it costs stays");
+}
+
+async fn keys_and_runs_go_by_age(test: TestApp) {
+    let write = move |tx: &mut dyn Tx| {
+        for n in 0..1_200 {
+            let sql = "INSERT INTO idempotency_keys (scope, key, request_sha256, resource_id, created_at) VALUES ('test', $1, $2, '', $3)";
+            tx.execute(sql, params![n.to_string(), vec![0_u8; 32], i64::from(n)])?;
+        }
+        let sql = "INSERT INTO uptime (epoch, started_at, alive_until) VALUES ('before', 0, 1)";
+        Ok(tx.execute(sql, params![])?)
+    };
+    let written = test.app.db.write("test.keys", write).await;
+    assert_eq!(written.expect("written"), 1);
+    let done = forget(&test).await;
+    assert_eq!(
+        (&done["idempotency_keys"], &done["runs"]),
+        (&json!(1_200), &json!(1))
+    );
+    let kept = test.app.clock.now().plus_ms(-30 * DAY_MS);
+    let write = move |tx: &mut dyn Tx| {
+        let sql = "INSERT INTO idempotency_keys (scope, key, request_sha256, resource_id, created_at) VALUES ('test', 'young', $1, '', $2)";
+        Ok(tx.execute(sql, params![vec![0_u8; 32], kept])?)
+    };
+    let written = test.app.db.write("test.key", write).await;
+    assert_eq!(written.expect("written"), 1);
+    assert_eq!(forget(&test).await["idempotency_keys"], 0);
+    test.clock.advance_ms(1);
+    assert_eq!(forget(&test).await["idempotency_keys"], 1);
 }

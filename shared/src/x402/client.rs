@@ -1,7 +1,7 @@
 //! How a client pays: choose terms within its limits, sign, and make the header.
 //!
 //! # Invariants
-//! - Only known networks and their USDC are paid with, and never more than the caller's limit: terms come from a
+//! - Only known networks and their tokens are paid with, in the currency that the caller names, and never more than the caller's limit: terms come from a
 //!   server that isn't trusted.
 //! - A payment is made once and repeated as it is: payer and nonce are what makes a repetition harmless.
 
@@ -11,11 +11,14 @@ use super::{
     SCHEME_EXACT,
     authorization::{Authorization, ExactPayload},
     header,
-    network::{self, Network},
+    network::{self, Network, Token},
     signature::{PayerKey, SignatureError},
     wire_v1, wire_v2,
 };
-use crate::{money::Amount, time::Timestamp};
+use crate::{
+    money::{Amount, Asset},
+    time::Timestamp,
+};
 
 /// Longest validity that is signed, seconds, whatever the terms say.
 const VALID_FOR_S_MAX: i64 = 600;
@@ -24,11 +27,16 @@ const VALID_FOR_S_MAX: i64 = 600;
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
 pub enum Refusal {
     /// None of the offered ways is one that we can pay.
-    #[error("none of the offered ways to pay is `exact` with USDC on a known network")]
-    NoKnownTerms,
+    #[error("none of the offered ways to pay is `exact` with {asset} on a known network")]
+    NoKnownTerms {
+        /// The currency to pay with.
+        asset: Asset,
+    },
     /// The cheapest known way costs more than the limit.
-    #[error("the price is {price} USDC, above the limit of {limit} USDC")]
+    #[error("the price is {price} {asset}, above the limit of {limit} {asset}")]
     AboveLimit {
+        /// The currency of both.
+        asset: Asset,
         /// What is asked.
         price: Amount,
         /// What the caller allows.
@@ -44,6 +52,8 @@ pub enum Refusal {
 pub struct Chosen {
     /// Where.
     pub network: &'static Network,
+    /// With what.
+    pub token: &'static Token,
     /// How much.
     pub amount: Amount,
     requirements: wire_v2::PaymentRequirements,
@@ -63,19 +73,33 @@ pub struct SignedPayment {
     pub authorization: Authorization,
 }
 
-/// Chooses the cheapest of the offered terms that can be paid.
+/// Chooses the cheapest of the terms in USDC that can be paid.
 ///
 /// # Errors
 /// None is known, or the cheapest is above `limit`.
 pub fn choose(offer: &wire_v2::PaymentRequired, limit: Amount) -> Result<Chosen, Refusal> {
+    choose_in(offer, Asset::USDC, limit)
+}
+
+/// Chooses the cheapest of the terms in a currency that can be paid.
+///
+/// # Errors
+/// None is known, or the cheapest is above `limit`.
+pub fn choose_in(
+    offer: &wire_v2::PaymentRequired,
+    asset: Asset,
+    limit: Amount,
+) -> Result<Chosen, Refusal> {
     let chosen = offer
         .accepts
         .iter()
         .filter_map(|requirements| payable(offer, requirements))
+        .filter(|chosen| chosen.token.asset == asset)
         .min_by_key(|chosen| chosen.amount)
-        .ok_or(Refusal::NoKnownTerms)?;
+        .ok_or(Refusal::NoKnownTerms { asset })?;
     if chosen.amount > limit {
         return Err(Refusal::AboveLimit {
+            asset,
             price: chosen.amount,
             limit,
         });
@@ -88,7 +112,7 @@ fn payable(
     requirements: &wire_v2::PaymentRequirements,
 ) -> Option<Chosen> {
     let network = network::by_caip2(&requirements.network)?;
-    let asset: super::address::Address = requirements.asset.parse().ok()?;
+    let token = network.token_at(&requirements.asset.parse().ok()?)?;
     let says = |key: &str, value: &str| {
         let extra = requirements.extra.as_ref();
         extra
@@ -97,14 +121,14 @@ fn payable(
             == Some(value)
     };
     let known = requirements.scheme == SCHEME_EXACT
-        && asset == network.usdc.address
-        && says("name", network.usdc.eip712_name)
-        && says("version", network.usdc.eip712_version);
+        && says("name", token.eip712_name)
+        && says("version", token.eip712_version);
     let amount = requirements.amount.parse().ok()?;
     known
         .then(|| {
             Some(Chosen {
                 network,
+                token,
                 amount: Amount::from_atomic(amount).ok()?,
                 requirements: requirements.clone(),
                 pay_to: requirements.pay_to.parse().ok()?,
@@ -139,7 +163,7 @@ impl Chosen {
             valid_before: seconds(now.as_secs().saturating_add(valid_for_s)),
             nonce,
         };
-        let digest = authorization.digest(self.network.chain_id, &self.network.usdc);
+        let digest = authorization.digest(self.network.chain_id, self.token);
         let payload = json!(ExactPayload::new(&authorization, &key.sign(&digest)?));
         Ok(SignedPayment {
             header_v2: header::encode(&wire_v2::PaymentPayload {

@@ -156,10 +156,10 @@ fn check_valid_for(
 pub fn check_payer(payment: &PresentedPayment) -> Result<Identity, Reject> {
     let identity = payment.identity().ok_or(Reject::Network)?;
     let network = identity.network;
-    if identity.asset != network.usdc.address {
-        return Err(Reject::Accepted { field: "asset" });
-    }
-    check_signature(network.chain_id, &network.usdc, payment)?;
+    let token = network
+        .token_at(&identity.asset)
+        .ok_or(Reject::Accepted { field: "asset" })?;
+    check_signature(network.chain_id, token, payment)?;
     Ok(identity)
 }
 

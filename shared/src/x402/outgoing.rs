@@ -54,7 +54,12 @@ mod tests {
     use crate::{
         money::Amount,
         time::Timestamp,
-        x402::{exact, network::BASE_SEPOLIA, payment::PresentedPayment, terms::Resource},
+        x402::{
+            exact,
+            network::{BASE_SEPOLIA, BASE_SEPOLIA_USDC},
+            payment::PresentedPayment,
+            terms::Resource,
+        },
     };
 
     #[test]
@@ -62,7 +67,7 @@ mod tests {
         let key = PayerKey::from_bytes(&[7; 32]).expect("a key");
         let terms = Terms {
             network: &BASE_SEPOLIA,
-            asset: BASE_SEPOLIA.usdc,
+            asset: BASE_SEPOLIA_USDC,
             pay_to: PayerKey::from_bytes(&[8; 32]).expect("a key").address(),
             amount: Amount::from_atomic(1_234_567).expect("positive"),
             max_timeout_s: 600,

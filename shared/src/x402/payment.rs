@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::{
     address::Address,
     authorization::{Authorization, ExactPayload, MalformedPayload},
-    network::{self, Network},
+    network::{self, Network, Token},
+    signature::PaymentSignature,
     wire_v1,
     wire_v2::{self, PaymentRequirements},
 };
@@ -132,13 +133,13 @@ impl PresentedPayment {
     }
 
     /// Under which key it is stored, or `None` when the client names a network or a token that we don't know: then it
-    /// can't satisfy any terms either. Version 1 doesn't name the token; it is the network's USDC.
+    /// can't satisfy any terms either. Version 1 doesn't name the token: it is the one that the payer signed for.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
         let (network, asset) = match &self.spoken {
             Spoken::V1 { network, .. } => {
                 let network = network::by_v1_name(network)?;
-                (network, network.usdc.address)
+                (network, self.signed_token(network)?.address)
             }
             Spoken::V2 { accepted } => {
                 let network = network::by_caip2(&accepted.network)?;
@@ -152,6 +153,17 @@ impl PresentedPayment {
             nonce: self.authorization.nonce,
             payload_sha256: self.sha256(network, &asset),
         })
+    }
+
+    /// The token over whose domain the payer's signature is, or the network's first one if it is over none.
+    fn signed_token(&self, network: &Network) -> Option<&'static Token> {
+        let signature = self.signature.parse::<PaymentSignature>().ok();
+        let signed = network.tokens.iter().find(|token| {
+            let digest = self.authorization.digest(network.chain_id, token);
+            let signer = signature.as_ref().map(|s| s.recover(&digest));
+            matches!(signer, Some(Ok(signer)) if signer == self.authorization.from)
+        });
+        signed.or_else(|| network.tokens.first())
     }
 
     fn sha256(&self, network: &Network, asset: &Address) -> [u8; 32] {

@@ -8,13 +8,16 @@ use super::{
     client::{self, Refusal},
     exact::{Reject, VerifiedPayment, check, check_to_settle},
     header,
-    network::{BASE, BASE_SEPOLIA},
+    network::{BASE, BASE_SEPOLIA, BASE_SEPOLIA_EURC, BASE_SEPOLIA_USDC, BASE_USDC},
     payment::PresentedPayment,
     signature::PayerKey,
     terms::{Resource, Terms},
     wire_v1, wire_v2,
 };
-use crate::{money::Amount, time::Timestamp};
+use crate::{
+    money::{Amount, Asset},
+    time::Timestamp,
+};
 
 const PAYLOAD: &str = include_str!("testdata/payload_v2.json");
 const REQUIRED: &str = include_str!("testdata/payment_required_v2.json");
@@ -29,7 +32,7 @@ fn address(text: &str) -> Address {
 fn terms() -> Terms {
     Terms {
         network: &BASE_SEPOLIA,
-        asset: BASE_SEPOLIA.usdc,
+        asset: BASE_SEPOLIA_USDC,
         pay_to: address("0x90F79bf6EB2c4f870365E785982E1f101E93b906"),
         amount: Amount::from_atomic(10_000).expect("positive"),
         max_timeout_s: 300,
@@ -74,7 +77,7 @@ fn the_payment_of_a_stock_client_has_its_known_digest_and_signer() {
     let payment = PresentedPayment::from_json(recorded()).expect("readable");
     let digest = payment
         .authorization
-        .digest(BASE_SEPOLIA.chain_id, &BASE_SEPOLIA.usdc);
+        .digest(BASE_SEPOLIA.chain_id, &BASE_SEPOLIA_USDC);
     assert_eq!(
         hex::encode(digest),
         "13ef2a61048ed71b4fbe9885a17baa785ad9f9912a0cc75c98b592aa16242554"
@@ -271,7 +274,7 @@ fn a_facilitator_settles_until_shortly_before_the_end() {
 fn a_payment_for_one_chain_is_none_on_another() {
     let on_base = Terms {
         network: &BASE,
-        asset: BASE.usdc,
+        asset: BASE_USDC,
         ..terms()
     };
     let signed = paid(&on_base);
@@ -338,6 +341,7 @@ fn a_client_pays_neither_above_its_limit_nor_for_unknown_terms() {
     assert_eq!(
         client::choose(&offer, limit).expect_err("too dear"),
         Refusal::AboveLimit {
+            asset: Asset::USDC,
             price: terms().amount,
             limit
         }
@@ -354,7 +358,33 @@ fn a_client_pays_neither_above_its_limit_nor_for_unknown_terms() {
         change(&mut offer.accepts[0]);
         assert_eq!(
             client::choose(&offer, terms().amount).expect_err("unknown"),
-            Refusal::NoKnownTerms
+            Refusal::NoKnownTerms { asset: Asset::USDC }
+        );
+    }
+}
+
+#[test]
+fn a_payment_in_another_currency_is_known_by_its_signature_in_both_versions() {
+    let euros = Terms {
+        asset: BASE_SEPOLIA_EURC,
+        ..terms()
+    };
+    let offer = header::decode(euros.header_v2("pay").as_bytes()).expect("ours");
+    let limit = euros.amount;
+    assert_eq!(
+        client::choose(&offer, limit).expect_err("no USDC"),
+        Refusal::NoKnownTerms { asset: Asset::USDC }
+    );
+    let chosen = client::choose_in(&offer, Asset::EURC, limit).expect("payable");
+    let signed = chosen.pay(&key(), [9; 32], NOW).expect("signs");
+    for header in [&signed.header_v2, &signed.header_v1] {
+        let payment = presented(header);
+        let identity = payment.identity().expect("known");
+        assert_eq!(identity.asset, BASE_SEPOLIA_EURC.address);
+        assert!(check(&euros, &payment, NOW).is_ok());
+        assert_eq!(
+            check(&terms(), &payment, NOW),
+            Err(Reject::Accepted { field: "asset" })
         );
     }
 }

@@ -2,7 +2,10 @@
 
 use shared::{
     money::Amount,
-    x402::{network::BASE_SEPOLIA, terms::Resource},
+    x402::{
+        network::{BASE_SEPOLIA, BASE_SEPOLIA_USDC},
+        terms::Resource,
+    },
 };
 
 use super::*;
@@ -13,7 +16,7 @@ const PAYEE: &str = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
 fn terms() -> Terms {
     Terms {
         network: &BASE_SEPOLIA,
-        asset: BASE_SEPOLIA.usdc,
+        asset: BASE_SEPOLIA_USDC,
         pay_to: PAYEE.parse().expect("an address"),
         amount: Amount::from_atomic(1_000).expect("an amount"),
         max_timeout_s: 300,
@@ -39,7 +42,7 @@ fn signed() -> Authorization {
 #[test]
 fn only_our_whole_transfer_counts() {
     let whole = json!({
-        "address": BASE_SEPOLIA.usdc.address.to_string().to_lowercase(),
+        "address": BASE_SEPOLIA_USDC.address.to_string().to_lowercase(),
         "topics": [
             "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef",
             "0x00000000000000000000000070997970c51812dc3a010c7d01b50e0d17dc79c8",

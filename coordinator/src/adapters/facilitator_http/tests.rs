@@ -16,7 +16,7 @@ use shared::{
     time::Timestamp,
     x402::{
         client, header,
-        network::{BASE, BASE_SEPOLIA},
+        network::{BASE, BASE_SEPOLIA, BASE_SEPOLIA_USDC},
         signature::PayerKey,
         terms::{Resource, Terms},
         wire_v2::PaymentRequired,
@@ -31,7 +31,7 @@ const TX: &str = "0x9f2b0c6a7d7d4a3b1d1f6c3f4c2e0e0b9f2b0c6a7d7d4a3b1d1f6c3f4c2e
 fn terms() -> Terms {
     Terms {
         network: &BASE_SEPOLIA,
-        asset: BASE_SEPOLIA.usdc,
+        asset: BASE_SEPOLIA_USDC,
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
             .parse()
             .expect("an address"),

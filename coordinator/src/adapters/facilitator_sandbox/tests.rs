@@ -9,7 +9,7 @@ use shared::{
         address::Address,
         client::{self, SignedPayment},
         header,
-        network::BASE_SEPOLIA,
+        network::{BASE_SEPOLIA, BASE_SEPOLIA_USDC},
         signature::PayerKey,
         terms::{Resource, Terms},
     },
@@ -111,7 +111,7 @@ fn amount(atomic: i64) -> Amount {
 fn terms() -> Terms {
     Terms {
         network: &BASE_SEPOLIA,
-        asset: BASE_SEPOLIA.usdc,
+        asset: BASE_SEPOLIA_USDC,
         pay_to: Address::from_bytes([0x99; 20]),
         amount: amount(PRICE),
         max_timeout_s: 300,

@@ -158,7 +158,7 @@ async fn a_refund_is_paid_once_from_the_fees(test: TestApp) {
     let me = rental.consumer.expect("an account");
     let db = &test.app.db;
     let balance = db.read("test", move |tx| {
-        ledger::balance(tx, Asset::Usdc, &Account::UserAvailable(me))
+        ledger::balance(tx, Asset::USDC, &Account::UserAvailable(me))
     });
     let due = rental.refunded.plus(rental.fee).expect("fits");
     assert_eq!(balance.await.expect("read"), due, "once");

@@ -44,7 +44,7 @@ fn moment(name: &'static str, text: Option<&str>) -> Result<Option<Timestamp>> {
 fn money(atomic: i64) -> Result<Money> {
     Ok(Money {
         amount: Amount::from_atomic(atomic)?,
-        currency: Asset::Usdc,
+        currency: Asset::USDC,
     })
 }
 
@@ -206,7 +206,7 @@ async fn consumer(
         items: items?,
         burn_rate_per_hour: Money {
             amount: spending.burn_per_hour,
-            currency: Asset::Usdc,
+            currency: Asset::USDC,
         },
         running_rentals: spending.running,
     }))

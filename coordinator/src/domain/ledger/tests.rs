@@ -53,7 +53,7 @@ fn account(number: u8, users: &[UserId; 2]) -> Account {
 async fn post_step(test: &TestApp, users: [UserId; 2], step: Step) -> Result<Posted> {
     let ctx = test.app.task_context("test");
     let posting = Posting {
-        asset: Asset::Usdc,
+        asset: Asset::USDC,
         debit: account(step.from, &users),
         credit: account(step.to, &users),
         amount: Amount::from_atomic(step.amount)?,

@@ -251,6 +251,14 @@ pub fn keep_alive(tx: &mut dyn Tx, epoch: &str, started: Timestamp, now: Timesta
     store::keep_alive(tx, epoch, started, now)
 }
 
+/// Forgets up to `limit` runs of coordinators that ended before a moment; how many.
+///
+/// # Errors
+/// The database's.
+pub fn forget_runs(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<u64> {
+    store::forget_runs(tx, before, limit)
+}
+
 /// A place among records by age: when one arrived, of which node, and its number there.
 pub type RecordPlace = (Timestamp, String, i64);
 

@@ -219,6 +219,15 @@ pub(super) fn alive(tx: &mut dyn Tx, window: &Interval) -> Result<Vec<Interval>>
     rows.iter().map(interval).collect()
 }
 
+/// Forgets up to `limit` runs of coordinators that ended before a moment; how many.
+pub(super) fn forget_runs(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM uptime WHERE epoch IN
+         (SELECT epoch FROM uptime WHERE alive_until < $1 ORDER BY alive_until LIMIT $2)",
+        params![before, limit],
+    )?)
+}
+
 /// Says that this run of a coordinator is alive.
 pub(super) fn keep_alive(
     tx: &mut dyn Tx,

@@ -47,6 +47,9 @@ struct CreateOfferRequest {
     #[schema(value_type = String)]
     node_id: NodeId,
     prices: Prices,
+    /// Of the prices; the market's first one unless set.
+    #[schema(value_type = Option<String>, example = "USDC")]
+    currency: Option<Asset>,
     /// The largest slice that one rental may take; all that is rentable unless set.
     max_ram_bytes: Option<i64>,
     /// Thousandths of a processor.
@@ -76,7 +79,7 @@ async fn list(
     let fetch = usize::try_from(paging.fetch()).map_err(Error::internal)?;
     let backwards = descending(params.order.as_deref())?;
     let hits = app.market.search(
-        &filter(&params)?,
+        &filter(&params, app.purchases.payees.default_asset())?,
         params.sort,
         backwards,
         after.as_ref(),
@@ -112,6 +115,9 @@ async fn create(
     Json(request): Json<CreateOfferRequest>,
 ) -> Result<(StatusCode, Tagged<Json<OfferView>>)> {
     let settings = app.config.kyc.clone();
+    let payees = &app.purchases.payees;
+    let asset = request.currency.unwrap_or_else(|| payees.default_asset());
+    payees.accept(asset, "/currency")?;
     let listing = app
         .db
         .write("offer.create", move |tx| {
@@ -119,7 +125,7 @@ async fn create(
             let node = crate::domain::nodes::get_own(tx, &ctx, request.node_id)?;
             let terms = Terms {
                 prices: request.prices.clone().into(),
-                asset: Asset::Usdc,
+                asset,
                 max_ram_bytes: request.max_ram_bytes.unwrap_or(node.rentable.ram_bytes),
                 max_cpu_millis: request.max_cpu_millis.unwrap_or(node.rentable.cpu_millis),
                 min_duration_ms: ms(request.min_duration_seconds.unwrap_or(60)),
@@ -309,7 +315,7 @@ struct SummaryView {
     ram_rentable_bytes: i64,
     ram_free_bytes: i64,
     gpus: usize,
-    /// Of a GiB of RAM for an hour.
+    /// Of a GiB of RAM for an hour, among the offers in the market's first currency.
     #[schema(value_type = Option<crate::http::openapi::MoneySchema>)]
     lowest_ram_gib_hour: Option<Money>,
     regions: BTreeSet<String>,
@@ -320,7 +326,8 @@ struct SummaryView {
     responses((status = 200, body = SummaryView), Problems), security(())
 )]
 async fn summary(State(app): State<Arc<App>>) -> Result<Json<SummaryView>> {
-    let numbers = app.market.numbers();
+    let currency = app.purchases.payees.default_asset();
+    let numbers = app.market.numbers(currency);
     let lowest = numbers
         .lowest_ram_gib_hour
         .map(Amount::from_atomic)
@@ -331,10 +338,7 @@ async fn summary(State(app): State<Arc<App>>) -> Result<Json<SummaryView>> {
         ram_rentable_bytes: numbers.ram_rentable_bytes,
         ram_free_bytes: numbers.ram_free_bytes,
         gpus: numbers.gpus,
-        lowest_ram_gib_hour: lowest.map(|amount| Money {
-            amount,
-            currency: Asset::Usdc,
-        }),
+        lowest_ram_gib_hour: lowest.map(|amount| Money { amount, currency }),
         regions: app.market.regions(),
     }))
 }

@@ -15,7 +15,10 @@ use std::{
     },
 };
 
-use shared::id::{NodeId, OfferId};
+use shared::{
+    id::{NodeId, OfferId},
+    money::Asset,
+};
 
 use super::model::{Filter, Listing, Sort};
 
@@ -155,9 +158,9 @@ impl MarketIndex {
         hits.into_iter().take(limit).cloned().collect()
     }
 
-    /// The market in numbers.
+    /// The market in numbers; prices are of the offers in `asset`.
     #[must_use]
-    pub fn numbers(&self) -> Numbers {
+    pub fn numbers(&self, asset: Asset) -> Numbers {
         let all = self.read();
         let mut numbers = Numbers {
             running_rentals: self.running_rentals.load(Relaxed),
@@ -166,12 +169,12 @@ impl MarketIndex {
         let mut nodes: BTreeMap<NodeId, &Listing> = BTreeMap::new();
         for listing in all.by_id.values().filter(|listing| listing.available) {
             numbers.offers = numbers.offers.saturating_add(1);
-            let price = listing.offer.terms.prices.ram_gib_hour.atomic();
-            numbers.lowest_ram_gib_hour = Some(
-                numbers
-                    .lowest_ram_gib_hour
-                    .map_or(price, |low| low.min(price)),
-            );
+            let terms = &listing.offer.terms;
+            if terms.asset == asset {
+                let price = terms.prices.ram_gib_hour.atomic();
+                let lowest = numbers.lowest_ram_gib_hour;
+                numbers.lowest_ram_gib_hour = Some(lowest.map_or(price, |low| low.min(price)));
+            }
             nodes.insert(listing.offer.node_id, listing);
         }
         numbers.nodes = nodes.len();
@@ -187,18 +190,20 @@ impl MarketIndex {
         numbers
     }
 
-    /// What there is to rent now and for how much: prices of available offers, in order, and capacity of their nodes.
+    /// What there is to rent now and for how much: prices of available offers in `asset`, in order, and capacity of their nodes.
     #[must_use]
-    pub fn supply(&self) -> Supply {
+    pub fn supply(&self, asset: Asset) -> Supply {
         let all = self.read();
         let mut supply = Supply::default();
         let mut nodes: BTreeMap<NodeId, &Listing> = BTreeMap::new();
         for listing in all.by_id.values().filter(|listing| listing.available) {
-            let prices = &listing.offer.terms.prices;
-            supply.ram_prices.push(prices.ram_gib_hour.atomic());
-            supply.cpu_prices.push(prices.cpu_hour.atomic());
-            if !listing.gpu_models.is_empty() {
-                supply.gpu_prices.push(prices.gpu_hour.atomic());
+            let terms = &listing.offer.terms;
+            if terms.asset == asset {
+                supply.ram_prices.push(terms.prices.ram_gib_hour.atomic());
+                supply.cpu_prices.push(terms.prices.cpu_hour.atomic());
+                if !listing.gpu_models.is_empty() {
+                    supply.gpu_prices.push(terms.prices.gpu_hour.atomic());
+                }
             }
             nodes.insert(listing.offer.node_id, listing);
         }
@@ -280,7 +285,7 @@ mod tests {
                         ram_gib_hour: Amount::from_atomic(price).expect("an amount"),
                         ..UnitPrices::default()
                     },
-                    asset: Asset::Usdc,
+                    asset: Asset::USDC,
                     max_ram_bytes: 1 << 30,
                     max_cpu_millis: 1_000,
                     min_duration_ms: 1,
@@ -322,7 +327,10 @@ mod tests {
         index.replace_node(one, vec![kept]);
         assert_eq!(prices(&index), [2, 5]);
         index.replace_node(one, Vec::new());
-        assert_eq!((prices(&index), index.numbers().nodes), (vec![2], 1));
+        assert_eq!(
+            (prices(&index), index.numbers(Asset::USDC).nodes),
+            (vec![2], 1)
+        );
         assert_eq!(index.regions().len(), 1);
         index.replace_node(two, Vec::new());
         assert!(prices(&index).is_empty() && index.regions().is_empty());

@@ -262,6 +262,8 @@ pub enum Sort {
 /// What a searcher wants. `None` doesn't filter.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter {
+    /// Priced in this currency.
+    pub asset: Option<Asset>,
     /// At least so much free memory.
     pub ram_bytes_min: Option<i64>,
     /// At most so much free memory.
@@ -294,6 +296,7 @@ impl Filter {
                 .any(|model| model.to_lowercase().contains(&wanted))
         };
         listing.available
+            && self.asset.is_none_or(|asset| terms.asset == asset)
             && self
                 .ram_bytes_min
                 .is_none_or(|least| listing.ram_free_bytes >= least)

@@ -26,7 +26,9 @@ pub(super) struct SearchParams {
     pub(super) price_max: Option<Amount>,
     /// A rental of this length is allowed.
     pub(super) duration_seconds: Option<i64>,
-    pub(super) currency: Option<String>,
+    /// Of the prices, and only offers in it are found; the market's first one unless set.
+    #[param(value_type = Option<String>)]
+    pub(super) currency: Option<Asset>,
     /// `price`, `ram` or `created`.
     #[serde(default)]
     #[param(value_type = Option<String>)]
@@ -56,12 +58,10 @@ fn quantity(name: &str, value: Option<f64>, unit: f64) -> Result<Option<i64>> {
     Ok(Some(amount as i64))
 }
 
-pub(super) fn filter(params: &SearchParams) -> Result<Filter> {
-    if let Some(currency) = &params.currency {
-        Asset::from_code(currency)
-            .ok_or_else(|| Error::bad_request("query", "currency: USDC is the only one"))?;
-    }
+/// Prices in two currencies can't be compared: a search is for one of them.
+pub(super) fn filter(params: &SearchParams, default_currency: Asset) -> Result<Filter> {
     Ok(Filter {
+        asset: Some(params.currency.unwrap_or(default_currency)),
         ram_bytes_min: quantity("ram_gib_min", params.ram_gib_min, GIB)?,
         ram_bytes_max: quantity("ram_gib_max", params.ram_gib_max, GIB)?,
         cpu_millis_min: quantity("cpu_min", params.cpu_min, 1_000.0)?,

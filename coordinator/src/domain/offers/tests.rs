@@ -126,7 +126,7 @@ async fn filters_find_what_they_say() {
     for bad in [
         "order=up",
         "sort=age",
-        "currency=EUR",
+        "currency=eur",
         "ram_gib_min=-1",
         "colour=red",
         "cursor=x",

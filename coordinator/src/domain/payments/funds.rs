@@ -52,11 +52,11 @@ pub fn announce_top_up(
 pub fn grant(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
-    asset: Asset,
-    amount: Amount,
+    money: &Money,
     limit: Amount,
     reference: &str,
 ) -> Result<Amount> {
+    let (asset, amount) = (money.currency, money.amount);
     let account = Account::UserAvailable(ctx.user()?.id);
     let have = ledger::balance(tx, asset, &account)?;
     if have.plus(amount)? > limit {

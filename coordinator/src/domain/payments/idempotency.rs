@@ -6,6 +6,7 @@
 
 use http::HeaderMap;
 use ring::digest;
+use shared::time::Timestamp;
 
 use super::store;
 use crate::{
@@ -109,4 +110,13 @@ pub fn remember(tx: &mut dyn Tx, ctx: &OpCtx, key: &IdempotencyKey, resource: &s
         )
         .retry_after_s(1))
     }
+}
+
+/// Forgets up to `limit` keys from before a moment; how many. Whoever repeats a request later than that isn't recognised, but what a
+/// key moved in the books stays there under it: it isn't moved twice.
+///
+/// # Errors
+/// The database's.
+pub fn forget(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<u64> {
+    store::forget_keys(tx, before, limit)
 }

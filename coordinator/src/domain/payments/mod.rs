@@ -12,12 +12,14 @@ pub mod funds;
 pub mod idempotency;
 pub mod identifier;
 pub mod model;
+pub mod payees;
 pub mod ports;
 pub mod purpose;
 mod store;
 pub mod x402_http;
 
-use model::{Payee, Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_delay_ms};
+use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_delay_ms};
+use payees::Payees;
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
     money::{Amount, Asset},
@@ -45,16 +47,18 @@ pub struct Order {
     pub request_sha256: [u8; 32],
     /// What it costs.
     pub amount: Amount,
+    /// In which currency.
+    pub asset: Asset,
 }
 
 /// Keeps the price of an order for `ttl_ms`.
 ///
 /// # Errors
-/// 422 if it costs nothing (x402 can't ask for nothing).
+/// 422 if it costs nothing (x402 can't ask for nothing); 409 `offer_gone` if its currency isn't taken any more.
 pub fn quote(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
-    payee: &Payee,
+    payees: &Payees,
     order: &Order,
     ttl_ms: i64,
 ) -> Result<Quote> {
@@ -67,6 +71,13 @@ pub fn quote(
             ),
         });
     }
+    let asset = order.asset;
+    let payee = payees.of(asset).ok_or_else(|| {
+        Error::conflict(
+            "offer_gone",
+            format!("this market takes no {asset} any more: choose an offer in another currency"),
+        )
+    })?;
     let quote = Quote {
         id: ctx.mint(),
         purpose: order.purpose,
@@ -74,6 +85,7 @@ pub fn quote(
         amount: order.amount,
         asset: payee.asset,
         network: payee.network,
+        token: payee.token,
         pay_to: payee.pay_to,
         payment_id: None,
         created_at: ctx.now,

@@ -10,24 +10,13 @@ use shared::{
     time::Timestamp,
     x402::{
         address::Address,
-        network::Network,
+        network::{Network, Token},
         terms::{Resource, Terms},
     },
 };
 
 pub use super::purpose::{Purpose, Slice, Target};
 use crate::error::{Error, Result};
-
-/// How the market is paid by x402.
-#[derive(Debug, Clone)]
-pub struct Payee {
-    /// Where.
-    pub network: &'static Network,
-    /// To whom.
-    pub pay_to: Address,
-    /// The currency in our books.
-    pub asset: Asset,
-}
 
 /// A priced order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +33,8 @@ pub struct Quote {
     pub asset: Asset,
     /// On which network.
     pub network: &'static Network,
+    /// With which token.
+    pub token: Token,
     /// To whom.
     pub pay_to: Address,
     /// The payment that used it.
@@ -68,7 +59,7 @@ impl Quote {
         };
         Terms {
             network: self.network,
-            asset: self.network.usdc,
+            asset: self.token,
             pay_to: self.pay_to,
             amount: self.amount,
             max_timeout_s: MAX_TIMEOUT_S,

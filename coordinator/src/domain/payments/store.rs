@@ -26,13 +26,16 @@ const PAYMENT: &str = "id, quote_id, rental_id, network, asset, payer, nonce, pa
 fn parse_quote(row: &Row) -> Result<Quote> {
     let id = row.text(0)?;
     let bad = |column: &str| Error::corrupt("quotes", id, column);
+    let asset = Asset::from_code(row.text(11)?).ok_or_else(|| bad("asset"))?;
+    let network = network::by_caip2(row.text(12)?).ok_or_else(|| bad("network"))?;
     Ok(Quote {
         id: id.parse().map_err(|_| bad("id"))?,
         purpose: parse_purpose(row)?,
         request_sha256: row.blob(2)?.try_into().map_err(|_| bad("request_sha256"))?,
         amount: Amount::from_atomic(row.int(10)?).map_err(|_| bad("amount"))?,
-        asset: Asset::from_code(row.text(11)?).ok_or_else(|| bad("asset"))?,
-        network: network::by_caip2(row.text(12)?).ok_or_else(|| bad("network"))?,
+        asset,
+        network,
+        token: *network.token(asset).ok_or_else(|| bad("asset"))?,
         pay_to: row.text(13)?.parse().map_err(|_| bad("pay_to"))?,
         payment_id: row
             .opt_text(14)?
@@ -326,6 +329,15 @@ pub(super) fn insert_key(
          ON CONFLICT DO NOTHING",
         params![scope, key, request_sha256, resource, now],
     )? == 1)
+}
+
+/// Forgets up to `limit` keys from before a moment, oldest first; how many.
+pub(super) fn forget_keys(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<u64> {
+    Ok(tx.execute(
+        "DELETE FROM idempotency_keys WHERE (scope, key) IN
+         (SELECT scope, key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
+        params![before, limit],
+    )?)
 }
 
 /// What a key did: (hash of the request, resource).

@@ -129,7 +129,11 @@ mod tests {
         money::Amount,
         time::Timestamp,
         x402::{
-            client, network::BASE_SEPOLIA, signature::PayerKey, terms::Resource, wire_v1, wire_v2,
+            client,
+            network::{BASE_SEPOLIA, BASE_SEPOLIA_USDC},
+            signature::PayerKey,
+            terms::Resource,
+            wire_v1, wire_v2,
         },
     };
 
@@ -138,7 +142,7 @@ mod tests {
     fn terms() -> Terms {
         Terms {
             network: &BASE_SEPOLIA,
-            asset: BASE_SEPOLIA.usdc,
+            asset: BASE_SEPOLIA_USDC,
             pay_to: Address::from_bytes([1; 20]),
             amount: Amount::from_atomic(500).expect("positive"),
             max_timeout_s: 300,

@@ -6,7 +6,7 @@
 
 use shared::{
     id::{LeaseId, OfferId, RentalId},
-    money::{Amount, Asset, Rate},
+    money::{Amount, Asset, Money, Rate},
     resources::Resources,
     wire::observed::Phase,
 };
@@ -47,7 +47,7 @@ pub struct RentOrder {
     /// What runs, sealed for that.
     pub spec: KeptSpec,
     /// The most that it may cost, extensions included.
-    pub max_spend: Option<Amount>,
+    pub max_spend: Option<Money>,
     /// Whether it is extended from the balance.
     pub auto_extend: bool,
 }
@@ -113,9 +113,13 @@ pub fn check_duration(rules: &Rules, duration_ms: i64) -> Result<()> {
 ///
 /// # Errors
 /// 422.
-pub fn check_spend(order: &RentOrder, amount: Amount) -> Result<()> {
-    match order.max_spend {
-        Some(most) if amount > most => Err(Error::invalid(
+pub fn check_spend(order: &RentOrder, amount: Amount, asset: Asset) -> Result<()> {
+    match &order.max_spend {
+        Some(most) if most.currency != asset => Err(Error::invalid(
+            "/max_spend/currency",
+            format!("the offer is priced in {asset}: say it in that"),
+        )),
+        Some(most) if amount > most.amount => Err(Error::invalid(
             "/max_spend",
             format!("the order costs {amount}, more than you allow"),
         )),
@@ -168,7 +172,7 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
         duration_ms: order.duration_ms,
         paid: Amount::ZERO,
         auto_extend: order.auto_extend,
-        max_spend: order.max_spend,
+        max_spend: order.max_spend.as_ref().map(|most| most.amount),
         container_id: None,
         image_digest: None,
         created_at: ctx.now,
@@ -214,7 +218,7 @@ pub fn buy(
         &order.resources,
         order.duration_ms,
     )?;
-    check_spend(order, priced.amount)?;
+    check_spend(order, priced.amount, priced.offer.terms.asset)?;
     let asset = priced.offer.terms.asset;
     let buyer = Buyer {
         rental_id: ctx.mint(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use shared::{
     clock::Clock,
     id::{Ids, QuoteId, RentalId},
-    money::Amount,
+    money::{Amount, Asset},
     time::Timestamp,
     x402::{exact, payment::PresentedPayment, sign_in::Site},
 };
@@ -27,7 +27,8 @@ use crate::{
     domain::payments::{
         self, Received,
         extensions::{self, SignIn},
-        model::{Payee, Payment, Purpose, Quote, Target},
+        model::{Payment, Purpose, Quote, Target},
+        payees::Payees,
         ports::{Chain, Facilitator},
     },
     error::{Error, Result},
@@ -58,6 +59,8 @@ pub enum Wanted {
     TopUp {
         /// How much.
         amount: Amount,
+        /// In which currency.
+        asset: Asset,
     },
 }
 
@@ -68,8 +71,9 @@ impl Wanted {
         match (self, &quote.purpose) {
             (Self::Rent { .. }, Purpose::Rent(_)) => true,
             (Self::Extend { rental_id, .. }, Purpose::Extend(rental, _)) => rental_id == rental,
-            (Self::TopUp { amount }, Purpose::TopUp(user)) => {
-                *amount == quote.amount && ctx.user().is_ok_and(|person| person.id == *user)
+            (Self::TopUp { amount, asset }, Purpose::TopUp(user)) => {
+                (*amount, *asset) == (quote.amount, quote.asset)
+                    && ctx.user().is_ok_and(|person| person.id == *user)
             }
             _ => false,
         }
@@ -106,7 +110,7 @@ pub struct Purchases {
     /// The chain, if it can be asked: it settles what the facilitator leaves open.
     pub chain: Option<Arc<dyn Chain>>,
     /// Whom to pay and how.
-    pub payee: Payee,
+    pub payees: Payees,
     /// The market's rules.
     pub rules: Rules,
     /// Without a slash at its end.
@@ -130,7 +134,9 @@ impl Purchases {
     /// CAIP-2 names of the chains that can be paid on.
     #[must_use]
     pub fn chains(&self) -> Vec<&'static str> {
-        vec![self.payee.network.caip2]
+        let mut names: Vec<_> = self.payees.all().map(|payee| payee.network.caip2).collect();
+        names.dedup();
+        names
     }
 
     /// Takes a presented payment: its identity, its quote and the room, in one transaction.
@@ -293,7 +299,7 @@ fn hold(
 ) -> Result<()> {
     match (wanted, &quote.purpose, payment.target) {
         (Wanted::Rent { order, .. }, Purpose::Rent(slice), Target::Rental(rental_id)) => {
-            order::check_spend(order, quote.amount)?;
+            order::check_spend(order, quote.amount, quote.asset)?;
             let order = RentOrder {
                 offer_id: slice.offer_id,
                 ..order.clone()

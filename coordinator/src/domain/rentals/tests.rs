@@ -1,6 +1,7 @@
 //! Buying and renting through the router: payments under every kind of facilitator and crash, timers, and who sees what.
 
 mod access;
+mod currencies;
 mod extensions;
 mod facilitator;
 mod formats;

@@ -4,13 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use shared::{
-    id::RentalId,
-    journal::SignedRecord,
-    money::{Asset, Money},
-    sign::PublicKey,
-    time::Timestamp,
-};
+use shared::{id::RentalId, journal::SignedRecord, money::Money, sign::PublicKey, time::Timestamp};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -129,17 +123,15 @@ async fn usage(
     let paging = Paging::new(params.limit, params.cursor)?;
     let after = Timestamp::from_micros(paging.after()?.unwrap_or(i64::MIN));
     let fetch = paging.fetch();
-    let rows = app
+    let (currency, rows) = app
         .db
         .read("settlement.windows", move |tx| {
-            super::windows(tx, &ctx, id, after, fetch)
+            let currency = rentals::get(tx, &ctx, id)?.asset;
+            Ok((currency, super::windows(tx, &ctx, id, after, fetch)?))
         })
         .await?;
     let page = Page::of(rows, &paging, |window| window.span.start.as_micros())?;
-    let money = |amount| Money {
-        amount,
-        currency: Asset::Usdc,
-    };
+    let money = |amount| Money { amount, currency };
     Ok(Json(page.map(|window| WindowView {
         start: window.span.start,
         end: window.span.end,

@@ -11,11 +11,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use serde::{Deserialize, Serialize};
-use shared::{
-    id::RentalId,
-    money::{Asset, Money},
-    time::Timestamp,
-};
+use shared::{id::RentalId, money::Money, time::Timestamp};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -88,14 +84,15 @@ struct FiguresView {
     responses((status = 200, body = FiguresView), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 async fn figures(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<FiguresView>> {
+    let currency = app.purchases.payees.default_asset();
     let (fees, settings) = app
         .db
-        .read("admin.figures", |tx| {
-            let fees = ledger::balance(tx, Asset::Usdc, &Books::PlatformFees)?;
+        .read("admin.figures", move |tx| {
+            let fees = ledger::balance(tx, currency, &Books::PlatformFees)?;
             Ok((fees, crate::domain::settings::current(tx)?))
         })
         .await?;
-    let market = app.market.numbers();
+    let market = app.market.numbers(currency);
     Ok(Json(FiguresView {
         offers: market.offers,
         nodes: market.nodes,
@@ -104,7 +101,7 @@ async fn figures(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<Figures
         running_rentals: market.running_rentals,
         platform_fees: Money {
             amount: fees,
-            currency: Asset::Usdc,
+            currency,
         },
         background_work: app.background.len(),
         settings_version: settings.version,

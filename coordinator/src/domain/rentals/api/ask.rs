@@ -51,11 +51,11 @@ pub(super) async fn ask(
     if !has_quote {
         count_quote(app, client)?;
     }
-    let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
+    let (rules, payees) = (app.purchases.rules, app.purchases.payees.clone());
     let quote = app
         .db
         .write("payment.quote", move |tx| {
-            quote_for(tx, &ctx, &rules, &payee, &wanted, hash)
+            quote_for(tx, &ctx, &rules, &payees, &wanted, hash)
         })
         .await?;
     let site = wallets::site(app);
@@ -79,11 +79,11 @@ fn quote_for(
     tx: &mut dyn crate::store::Tx,
     ctx: &OpCtx,
     rules: &rentals::Rules,
-    payee: &payments::model::Payee,
+    payees: &payments::payees::Payees,
     wanted: &Wanted,
     request_sha256: [u8; 32],
 ) -> Result<Quote> {
-    let (purpose, amount) = match wanted {
+    let (purpose, amount, asset) = match wanted {
         Wanted::Rent { order, quote_id } => {
             if let Some(id) = quote_id {
                 let quote = payments::open_quote(tx, ctx, *id)?;
@@ -97,7 +97,7 @@ fn quote_for(
                 &order.resources,
                 order.duration_ms,
             )?;
-            order::check_spend(order, priced.amount)?;
+            order::check_spend(order, priced.amount, priced.offer.terms.asset)?;
             let slice = Slice {
                 offer_id: priced.offer.id,
                 resources: order.resources,
@@ -105,7 +105,11 @@ fn quote_for(
                 rate: priced.rate,
                 fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
             };
-            (Purpose::Rent(slice), priced.amount)
+            (
+                Purpose::Rent(slice),
+                priced.amount,
+                priced.offer.terms.asset,
+            )
         }
         Wanted::Extend {
             rental_id,
@@ -119,14 +123,19 @@ fn quote_for(
                 rate: rental.rate,
                 fee_bps: rental.fee_bps,
             };
-            (Purpose::Extend(rental.id, slice), slice.price()?)
+            (
+                Purpose::Extend(rental.id, slice),
+                slice.price()?,
+                rental.asset,
+            )
         }
-        Wanted::TopUp { amount } => (Purpose::TopUp(ctx.user()?.id), *amount),
+        Wanted::TopUp { amount, asset } => (Purpose::TopUp(ctx.user()?.id), *amount, *asset),
     };
     let order = Order {
         purpose,
         request_sha256,
         amount,
+        asset,
     };
-    payments::quote(tx, ctx, payee, &order, rules.quote_ttl_ms)
+    payments::quote(tx, ctx, payees, &order, rules.quote_ttl_ms)
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use shared::{
     container::{ContainerSpec, RawSpec},
     id::{OfferId, QuoteId},
-    money::{Amount, Money, Rate},
+    money::{Amount, Asset, Money, Rate},
     resources::Resources,
 };
 use utoipa::ToSchema;
@@ -55,6 +55,9 @@ pub(super) struct ResourcesBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct Requirements {
     region: Option<String>,
+    /// Of the prices; the market's first one unless set.
+    #[schema(value_type = Option<String>, example = "USDC")]
+    currency: Option<Asset>,
     /// A GiB of RAM for at most this an hour.
     #[schema(value_type = Option<String>)]
     price_max: Option<Amount>,
@@ -102,7 +105,7 @@ pub(super) struct RentBody {
     ssh_keys: Vec<String>,
     /// Not supported yet.
     registry_auth: Option<serde_json::Value>,
-    /// The most that it may cost, extensions included.
+    /// The most that it may cost, extensions included, in the offer's currency.
     #[schema(value_type = Option<crate::http::openapi::MoneySchema>)]
     max_spend: Option<Money>,
     /// Extended from the balance while that lasts; only with `pay_with: balance`.
@@ -156,14 +159,13 @@ impl RentBody {
             duration_ms,
         )?;
         let lease_id = app.ids.mint();
-        let max_spend = self.max_spend.as_ref().map(|money| money.amount);
         Ok(RentOrder {
             offer_id,
             resources,
             duration_ms,
             lease_id,
             spec: KeptSpec::seal(&app.agents.specs, lease_id, &spec)?,
-            max_spend,
+            max_spend: self.max_spend.clone(),
             auto_extend: self.auto_extend,
         })
     }
@@ -215,7 +217,13 @@ pub(super) fn place(
             ));
         }
     };
+    let payees = &app.purchases.payees;
     let filter = Filter {
+        asset: Some(
+            requirements
+                .currency
+                .unwrap_or_else(|| payees.default_asset()),
+        ),
         ram_bytes_min: Some(resources.ram_bytes),
         cpu_millis_min: Some(resources.cpu_millis),
         region: requirements.region.clone(),

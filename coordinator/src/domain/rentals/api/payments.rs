@@ -11,8 +11,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use shared::{
     id::{PaymentId, RentalId},
-    money::{Asset, Money},
+    money::Money,
     time::Timestamp,
+    x402::network,
 };
 use utoipa::ToSchema;
 
@@ -20,14 +21,12 @@ use super::{
     answer, ask,
     body::{self, QuoteBody, RentBody, request_sha256},
     rent,
-    view::{QuoteView, usdc},
+    view::QuoteView,
 };
 use crate::{
     app::App,
-    config::PaymentsMode,
     context::OpCtx,
     domain::{
-        ledger::{self, model::Account},
         payments::{
             self, Order,
             model::{Payment, PaymentState, Purpose, Quote, Slice},
@@ -36,7 +35,6 @@ use crate::{
         rentals::{
             order,
             purchase::{Reception, Until, Wanted},
-            spending,
         },
         settings,
     },
@@ -65,7 +63,7 @@ pub(super) async fn quote(
         &resources,
         duration_ms,
     )?;
-    let (rules, payee) = (app.purchases.rules, app.purchases.payee.clone());
+    let (rules, payees) = (app.purchases.rules, app.purchases.payees.clone());
     let hash = request_sha256("POST", "/api/v1/payments/quote", &raw);
     ask::count_quote(&app, client)?;
     let quote = app
@@ -83,8 +81,9 @@ pub(super) async fn quote(
                 purpose: Purpose::Rent(slice),
                 request_sha256: hash,
                 amount: priced.amount,
+                asset: priced.offer.terms.asset,
             };
-            let quote = payments::quote(tx, &ctx, &payee, &order, rules.quote_ttl_ms)?;
+            let quote = payments::quote(tx, &ctx, &payees, &order, rules.quote_ttl_ms)?;
             Ok((quote, slice))
         })
         .await?;
@@ -93,13 +92,17 @@ pub(super) async fn quote(
 
 fn quote_view(quote: &Quote, slice: &Slice) -> Result<QuoteView> {
     let fee = quote.platform_fee()?;
+    let money = |amount| Money {
+        amount,
+        currency: quote.asset,
+    };
     Ok(QuoteView {
         id: quote.id,
         offer_id: slice.offer_id,
-        price: usdc(quote.amount),
-        platform_fee: usdc(fee),
-        provider_share: usdc(quote.amount.minus(fee)?),
-        rate_per_hour: usdc(rent::per_hour(slice.rate)?),
+        price: money(quote.amount),
+        platform_fee: money(fee),
+        provider_share: money(quote.amount.minus(fee)?),
+        rate_per_hour: money(rent::per_hour(slice.rate)?),
         duration_seconds: slice.duration_ms / 1_000,
         expires_at: quote.expires_at,
     })
@@ -128,19 +131,31 @@ pub(super) struct PaymentView {
     updated_at: Timestamp,
 }
 
-fn payment_view(payment: Payment) -> PaymentView {
-    PaymentView {
+fn payment_view(payment: Payment) -> Result<PaymentView> {
+    let (network, token) = (
+        network::by_caip2(&payment.network),
+        payment.token.parse().ok(),
+    );
+    let token = network
+        .zip(token)
+        .and_then(|(network, token)| network.token_at(&token));
+    let corrupt = || Error::corrupt("payments", &payment.id.to_string(), "asset");
+    let currency = token.ok_or_else(corrupt)?.asset;
+    Ok(PaymentView {
         id: payment.id,
         state: payment.state.name(),
         rental_id: payment.target.rental(),
-        amount: usdc(payment.amount),
+        amount: Money {
+            amount: payment.amount,
+            currency,
+        },
         network: payment.network,
         payer: payment.payer,
         transaction: payment.tx_hash,
         error: payment.last_error,
         created_at: payment.created_at,
         updated_at: payment.updated_at,
-    }
+    })
 }
 
 #[utoipa::path(
@@ -189,9 +204,9 @@ pub(super) async fn authorize(
             answer::answer(&app, &ctx, &payment).await
         }
         PaymentState::Received => {
-            Ok((StatusCode::ACCEPTED, Json(payment_view(payment))).into_response())
+            Ok((StatusCode::ACCEPTED, Json(payment_view(payment)?)).into_response())
         }
-        _ => Ok((StatusCode::CREATED, Json(payment_view(payment))).into_response()),
+        _ => Ok((StatusCode::CREATED, Json(payment_view(payment)?)).into_response()),
     }
 }
 
@@ -244,72 +259,8 @@ pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(id): Path<PaymentId>,
 ) -> Result<Json<PaymentView>> {
-    visible(&app, ctx, id).await.map(payment_view).map(Json)
-}
-
-/// What an account holds.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct BalanceView {
-    /// To spend.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    available: Money,
-    /// Asked to be paid out and not sent yet.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    held: Money,
-    /// Earned as a provider, and not payable yet: it may still be disputed.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    pending: Money,
-    /// Earned as a provider: may be paid out.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    earned: Money,
-    /// What the caller's running rentals cost in an hour.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    burn_rate_per_hour: Money,
-    /// For how many hours `available` would pay that; absent when nothing runs. What is paid ahead isn't counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 12.5)]
-    hours_left: Option<f64>,
-    /// `sandbox` (play money) or `facilitator`.
-    mode: &'static str,
-}
-
-pub(super) fn balances(
-    tx: &mut dyn crate::store::Tx,
-    ctx: &OpCtx,
-    mode: PaymentsMode,
-) -> Result<BalanceView> {
-    let user = ctx.user()?.id;
-    let available = ledger::balance(tx, Asset::Usdc, &Account::UserAvailable(user))?;
-    let forecast = spending::forecast(tx, user, Asset::Usdc, available)?;
-    let mut of = |account| ledger::balance(tx, Asset::Usdc, &account).map(usdc);
-    Ok(BalanceView {
-        available: usdc(available),
-        held: of(Account::UserHeld(user))?,
-        pending: of(Account::ProviderPending(user))?,
-        earned: of(Account::ProviderAvailable(user))?,
-        burn_rate_per_hour: usdc(forecast.burn_per_hour),
-        hours_left: forecast.lasts_ms.map(hours),
-        mode: match mode {
-            PaymentsMode::Sandbox => "sandbox",
-            PaymentsMode::Facilitator => "facilitator",
-        },
-    })
-}
-
-/// Hours with two decimals.
-fn hours(ms: i64) -> f64 {
-    let hundredths = i32::try_from(ms / 36_000).unwrap_or(i32::MAX);
-    f64::from(hundredths) / 100.0
-}
-
-#[utoipa::path(
-    get, path = "/balance", operation_id = "get_balance", tag = "payments",
-    responses((status = 200, body = BalanceView), Problems), security(("access_token" = []), ("cookie" = []))
-)]
-pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<BalanceView>> {
-    let mode = app.config.payments.mode;
-    app.db
-        .read("balance.get", move |tx| balances(tx, &ctx, mode))
+    visible(&app, ctx, id)
         .await
+        .and_then(payment_view)
         .map(Json)
 }

@@ -8,12 +8,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use shared::money::{Amount, Money};
+use shared::money::Money;
 use utoipa::ToSchema;
 
 use super::{
+    balance::{BalanceView, Shown, balances},
     body::request_sha256,
-    payments::{BalanceView, balances},
     rent::{answer_repeat, count_top_up, pay_or_ask},
 };
 use crate::{
@@ -74,17 +74,11 @@ pub(super) async fn top_up(
 ) -> Result<Response> {
     let request: TopupBody = parse_json(&raw)?;
     let user = ctx.user_with(Role::Consumer)?.id;
-    let asset = app.purchases.payee.asset;
-    if request.amount.currency != asset {
-        let known = asset.code();
-        return Err(Error::invalid(
-            "/amount/currency",
-            format!("balances are filled with {known} here"),
-        ));
-    }
+    let asset = request.amount.currency;
+    app.purchases.payees.accept(asset, "/amount/currency")?;
     let amount = request.amount.amount;
     match request.source {
-        Source::Sandbox => grant(&app, ctx, &headers, &raw, amount).await,
+        Source::Sandbox => grant(&app, ctx, &headers, &raw, request.amount).await,
         Source::X402 => {
             // the request says nothing of its sender, and what one person asked for must not be credited to another
             let path = format!("/api/v1/balance/topups?user={user}");
@@ -93,7 +87,7 @@ pub(super) async fn top_up(
             if let Some(response) = answer_repeat(&app, &ctx, &headers, hash).await? {
                 return Ok(response);
             }
-            let wanted = Wanted::TopUp { amount };
+            let wanted = Wanted::TopUp { amount, asset };
             pay_or_ask(&app, ctx, client, &headers, wanted, hash).await
         }
     }
@@ -104,7 +98,7 @@ async fn grant(
     ctx: OpCtx,
     headers: &HeaderMap,
     raw: &[u8],
-    amount: Amount,
+    money: Money,
 ) -> Result<Response> {
     if app.config.payments.mode != PaymentsMode::Sandbox {
         return Err(Error::conflict(
@@ -112,20 +106,22 @@ async fn grant(
             "this market takes real money and gives none away: leave `source` out and pay by x402",
         ));
     }
-    if amount.is_zero() {
+    if money.amount.is_zero() {
         return Err(Error::invalid("/amount/amount", "more than zero"));
     }
     let key = IdempotencyKey::read(headers, &ctx, "topup", raw)?;
     count_top_up(app, &ctx)?;
-    let (asset, limit) = (app.purchases.payee.asset, app.config.payments.sandbox_grant);
+    let limit = app.config.payments.sandbox_grant;
+    let shown = Shown::of(app);
     let view = app
         .db
         .write("balance.topup", move |tx| {
             if idempotency::find(tx, &key)?.is_none() {
                 idempotency::remember(tx, &ctx, &key, "topup")?;
-                payments::funds::grant(tx, &ctx, asset, amount, limit, &key.reference())?;
+                let reference = key.reference();
+                payments::funds::grant(tx, &ctx, &money, limit, &reference)?;
             }
-            balances(tx, &ctx, PaymentsMode::Sandbox)
+            balances(tx, &ctx, &shown)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(view)).into_response())

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use shared::{
     id::{NodeId, OfferId, RentalId},
-    money::{Amount, Asset, Money},
+    money::{Amount, Money},
     resources::Resources,
     time::Timestamp,
     wire::observed::Phase,
@@ -160,12 +160,4 @@ pub struct QuoteView {
     pub(super) duration_seconds: i64,
     #[schema(value_type = String, format = DateTime)]
     pub(super) expires_at: Timestamp,
-}
-
-/// An amount in the books' currency.
-pub(super) const fn usdc(amount: Amount) -> Money {
-    Money {
-        amount,
-        currency: Asset::Usdc,
-    }
 }

@@ -150,7 +150,10 @@ async fn a_balance_extends_its_rental_until_it_is_empty(test: TestApp) {
         .json();
     let consumer = login["access_token"].as_str().expect("a token");
     let balance = market.test.get("/api/v1/balance", consumer).await.json();
-    assert_eq!(balance["available"]["amount"], "0.000010", "{balance}");
+    assert_eq!(
+        balance["items"][0]["available"]["amount"], "0.000010",
+        "{balance}"
+    );
 }
 
 async fn a_rental_that_never_starts_costs_nothing(test: TestApp) {

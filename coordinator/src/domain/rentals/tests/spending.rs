@@ -144,9 +144,9 @@ async fn a_balance_that_ends_is_told_and_a_top_up_rescues(test: TestApp) {
     market.node.start(id);
     market.node.beat(&market.test).await;
     let balance = market.test.get("/api/v1/balance", &ada).await.json();
-    assert_eq!(balance["burn_rate_per_hour"]["amount"], "0.000500", "{balance}");
+    assert_eq!(balance["items"][0]["burn_rate_per_hour"]["amount"], "0.000500", "{balance}");
     // 176 units
-    assert_eq!(balance["hours_left"], 0.35, "{balance}");
+    assert_eq!(balance["items"][0]["hours_left"], 0.35, "{balance}");
     pass(&mut market, 1_200).await;
     assert_eq!(told(&market, "rental.time_left").await.len(), 0);
     assert_eq!(told(&market, "rental.out_of_funds").await.len(), 0);

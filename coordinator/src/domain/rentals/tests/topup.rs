@@ -34,7 +34,7 @@ fn amount(amount: &str) -> Value {
 
 async fn available(market: &Market, token: &str) -> String {
     let balance = market.test.get("/api/v1/balance", token).await.json();
-    let text = balance["available"]["amount"].as_str();
+    let text = balance["items"][0]["available"]["amount"].as_str();
     text.expect("an amount").to_owned()
 }
 
@@ -53,7 +53,7 @@ async fn a_balance_is_filled_by_a_wallet_and_spent(test: TestApp) {
     let again = || paid(TOP_UP, &ada, &body, &signed.header_v2);
     let first = market.test.send(again()).await;
     assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
-    assert_eq!(first.json()["available"]["amount"], "0.250000");
+    assert_eq!(first.json()["items"][0]["available"]["amount"], "0.250000");
     let receipt: Value = decode(first.headers[PAYMENT_RESPONSE].as_bytes()).expect("a receipt");
     assert_eq!(receipt["success"], true);
     assert!(first.headers.contains_key(X_PAYMENT_RESPONSE));

@@ -91,7 +91,7 @@ fn listing(number: i64) -> Result<Listing> {
                     gpu_hour: Amount::default(),
                     disk_gib_hour: Amount::default(),
                 },
-                asset: Asset::Usdc,
+                asset: Asset::USDC,
                 max_ram_bytes: 64 * GIB,
                 max_cpu_millis: 16_000,
                 min_duration_ms: 60_000,
