@@ -54,6 +54,7 @@ const GROWING: [&str; 43] = [
     "offer_prices",
     "offers",
     "oidc_used",
+    "payment_identifiers",
     "payments",
     "provider_earnings",
     "quotes",

@@ -133,7 +133,7 @@ async fn one_key_is_one_order(test: TestApp) {
     for _ in 0..2 {
         let answer = keyed(topups, &token, &amount("5"), "k1").await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-        assert_eq!(answer.json()["available"]["amount"], "5.000000");
+        assert_eq!(answer.json()["items"][0]["available"]["amount"], "5.000000");
     }
     let other = keyed(topups, &token, &amount("6"), "k1").await;
     problem(
