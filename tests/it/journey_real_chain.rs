@@ -191,11 +191,17 @@ async fn a_balance_is_filled_on_the_chain_and_rented_from() {
     let balance = consumer.get("/balance").await.is(200);
     assert_eq!(atomic(&balance["available"]), 500_000 - PRICE_ATOMIC);
     let path = format!("/rentals/{}", rented["id"].as_str().expect("an id"));
-    consumer.post(&format!("{path}/stop"), &json!({})).await.is(200);
-    wait::until("it is settled, and the rest is on the balance again", || async {
-        let view = consumer.get(&path).await.is(200);
-        (!view["settled_at"].is_null()).then_some(())
-    })
+    consumer
+        .post(&format!("{path}/stop"), &json!({}))
+        .await
+        .is(200);
+    wait::until(
+        "it is settled, and the rest is on the balance again",
+        || async {
+            let view = consumer.get(&path).await.is(200);
+            (!view["settled_at"].is_null()).then_some(())
+        },
+    )
     .await;
     stage.until_no_container_is_left().await;
     check(&stage.market);

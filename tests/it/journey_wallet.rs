@@ -17,7 +17,10 @@ async fn a_wallet_comes_back_to_its_rental_by_the_official_client() {
     let terms: Value = header::decode(terms.as_bytes()).expect("terms");
     let verdict = stock_client::judge_extensions(&terms).await;
     let verdict = verdict.expect("the official client judges");
-    assert_eq!(verdict, json!({"bazaar": true, "errors": [], "named": true}));
+    assert_eq!(
+        verdict,
+        json!({"bazaar": true, "errors": [], "named": true})
+    );
 
     let payer = Payer::new();
     let rented = payer.rent(&api, &order).await;

@@ -41,12 +41,7 @@ pub async fn pay(url: &str, body: Option<&Value>, key_hex: &str) -> Result<Answe
 ///
 /// # Errors
 /// As [`pay`].
-pub async fn pay_as(
-    url: &str,
-    body: Option<&Value>,
-    key_hex: &str,
-    token: &str,
-) -> Result<Answer> {
+pub async fn pay_as(url: &str, body: Option<&Value>, key_hex: &str, token: &str) -> Result<Answer> {
     let folder = npm::installed("x402-client").await?;
     let mut command = Command::new("node");
     command.arg("pay.mjs").arg(url).current_dir(folder);
@@ -96,7 +91,10 @@ async fn run_come_back(
 ) -> Result<Vec<Value>> {
     let folder = npm::installed("x402-client").await?;
     let mut command = Command::new("node");
-    command.arg("come_back.mjs").arg(api_url).current_dir(folder);
+    command
+        .arg("come_back.mjs")
+        .arg(api_url)
+        .current_dir(folder);
     command.args(asked.iter().flat_map(|(method, path)| [*method, *path]));
     command.env("X402_PRIVATE_KEY", key_hex);
     command.envs(terms.map(|terms| ("X402_TERMS", terms.to_string())));

@@ -41,9 +41,8 @@ impl Task for Spending {
             after = (last.look_at, last.rental.to_string());
             let ids: Vec<_> = page.iter().map(|watch| watch.rental).collect();
             let postbox = Arc::clone(&app.postbox);
-            let step = move |tx: &mut dyn Tx, ctx: &OpCtx, id| {
-                alerts::look(tx, ctx, &rules, &postbox, id)
-            };
+            let step =
+                move |tx: &mut dyn Tx, ctx: &OpCtx, id| alerts::look(tx, ctx, &rules, &postbox, id);
             let (good, bad) = each_rental(app, NAME, ids, step).await;
             for one in good {
                 told.time_left = told.time_left.saturating_add(one.time_left);

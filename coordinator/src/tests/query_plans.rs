@@ -23,8 +23,7 @@ use crate::{
         Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry,
         forgetting::Forgetting, kyc::Kyc, leases::Leases, liveness::Liveness, mail::MailRound,
         market_feed, payments::Payments, retention::Retention, settlement::Settlement,
-        spending::Spending,
-        uptime::Uptime, webhook_courier::WebhookCourier, webhooks::Webhooks,
+        spending::Spending, uptime::Uptime, webhook_courier::WebhookCourier, webhooks::Webhooks,
     },
     testing::TestApp,
 };

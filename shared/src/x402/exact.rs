@@ -235,9 +235,7 @@ fn check_times(
 fn check_signature(chain_id: u64, token: &Token, payment: &PresentedPayment) -> Result<(), Reject> {
     let reject = |error: SignatureError| Reject::Signature(error.to_string());
     let signature: PaymentSignature = payment.signature.parse().map_err(reject)?;
-    let digest = payment
-        .authorization
-        .digest(chain_id, token);
+    let digest = payment.authorization.digest(chain_id, token);
     let signer = signature.recover(&digest).map_err(reject)?;
     if signer == payment.authorization.from {
         Ok(())

@@ -53,7 +53,8 @@ fn key() -> PayerKey {
 }
 
 fn paid(terms: &Terms) -> client::SignedPayment {
-    let offer = header::decode(terms.header_v2("pay", &Default::default()).as_bytes()).expect("our own header");
+    let offer = header::decode(terms.header_v2("pay", &Default::default()).as_bytes())
+        .expect("our own header");
     client::choose(&offer, terms.amount)
         .and_then(|chosen| chosen.pay(&key(), [9; 32], NOW))
         .expect("payable")
@@ -92,8 +93,12 @@ fn the_payment_of_a_stock_client_has_its_known_digest_and_signer() {
 
 #[test]
 fn our_terms_are_those_that_the_stock_client_paid() {
-    let ours: Value =
-        header::decode(terms().header_v2("Payment required", &Default::default()).as_bytes()).expect("ours");
+    let ours: Value = header::decode(
+        terms()
+            .header_v2("Payment required", &Default::default())
+            .as_bytes(),
+    )
+    .expect("ours");
     let recorded: Value = serde_json::from_str(REQUIRED).expect("JSON");
     assert_eq!(ours, recorded);
     let body = terms().body_v1("Payment required");
@@ -369,7 +374,8 @@ fn a_payment_in_another_currency_is_known_by_its_signature_in_both_versions() {
         asset: BASE_SEPOLIA_EURC,
         ..terms()
     };
-    let offer = header::decode(euros.header_v2("pay").as_bytes()).expect("ours");
+    let offer =
+        header::decode(euros.header_v2("pay", &Default::default()).as_bytes()).expect("ours");
     let limit = euros.amount;
     assert_eq!(
         client::choose(&offer, limit).expect_err("no USDC"),

@@ -73,8 +73,18 @@ pub fn sign_in_with_x(sign_in: &SignIn<'_>, path: &str) -> Value {
         .iter()
         .map(|chain| json!({ "chainId": chain, "type": EIP191 }))
         .collect();
-    let texts = ["domain", "uri", "statement", "version", "nonce", "issuedAt", "expirationTime"];
-    let texts = texts.into_iter().chain(["address", "chainId", "type", "signature"]);
+    let texts = [
+        "domain",
+        "uri",
+        "statement",
+        "version",
+        "nonce",
+        "issuedAt",
+        "expirationTime",
+    ];
+    let texts = texts
+        .into_iter()
+        .chain(["address", "chainId", "type", "signature"]);
     let properties: Map<String, Value> = texts
         .map(|name| (name.to_owned(), json!({ "type": "string" })))
         .collect();
@@ -216,8 +226,14 @@ mod tests {
         assert_eq!(mismatched(&ours, &json!({})), None);
         assert_eq!(mismatched(&ours, &json!({ "extensions": null })), None);
         assert_eq!(same(&|all| *all = json!({ "unknown": 1 })), None);
-        assert_eq!(same(&|all| all["payment-identifier"]["info"]["id"] = json!("x")), None);
-        assert_eq!(same(&|all| all["bazaar"]["info"]["input"]["more"] = json!(1)), None);
+        assert_eq!(
+            same(&|all| all["payment-identifier"]["info"]["id"] = json!("x")),
+            None
+        );
+        assert_eq!(
+            same(&|all| all["bazaar"]["info"]["input"]["more"] = json!(1)),
+            None
+        );
         for (name, path, value) in [
             ("payment-identifier", "/info/required", json!(true)),
             ("payment-identifier", "/info", json!({})),
@@ -233,7 +249,10 @@ mod tests {
             });
             assert_eq!(found.as_deref(), Some(name), "{path}");
         }
-        assert_eq!(same(&|all| all["bazaar"] = json!(1)).as_deref(), Some("bazaar"));
+        assert_eq!(
+            same(&|all| all["bazaar"] = json!(1)).as_deref(),
+            Some("bazaar")
+        );
     }
 
     #[test]

@@ -110,9 +110,8 @@ pub fn find(
         return Ok(None);
     };
     // anybody can write somebody else's address into a payment
-    exact::check_payer(presented).map_err(|reject| {
-        Error::bad_request("payment_identifier_invalid", reject.to_string())
-    })?;
+    exact::check_payer(presented)
+        .map_err(|reject| Error::bad_request("payment_identifier_invalid", reject.to_string()))?;
     let payment = super::get(tx, known.payment_id)?;
     if is_void(payment.state) {
         return Ok(None);

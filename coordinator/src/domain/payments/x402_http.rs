@@ -70,7 +70,10 @@ pub struct PaymentRequired {
 #[must_use]
 pub fn payment_required(terms: &Terms, error: &str, extensions: &Object) -> PaymentRequired {
     let mut headers = HeaderMap::new();
-    headers.insert(PAYMENT_REQUIRED, base64_value(terms.header_v2(error, extensions)));
+    headers.insert(
+        PAYMENT_REQUIRED,
+        base64_value(terms.header_v2(error, extensions)),
+    );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     PaymentRequired {
         headers,

@@ -56,7 +56,10 @@ pub struct Watch {
 /// How many thresholds lie ahead of `left_ms`: those that are shorter.
 #[must_use]
 pub fn ahead(left_ms: i64) -> usize {
-    THRESHOLDS_MS.iter().filter(|threshold| **threshold < left_ms).count()
+    THRESHOLDS_MS
+        .iter()
+        .filter(|threshold| **threshold < left_ms)
+        .count()
 }
 
 /// What a look at a rental comes to. Pure.
@@ -74,17 +77,25 @@ pub struct Verdict {
 #[must_use]
 pub fn judge(before: usize, left_ms: i64, wavers: bool) -> Verdict {
     let now = ahead(left_ms);
-    let tell_ms = (now < before).then(|| THRESHOLDS_MS.get(now).copied()).flatten();
+    let tell_ms = (now < before)
+        .then(|| THRESHOLDS_MS.get(now).copied())
+        .flatten();
     let passed = if wavers {
         ahead(left_ms.saturating_sub(left_ms / WAVER))
     } else {
         now
     };
-    let ahead = if now < before { now } else { before.max(passed) };
+    let ahead = if now < before {
+        now
+    } else {
+        before.max(passed)
+    };
     let next_ms = ahead
         .checked_sub(1)
         .and_then(|at| THRESHOLDS_MS.get(at))
-        .map_or(FAR_MS, |threshold| left_ms.saturating_sub(*threshold).max(0));
+        .map_or(FAR_MS, |threshold| {
+            left_ms.saturating_sub(*threshold).max(0)
+        });
     let most_ms = if wavers { FORECAST_MS } else { FAR_MS };
     Verdict {
         tell_ms,
@@ -212,7 +223,11 @@ fn save(tx: &mut dyn Tx, before: &Watch, now: &Watch) -> Result<()> {
     if store::update(tx, before, now)? {
         Ok(())
     } else {
-        Err(StoreError::Busy(format!("the alerts of {} were written meanwhile", before.rental)).into())
+        Err(StoreError::Busy(format!(
+            "the alerts of {} were written meanwhile",
+            before.rental
+        ))
+        .into())
     }
 }
 
@@ -245,7 +260,15 @@ fn tell_left(
         "Your rental {} stops at {out_at}, {what}.\nThat is in less than {span}. To keep it, fill your balance or extend it.\n",
         rental.id
     );
-    write(tx, ctx, postbox, rental, "Your rental ends soon", text, out_at)
+    write(
+        tx,
+        ctx,
+        postbox,
+        rental,
+        "Your rental ends soon",
+        text,
+        out_at,
+    )
 }
 
 fn tell_broke(
@@ -267,7 +290,15 @@ fn tell_broke(
         funds.limit.words(),
         funds.limit.remedy(),
     );
-    write(tx, ctx, postbox, rental, "Your rental stops for want of funds", text, ends)
+    write(
+        tx,
+        ctx,
+        postbox,
+        rental,
+        "Your rental stops for want of funds",
+        text,
+        ends,
+    )
 }
 
 /// A letter to whoever rents, if they have an account; of use until the rental's end.
@@ -312,7 +343,11 @@ mod tests {
             (1, 2 * day, None, 3),
         ] {
             let verdict = judge(before, left_ms, false);
-            assert_eq!((verdict.tell_ms, verdict.ahead), (tell_ms, now), "{before} {left_ms}");
+            assert_eq!(
+                (verdict.tell_ms, verdict.ahead),
+                (tell_ms, now),
+                "{before} {left_ms}"
+            );
         }
     }
 
@@ -329,7 +364,13 @@ mod tests {
     fn a_forecast_that_wavers_is_told_once() {
         let mut ahead = 1;
         let mut told = 0;
-        for left_ms in [11 * MINUTE, 10 * MINUTE, 10 * MINUTE + 500, 9 * MINUTE, 10 * MINUTE + 900] {
+        for left_ms in [
+            11 * MINUTE,
+            10 * MINUTE,
+            10 * MINUTE + 500,
+            9 * MINUTE,
+            10 * MINUTE + 900,
+        ] {
             let verdict = judge(ahead, left_ms, true);
             told += usize::from(verdict.tell_ms.is_some());
             ahead = verdict.ahead;

@@ -113,7 +113,9 @@ pub fn get_as_renter(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Renta
     let rental = find(tx, id)?;
     let rents = match &ctx.actor {
         Actor::Wallet(wallet) => rental.is_of_wallet(wallet),
-        actor => actor.person().is_some_and(|person| rental.consumer == Some(person.id)),
+        actor => actor
+            .person()
+            .is_some_and(|person| rental.consumer == Some(person.id)),
     };
     if rents {
         Ok(rental)

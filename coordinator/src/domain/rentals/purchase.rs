@@ -203,7 +203,14 @@ fn take(
             Purpose::Extend(rental, _) => Target::Rental(rental),
             Purpose::TopUp(user) => Target::Balance(user),
         };
-        match payments::receive(tx, ctx, quote, target, (presented, request_sha256), &verified)? {
+        match payments::receive(
+            tx,
+            ctx,
+            quote,
+            target,
+            (presented, request_sha256),
+            &verified,
+        )? {
             Received::QuoteTaken => {}
             Received::Before(payment) => return Ok(Reception::Before(payment)),
             Received::New(payment) => {

@@ -90,7 +90,10 @@ pub fn funds(tx: &mut dyn Tx, rules: &Rules, rental: &Rental) -> Result<Funds> {
     };
     let available = ledger::balance(tx, rental.asset, &Account::UserAvailable(consumer))?;
     let burn_micro = store::burn_micro(tx, consumer, rental.asset, true)?;
-    let room_ms = rules.max_duration_ms.saturating_sub(rental.duration_ms).max(0);
+    let room_ms = rules
+        .max_duration_ms
+        .saturating_sub(rental.duration_ms)
+        .max(0);
     let allowed = rental
         .max_spend
         .map(|most| most.minus(rental.paid).unwrap_or(Amount::ZERO));

@@ -48,7 +48,9 @@ pub async fn authenticate(app: &App, header: &[u8]) -> Result<Address> {
         .map_err(|doubt| refused(doubt.to_string()))?;
     let known = network::by_caip2(&claim.chain_id);
     if known.is_none() {
-        return Err(refused("the wallet's chain isn't one that is paid on here".to_owned()));
+        return Err(refused(
+            "the wallet's chain isn't one that is paid on here".to_owned(),
+        ));
     }
     let nonce = claim.challenge.nonce;
     let age_ms = app.wallet_nonces.issued(&nonce).map(|at| now.ms_since(at));
@@ -58,7 +60,11 @@ pub async fn authenticate(app: &App, header: &[u8]) -> Result<Address> {
     let taken = app
         .db
         .write("wallet.use_nonce", move |tx| store::take(tx, &nonce, now));
-    if taken.await? { Ok(wallet) } else { Err(nonce_refused()) }
+    if taken.await? {
+        Ok(wallet)
+    } else {
+        Err(nonce_refused())
+    }
 }
 
 fn nonce_refused() -> Error {

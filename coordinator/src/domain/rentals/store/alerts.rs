@@ -28,8 +28,15 @@ fn number(ahead: usize) -> i64 {
 
 pub(in super::super) fn insert(tx: &mut dyn Tx, watch: &Watch) -> Result<()> {
     tx.execute(
-        &format!("INSERT INTO rental_alerts ({COLUMNS}) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"),
-        params![watch.rental, watch.look_at, number(watch.ahead), watch.broke_until],
+        &format!(
+            "INSERT INTO rental_alerts ({COLUMNS}) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
+        ),
+        params![
+            watch.rental,
+            watch.look_at,
+            number(watch.ahead),
+            watch.broke_until
+        ],
     )?;
     Ok(())
 }
@@ -84,6 +91,9 @@ pub(in super::super) fn look_soon(
 }
 
 pub(in super::super) fn delete(tx: &mut dyn Tx, id: RentalId) -> Result<()> {
-    tx.execute("DELETE FROM rental_alerts WHERE rental_id = $1", params![id])?;
+    tx.execute(
+        "DELETE FROM rental_alerts WHERE rental_id = $1",
+        params![id],
+    )?;
     Ok(())
 }

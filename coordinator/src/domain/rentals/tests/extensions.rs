@@ -78,10 +78,24 @@ async fn one_name_is_one_payment_however_often_it_is_signed(test: TestApp) {
         payload["payload"]["authorization"]["nonce"] = json!(format!("0x{}", "ab".repeat(32)));
     });
     let answer = send(&market, &order, &forged).await;
-    refused(&answer, StatusCode::BAD_REQUEST, "payment_identifier_invalid");
-    for bad in [json!("too-short"), json!("x".repeat(129)), json!("with a space in it"), json!(1), json!({})] {
+    refused(
+        &answer,
+        StatusCode::BAD_REQUEST,
+        "payment_identifier_invalid",
+    );
+    for bad in [
+        json!("too-short"),
+        json!("x".repeat(129)),
+        json!("with a space in it"),
+        json!(1),
+        json!({}),
+    ] {
         let answer = send(&market, &order, &named(&signed, &bad)).await;
-        refused(&answer, StatusCode::BAD_REQUEST, "payment_identifier_invalid");
+        refused(
+            &answer,
+            StatusCode::BAD_REQUEST,
+            "payment_identifier_invalid",
+        );
     }
     exactly_one(&market).await;
     let payments = "SELECT COUNT(*) FROM payments";
@@ -103,7 +117,9 @@ async fn many_signatures_under_one_name_at_once_pay_once(test: TestApp) {
         let signed = ask_and_sign(&market, &mut payer, &order).await;
         payments.push(named(&signed, &json!(NAME)));
     }
-    let sent = payments.iter().map(|payment| send(&market, &order, payment));
+    let sent = payments
+        .iter()
+        .map(|payment| send(&market, &order, payment));
     let answers: Vec<Answer> = futures_util::future::join_all(sent).await;
     let first = rental_of(&answers[0]);
     for answer in &answers {
@@ -128,13 +144,21 @@ async fn what_was_offered_must_be_echoed_as_it_was() {
         });
         let answer = send(&market, &order, &wrong).await;
         assert_eq!(answer.status, StatusCode::PAYMENT_REQUIRED, "{answer:?}");
-        let why = answer.json()["error"].as_str().unwrap_or_default().to_owned();
-        assert!(why.starts_with("extension_echo_mismatch") && why.contains(name), "{why}");
+        let why = answer.json()["error"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(
+            why.starts_with("extension_echo_mismatch") && why.contains(name),
+            "{why}"
+        );
     }
     let payments = "SELECT COUNT(*) FROM payments";
     assert_eq!(count(&market, payments).await, 0);
     // left out altogether it is fine, and so is an unknown one
-    let bare = changed(&signed, |payload| payload["extensions"] = json!({"unknown": {"info": {}}}));
+    let bare = changed(&signed, |payload| {
+        payload["extensions"] = json!({"unknown": {"info": {}}})
+    });
     rental_of(&send(&market, &order, &bare).await);
 }
 
@@ -145,7 +169,10 @@ async fn terms_say_who_sells_and_how_to_ask() {
     let asked = market.test.post(RENT, "", &order).await;
     let terms: Value = header::decode(asked.headers["payment-required"].as_bytes()).expect("terms");
     assert_eq!(terms["resource"]["serviceName"], "RAMarket");
-    assert_eq!(terms["resource"]["tags"], json!(["compute", "memory", "containers"]));
+    assert_eq!(
+        terms["resource"]["tags"],
+        json!(["compute", "memory", "containers"])
+    );
     let bazaar = &terms["extensions"]["bazaar"];
     assert_eq!(bazaar["info"]["input"]["method"], "POST");
     // the example that it gives is an order that this market takes
@@ -153,13 +180,26 @@ async fn terms_say_who_sells_and_how_to_ask() {
     let taken = market.test.post(RENT, "", &example).await;
     assert_eq!(taken.status, StatusCode::PAYMENT_REQUIRED, "{taken:?}");
     let chains = &terms["extensions"]["sign-in-with-x"]["supportedChains"];
-    assert_eq!(*chains, json!([{"chainId": "eip155:84532", "type": "eip191"}]));
-    assert_eq!(terms["extensions"]["payment-identifier"]["info"], json!({"required": false}));
+    assert_eq!(
+        *chains,
+        json!([{"chainId": "eip155:84532", "type": "eip191"}])
+    );
+    assert_eq!(
+        terms["extensions"]["payment-identifier"]["info"],
+        json!({"required": false})
+    );
     // what is told of renting isn't told of filling a balance
     let ada = market.test.signup("ada@example.org", &["consumer"]).await;
     let fill = json!({"amount": {"amount": "1", "currency": "USDC"}});
-    let asked = market.test.post("/api/v1/balance/topups", &ada, &fill).await;
+    let asked = market
+        .test
+        .post("/api/v1/balance/topups", &ada, &fill)
+        .await;
     let terms: Value = header::decode(asked.headers["payment-required"].as_bytes()).expect("terms");
-    let names: Vec<&String> = terms["extensions"].as_object().expect("some").keys().collect();
+    let names: Vec<&String> = terms["extensions"]
+        .as_object()
+        .expect("some")
+        .keys()
+        .collect();
     assert_eq!(names, ["payment-identifier", "sign-in-with-x"]);
 }

@@ -35,22 +35,38 @@ async fn look(market: &Market) {
 async fn told(market: &Market, kind: &'static str) -> Vec<Value> {
     let db = &market.test.app.db;
     let read = db.read("test.told", move |tx| {
-        let rows = tx.query("SELECT payload FROM events WHERE kind = $1 ORDER BY id", params![kind])?;
-        rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect::<crate::error::Result<Vec<_>>>()
+        let rows = tx.query(
+            "SELECT payload FROM events WHERE kind = $1 ORDER BY id",
+            params![kind],
+        )?;
+        rows.iter()
+            .map(|row| Ok(row.text(0)?.to_owned()))
+            .collect::<crate::error::Result<Vec<_>>>()
     });
     let texts = read.await.expect("events are read");
-    texts.iter().map(|text| serde_json::from_str(text).expect("JSON")).collect()
+    texts
+        .iter()
+        .map(|text| serde_json::from_str(text).expect("JSON"))
+        .collect()
 }
 
 async fn letters(market: &Market, subject: &str) -> i64 {
     let sql = match subject {
         "soon" => "SELECT COUNT(*) FROM mail_outbox WHERE subject = 'Your rental ends soon'",
-        _ => "SELECT COUNT(*) FROM mail_outbox WHERE subject = 'Your rental stops for want of funds'",
+        _ => {
+            "SELECT COUNT(*) FROM mail_outbox WHERE subject = 'Your rental stops for want of funds'"
+        }
     };
     count(market, sql).await
 }
 
-async fn keyed(market: &Market, path: &str, token: &str, body: &Value, key: &'static str) -> Answer {
+async fn keyed(
+    market: &Market,
+    path: &str,
+    token: &str,
+    body: &Value,
+    key: &'static str,
+) -> Answer {
     let mut request = request("POST", path, token, body);
     let key = axum::http::HeaderValue::from_static(key);
     request.headers_mut().insert("idempotency-key", key);
@@ -69,9 +85,19 @@ async fn time_left_is_told_when_a_threshold_is_crossed(test: TestApp) {
     let mut market = Market::open(test).await;
     let ada = market.test.signup("ada@example.org", &["consumer"]).await;
     let order = market.order(2 * 86_400);
-    let id = rental_of(&market.payer.buy(&market.test, "/api/v1/rentals", &ada, &order).await);
+    let id = rental_of(
+        &market
+            .payer
+            .buy(&market.test, "/api/v1/rentals", &ada, &order)
+            .await,
+    );
     let short = market.order(300);
-    let short = rental_of(&market.payer.buy(&market.test, "/api/v1/rentals", "", &short).await);
+    let short = rental_of(
+        &market
+            .payer
+            .buy(&market.test, "/api/v1/rentals", "", &short)
+            .await,
+    );
     market.node.beat(&market.test).await;
     for rental in [id, short] {
         market.node.start(rental);
@@ -94,7 +120,10 @@ async fn time_left_is_told_when_a_threshold_is_crossed(test: TestApp) {
         look(&market).await;
         expected.extend(threshold);
         let seen = told(&market, "rental.time_left").await;
-        let seen: Vec<i64> = seen.iter().filter_map(|facts| facts["threshold_seconds"].as_i64()).collect();
+        let seen: Vec<i64> = seen
+            .iter()
+            .filter_map(|facts| facts["threshold_seconds"].as_i64())
+            .collect();
         assert_eq!(seen, expected, "after {leap_ms} ms");
     }
     // the short one had none of them ahead of it, and letters go to accounts
@@ -102,11 +131,19 @@ async fn time_left_is_told_when_a_threshold_is_crossed(test: TestApp) {
     let rental = market.rental(id).await;
     let ends = rental.paid_until().expect("it runs").to_string();
     let seen = told(&market, "rental.time_left").await;
-    assert!(seen.iter().all(|facts| facts["ends_at"] == ends && facts["is_forecast"] == false), "{seen:?}");
+    assert!(
+        seen.iter()
+            .all(|facts| facts["ends_at"] == ends && facts["is_forecast"] == false),
+        "{seen:?}"
+    );
     // more time has its own thresholds
     let body = json!({"duration_seconds": 3_600});
     let login = json!({"email": "ada@example.org", "password": "a long password"});
-    let login = market.test.post("/api/v1/auth/login", "", &login).await.json();
+    let login = market
+        .test
+        .post("/api/v1/auth/login", "", &login)
+        .await
+        .json();
     let ada = login["access_token"].as_str().expect("a token").to_owned();
     let path = format!("/api/v1/rentals/{id}/extend");
     let extended = market.payer.buy(&market.test, &path, &ada, &body).await;
@@ -128,7 +165,11 @@ async fn with_funds(market: &Market, amount: &str) -> String {
 
 async fn signed_in_again(market: &Market) -> String {
     let login = json!({"email": "ada@example.org", "password": "a long password"});
-    let login = market.test.post("/api/v1/auth/login", "", &login).await.json();
+    let login = market
+        .test
+        .post("/api/v1/auth/login", "", &login)
+        .await
+        .json();
     login["access_token"].as_str().expect("a token").to_owned()
 }
 
@@ -144,7 +185,10 @@ async fn a_balance_that_ends_is_told_and_a_top_up_rescues(test: TestApp) {
     market.node.start(id);
     market.node.beat(&market.test).await;
     let balance = market.test.get("/api/v1/balance", &ada).await.json();
-    assert_eq!(balance["items"][0]["burn_rate_per_hour"]["amount"], "0.000500", "{balance}");
+    assert_eq!(
+        balance["items"][0]["burn_rate_per_hour"]["amount"], "0.000500",
+        "{balance}"
+    );
     // 176 units
     assert_eq!(balance["items"][0]["hours_left"], 0.35, "{balance}");
     pass(&mut market, 1_200).await;
@@ -153,7 +197,10 @@ async fn a_balance_that_ends_is_told_and_a_top_up_rescues(test: TestApp) {
     pass(&mut market, 360).await;
     let seen = told(&market, "rental.time_left").await;
     assert_eq!(seen.len(), 1, "{seen:?}");
-    assert_eq!((&seen[0]["threshold_seconds"], &seen[0]["is_forecast"]), (&json!(600), &json!(true)));
+    assert_eq!(
+        (&seen[0]["threshold_seconds"], &seen[0]["is_forecast"]),
+        (&json!(600), &json!(true))
+    );
     pass(&mut market, 60).await;
     // the last step was as long as the balance allowed, and it is said when that ends
     let rental = market.rental(id).await;
@@ -161,7 +208,13 @@ async fn a_balance_that_ends_is_told_and_a_top_up_rescues(test: TestApp) {
     let seen = told(&market, "rental.out_of_funds").await;
     let stops_at = rental.paid_until().expect("it runs").to_string();
     assert_eq!(seen, [json!({"stops_at": stops_at, "reason": "balance"})]);
-    assert_eq!((letters(&market, "funds").await, letters(&market, "soon").await), (1, 1));
+    assert_eq!(
+        (
+            letters(&market, "funds").await,
+            letters(&market, "soon").await
+        ),
+        (1, 1)
+    );
     pass(&mut market, 120).await;
     assert_eq!(told(&market, "rental.out_of_funds").await.len(), 1);
     // a wallet fills the balance: the rental goes on without being asked to
@@ -209,17 +262,35 @@ async fn a_limit_of_its_own_is_told(test: TestApp) {
     let more = json!({"duration_seconds": 60, "pay_with": "balance"});
     let refused = keyed(&market, &path, &ada, &more, "more").await;
     assert_eq!(refused.status, 422, "{refused:?}");
-    let by_wallet = market.test.post(&path, &ada, &json!({"duration_seconds": 60})).await;
+    let by_wallet = market
+        .test
+        .post(&path, &ada, &json!({"duration_seconds": 60}))
+        .await;
     assert_eq!(by_wallet.status, 422, "{by_wallet:?}");
     order["max_spend"] = json!({"amount": "0.000083", "currency": "USDC"});
     order["auto_extend"] = json!(false);
     for pay_with in ["balance", "x402"] {
         order["pay_with"] = json!(pay_with);
-        let refused = keyed(&market, "/api/v1/rentals", &ada, &order, pay_with_key(pay_with)).await;
-        assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (422, &json!("invalid")), "{refused:?}");
+        let refused = keyed(
+            &market,
+            "/api/v1/rentals",
+            &ada,
+            &order,
+            pay_with_key(pay_with),
+        )
+        .await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json()["code"]),
+            (422, &json!("invalid")),
+            "{refused:?}"
+        );
     }
 }
 
 fn pay_with_key(pay_with: &str) -> &'static str {
-    if pay_with == "balance" { "by-balance" } else { "by-wallet" }
+    if pay_with == "balance" {
+        "by-balance"
+    } else {
+        "by-wallet"
+    }
 }
