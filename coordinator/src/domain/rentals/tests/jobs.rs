@@ -151,7 +151,7 @@ async fn a_balance_extends_its_rental_until_it_is_empty(test: TestApp) {
     let consumer = login["access_token"].as_str().expect("a token");
     let balance = market.test.get("/api/v1/balance", consumer).await.json();
     assert_eq!(
-        balance["items"][0]["available"]["amount"], "0.000010",
+        balance["items"][0]["available"]["amount"], "0.000000",
         "{balance}"
     );
 }
