@@ -364,7 +364,7 @@ fn deliver(
             changes::extend(tx, ctx, rules, rental, slice.duration_ms, paid.amount)?;
         }
         (_, Target::Balance(user)) => {
-            payments::funds::announce_top_up(tx, ctx, user, paid, quote.asset)?
+            payments::funds::announce_top_up(tx, ctx, user, paid, quote.asset)?;
         }
         (Purpose::TopUp(_), Target::Rental(_)) => {
             return Err(Error::corrupt("payments", &paid.id.to_string(), "user_id"));

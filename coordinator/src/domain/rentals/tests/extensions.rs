@@ -157,7 +157,7 @@ async fn what_was_offered_must_be_echoed_as_it_was() {
     assert_eq!(count(&market, payments).await, 0);
     // left out altogether it is fine, and so is an unknown one
     let bare = changed(&signed, |payload| {
-        payload["extensions"] = json!({"unknown": {"info": {}}})
+        payload["extensions"] = json!({"unknown": {"info": {}}});
     });
     rental_of(&send(&market, &order, &bare).await);
 }

@@ -118,7 +118,7 @@ async fn what_is_not_money_is_refused_wherever_money_is_taken() {
     };
     let mut wrong: Vec<(&str, String, String, Value)> = Vec::new();
     let mut add = |method, path: &str, token: &str, body| {
-        wrong.push((method, path.to_owned(), token.to_owned(), body))
+        wrong.push((method, path.to_owned(), token.to_owned(), body));
     };
     let of_offer = format!("/api/v1/offers/{}", market.offer);
     for sum in not_sums() {
