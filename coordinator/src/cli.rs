@@ -251,7 +251,7 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
 
 async fn check_ledger(config: &Config, json: bool) -> anyhow::Result<()> {
     let db = open_existing(config).await?;
-    let report = books::check(&db).await?;
+    let report = books::check(&db, SystemClock.now()).await?;
     if json {
         print(&serde_json::to_string_pretty(&report)?)?;
     } else {
@@ -260,11 +260,13 @@ async fn check_ledger(config: &Config, json: bool) -> anyhow::Result<()> {
             "{} accounts, {} transfers",
             size.accounts, size.transfers
         ))?;
-        for finding in &report.findings {
+        let broken = report.findings.iter().map(|it| (it, "BROKEN"));
+        let late = report.alarms.iter().map(|it| (it, "LATE"));
+        for (finding, otherwise) in broken.chain(late) {
             let word = if finding.broken.is_empty() {
                 "holds"
             } else {
-                "BROKEN"
+                otherwise
             };
             print(&format!(
                 "{:3} {word}: {}",
@@ -274,6 +276,12 @@ async fn check_ledger(config: &Config, json: bool) -> anyhow::Result<()> {
                 print(&format!("      {broken}"))?;
             }
         }
+    }
+    if let Some(halt) = report.halted.as_ref().filter(|_| !json) {
+        print(&format!(
+            "money is held back since {} for {}: {}",
+            halt.since, halt.invariant, halt.what
+        ))?;
     }
     anyhow::ensure!(
         report.holds(),

@@ -11,6 +11,7 @@ pub mod books;
 pub mod cli;
 pub mod config;
 pub mod context;
+mod crash;
 pub mod cron;
 pub mod domain;
 pub mod error;

@@ -40,6 +40,7 @@ use self::{
 };
 use crate::{
     app::App,
+    books::watch,
     config::Config,
     domain::audit,
     lifecycle::{Lifecycle, STOP_TIME_MAX},
@@ -76,6 +77,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             audit::settings::note(tx, &ctx, &settings)
         })
         .await?;
+    // what broke while we were away must not be built upon: a break halts, it doesn't keep us from serving what runs
+    let passed = watch::pass_and_act(&app)
+        .await
+        .context("look at the books")?;
+    tracing::info!(
+        ledger.pages = passed.pages,
+        ledger.holds = passed.findings.is_empty(),
+        "the books were looked at"
+    );
     let lifecycle = Lifecycle::new(app.shutdown.clone());
     start(&app, listener, &lifecycle)?;
     let url = app.config.http.public_url();

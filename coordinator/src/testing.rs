@@ -4,6 +4,7 @@
 //! [`dump`] every row of the database.
 
 pub mod dump;
+pub mod ledger_run;
 pub mod market;
 pub mod node;
 pub mod payer;
@@ -22,12 +23,12 @@ use tower::ServiceExt as _;
 use crate::{
     app::App,
     config::{Config, SecretText},
-    domain::payments::ports::Facilitator,
+    domain::payments::ports::{Chain, Facilitator},
     lifecycle::Lifecycle,
     router::router,
     store::{
         Db,
-        testing::{TempDir, postgres, sqlite},
+        testing::{TempDir, postgres, sqlite, sqlite_at},
     },
 };
 
@@ -101,6 +102,16 @@ impl TestApp {
         Self::on(db, folder, change)
     }
 
+    /// With default settings, its database in a folder in memory if this machine has one: for tests that write much.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub async fn in_memory() -> Self {
+        let folder = TempDir::in_memory();
+        let db = sqlite_at(&folder.path().join("market.db")).await;
+        Self::on(db, folder, |_| {})
+    }
+
     /// On PostgreSQL, with default settings but for cheap hashes.
     ///
     /// # Panics
@@ -164,6 +175,28 @@ impl TestApp {
         let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
         let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
         purchases.facilitator = facilitator;
+        self.router = router(&app);
+        self.app = app;
+        self
+    }
+
+    /// The same coordinator, paid through another facilitator, and asking this chain.
+    ///
+    /// # Panics
+    /// If something uses it already.
+    #[must_use]
+    pub fn paid_and_seen(
+        mut self,
+        facilitator: Arc<dyn Facilitator>,
+        chain: Arc<dyn Chain>,
+    ) -> Self {
+        let (config, db) = (self.app.config.clone(), self.app.db.clone());
+        let clock = Arc::new(self.clock.clone());
+        let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
+        let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
+        let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
+        purchases.facilitator = facilitator;
+        purchases.chain = Some(chain);
         self.router = router(&app);
         self.app = app;
         self

@@ -7,6 +7,7 @@ use coordinator::{
 };
 use serde_json::{Value, json};
 use shared::{
+    clock::Clock as _,
     http_signature,
     id::NodeId,
     journal::Hash,
@@ -261,7 +262,7 @@ async fn taken_up(app: TestApp) {
         assert_eq!(rented.status, 201, "{rented:?}");
         assert_eq!(rented.json()["id"], verified["rental_id"]);
     }
-    let report = coordinator::books::check(&stand.app.app.db).await;
+    let report = coordinator::books::check(&stand.app.app.db, stand.app.clock.now()).await;
     let report = report.expect("a report");
     assert!(report.holds(), "{report:?}");
     assert_eq!(report.size.transfers, 1, "one charge");
@@ -306,7 +307,7 @@ async fn lapses(app: TestApp) {
     // running the jobs again gives nothing back twice
     run_jobs().await;
     assert_eq!(stand.free().await, free);
-    let report = coordinator::books::check(&stand.app.app.db)
+    let report = coordinator::books::check(&stand.app.app.db, stand.app.clock.now())
         .await
         .expect("a report");
     assert!(report.holds(), "{report:?}");

@@ -36,7 +36,10 @@ pub use self::{
     tx::{Row, Tx, Value},
     url::{DatabaseUrl, DatabaseUrlError},
 };
-use crate::error::Result;
+use crate::{
+    crash::{self, Side},
+    error::Result,
+};
 
 /// A handle on the database. Cheap to clone.
 #[derive(Clone)]
@@ -95,10 +98,12 @@ impl Db {
     {
         let started = Instant::now();
         let body = Body::new(name, body);
+        crash::point(name, Side::Before).await;
         let outcome = match &self.inner.driver {
             Driver::Sqlite(driver) => driver.write(body).await,
             Driver::Postgres(driver) => driver.write(body).await,
         };
+        crash::point(name, Side::After).await;
         metrics::write_took(name, started.elapsed());
         outcome.and_then(body::unpack)
     }

@@ -17,6 +17,7 @@ pub mod facilitator;
 pub mod forgetting;
 pub mod kyc;
 pub mod leases;
+pub mod ledger_check;
 pub mod liveness;
 pub mod mail;
 pub mod market_feed;
@@ -67,6 +68,14 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     start(
         app.config.audit.checkpoint_s.saturating_mul(1_000),
         Box::new(checkpoint),
+    )?;
+    start(
+        periods.ledger_check_ms,
+        Box::new(ledger_check::LedgerCheck(own())),
+    )?;
+    start(
+        ledger_check::SWEEP_PERIOD_MS,
+        Box::new(ledger_check::LedgerSweep::new(own())),
     )?;
     start(periods.mail_ms, Box::new(mail::MailRound(own())))?;
     start(periods.analytics_ms, Box::new(analytics::Analytics(own())))?;

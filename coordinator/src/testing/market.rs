@@ -219,7 +219,9 @@ impl Market {
     /// # Panics
     /// With what is broken.
     pub async fn check_books(&self) {
-        let report = books::check(&self.test.app.db).await.expect("a report");
+        let report = books::check(&self.test.app.db, self.test.clock.now())
+            .await
+            .expect("a report");
         assert!(report.holds(), "{report:#?}");
     }
 

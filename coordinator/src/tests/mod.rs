@@ -2,6 +2,7 @@
 
 mod lost_container;
 mod matrix;
+mod matrix_money;
 mod openapi;
 mod query_plans;
 mod races;

@@ -20,16 +20,31 @@ use crate::{
     },
     store::{Tx, Value, testing::statements},
     tasks::{
-        Task, analytics::Analytics, event_relay::EventRelay, expiry::Expiry,
-        forgetting::Forgetting, kyc::Kyc, leases::Leases, liveness::Liveness, mail::MailRound,
-        market_feed, payments::Payments, retention::Retention, settlement::Settlement,
-        spending::Spending, uptime::Uptime, webhook_courier::WebhookCourier, webhooks::Webhooks,
+        Task,
+        analytics::Analytics,
+        event_relay::EventRelay,
+        expiry::Expiry,
+        forgetting::Forgetting,
+        kyc::Kyc,
+        leases::Leases,
+        ledger_check::{LedgerCheck, LedgerSweep},
+        liveness::Liveness,
+        mail::MailRound,
+        market_feed,
+        payments::Payments,
+        retention::Retention,
+        settlement::Settlement,
+        spending::Spending,
+        uptime::Uptime,
+        webhook_courier::WebhookCourier,
+        webhooks::Webhooks,
     },
     testing::TestApp,
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 43] = [
+const GROWING: [&str; 44] = [
+    "account_folds",
     "account_links",
     "accounts",
     "api_keys",
@@ -75,11 +90,13 @@ const GROWING: [&str; 43] = [
     "webhooks",
 ];
 /// Indexes of a part of a table that stays small, however long the table gets: reading all of it is what is wanted.
-const SMALL: [&str; 5] = [
+const SMALL: [&str; 7] = [
     "billing_windows_to_roll",
     "events_waiting",
+    "payments_due",
     "rentals_running",
     "rentals_to_settle",
+    "user_roles_admin",
     "webhooks_due",
 ];
 
@@ -237,7 +254,8 @@ async fn end(stall: &Stall, id: RentalId) {
         let stopping = rentals::find(tx, id)?;
         let stopping = changes::stop(tx, &ctx, &stopping, EndReason::Stopped)?;
         changes::finish(tx, &ctx, &stopping, EndReason::Stopped, "over")?;
-        settlement::settle(tx, &ctx, id).map(|_| ())
+        settlement::settle(tx, &ctx, id)?;
+        crate::domain::auth::account::administrators(tx).map(|_| ())
     };
     db.write("test.end", body).await.expect("ended");
 }
@@ -257,6 +275,8 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Forgetting(app())),
         Box::new(MailRound(app())),
         Box::new(Settlement::new(app())),
+        Box::new(LedgerCheck(app())),
+        Box::new(LedgerSweep::new(app())),
         Box::new(Kyc(app())),
         Box::new(Analytics(app())),
         Box::new(Webhooks(app())),

@@ -173,6 +173,7 @@ pub const TABLE: &[Line] = &[
     Line::of("enable_user", &[Admin], Refused).fresh(),
     Line::of("end_user_sessions", &[Admin], Refused).fresh(),
     Line::of("check_ledger", &[Admin], Refused),
+    Line::of("resume_ledger", &[Admin], Refused).fresh(),
     Line::of("platform_figures", &[Admin], Refused),
     Line::of("refund", &[Admin], Refused).fresh(),
     Line::of("get_settings", &[Admin], Refused),

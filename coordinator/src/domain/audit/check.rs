@@ -137,6 +137,34 @@ impl Walk<'_> {
     }
 }
 
+/// Follows the log on after a place whose hash is known, a page at a time; where it got to, and whether that is the end.
+///
+/// # Errors
+/// What the database says.
+pub fn follow(tx: &mut dyn Tx, (seq, hash): (i64, Hash)) -> Result<(Report, Hash, bool)> {
+    let mut walk = Walk {
+        seq,
+        hash,
+        rows: 0,
+        checkpoints: &[],
+        findings: Vec::new(),
+    };
+    let (rows, head) = (store::after(tx, seq, PAGE_ROWS)?, store::head(tx)?);
+    rows.iter().for_each(|row| walk.step(row));
+    let is_end = i64::try_from(rows.len()).unwrap_or(PAGE_ROWS) < PAGE_ROWS;
+    if is_end {
+        walk.end(head);
+    }
+    let report = Report {
+        rows: walk.rows,
+        last_seq: walk.seq,
+        checkpoints: 0,
+        anchored_to: 0,
+        findings: walk.findings,
+    };
+    Ok((report, walk.hash, is_end))
+}
+
 /// Reads the whole log and compares it with itself, its head and `checkpoints`, whose signatures were checked.
 ///
 /// # Errors

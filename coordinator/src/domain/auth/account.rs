@@ -305,3 +305,17 @@ fn tell_of_password(
     let subject = "Your password was changed";
     tell(tx, ctx, postbox, account, subject, what)
 }
+/// Administrators told of what is urgent at most.
+const ADMINISTRATORS_MAX: i64 = 50;
+
+/// The addresses of administrators, for what they must hear of.
+///
+/// # Errors
+/// What the database says; a row that isn't an address.
+pub fn administrators(tx: &mut dyn Tx) -> Result<Vec<Email>> {
+    let found = store::administrators(tx, ADMINISTRATORS_MAX)?;
+    found
+        .iter()
+        .map(|text| Email::parse(text).map_err(|_| Error::corrupt("users", text, "email")))
+        .collect()
+}

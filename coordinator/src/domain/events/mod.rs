@@ -86,6 +86,14 @@ pub fn forget(tx: &mut dyn Tx, before: Timestamp, seen: i64, limit: i64) -> Resu
     }
 }
 
+/// Events from before a moment that have no place yet, at most `limit`: the relay doesn't keep up.
+///
+/// # Errors
+/// What the database says.
+pub fn waiting_since(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<Vec<String>> {
+    store::waiting_since(tx, before, limit)
+}
+
 /// Writes without changing anything: shows that the database takes writes.
 ///
 /// # Errors

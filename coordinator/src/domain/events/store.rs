@@ -51,6 +51,15 @@ pub(super) fn lock_head(tx: &mut dyn Tx) -> Result<i64> {
     Ok(row.int(0)?)
 }
 
+/// Events from before a moment without a place.
+pub(super) fn waiting_since(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<Vec<String>> {
+    let rows = tx.query(
+        "SELECT id FROM events WHERE seq IS NULL AND at_us < $1 ORDER BY row_no LIMIT $2",
+        params![before, limit],
+    )?;
+    rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+}
+
 /// Gives places after `head` to the oldest events without one; returns how many.
 pub(super) fn place_after(tx: &mut dyn Tx, head: i64, count_max: i64) -> Result<u64> {
     // row_no grows in the order of writing; within one transaction, and from one that saw another's commit, it is later

@@ -6,6 +6,13 @@ use serde::Serialize;
 use super::store;
 use crate::{error::Result, store::Tx};
 
+/// What I1 says.
+pub(super) const I1: &str = "all balances of an asset sum to zero";
+/// What I2 says.
+pub(super) const I2: &str = "no account but the outside world's is below zero";
+/// What I3 says.
+pub(super) const I3: &str = "each stored balance is the sum of its transfers";
+
 /// What one invariant says about the books.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub struct Finding {
@@ -58,10 +65,10 @@ pub fn check(tx: &mut dyn Tx) -> Result<(Size, Vec<Finding>)> {
         .collect();
     unbalanced.extend(crossing.iter().map(|id| format!("{id} crosses assets")));
     let findings = vec![
-        Finding::new("I1", "all balances of an asset sum to zero", unbalanced),
+        Finding::new("I1", I1, unbalanced),
         Finding::new(
             "I2",
-            "no account but the outside world's is below zero",
+            I2,
             overdrawn
                 .iter()
                 .map(|(key, balance)| format!("{key}: {balance}"))
@@ -69,7 +76,7 @@ pub fn check(tx: &mut dyn Tx) -> Result<(Size, Vec<Finding>)> {
         ),
         Finding::new(
             "I3",
-            "each stored balance is the sum of its transfers",
+            I3,
             misfolded
                 .iter()
                 .map(|(key, balance, sum)| format!("{key}: stored {balance}, transfers {sum}"))

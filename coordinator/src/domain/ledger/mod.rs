@@ -10,11 +10,13 @@
 #![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects)]
 
 pub mod check;
+pub mod halt;
 pub mod holds;
 pub mod model;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 use model::{Account, Posted, Posting};
 use shared::money::{Amount, Asset};

@@ -1,4 +1,6 @@
-//! SQL of the ledger.
+//! SQL of the ledger; [`watch`] has that of watching it.
+
+pub(super) mod watch;
 
 use shared::{id::TransferId, money::Amount, time::Timestamp};
 

@@ -5,6 +5,7 @@
 //! - A chain has no gaps; what doesn't continue it is refused and changes nothing.
 //! - Time is covered only by beats that continue the chain.
 
+pub mod check;
 pub mod model;
 mod store;
 

@@ -88,6 +88,44 @@ pub(super) fn insert_record(
     Ok(())
 }
 
+/// A record as it is kept.
+pub(super) struct Link {
+    pub(super) node: NodeId,
+    pub(super) seq: i64,
+    pub(super) hash: Hash,
+    /// Nothing if it can't be read as a record.
+    pub(super) signed: Option<SignedRecord>,
+    pub(super) received_at: Timestamp,
+}
+
+/// Records that arrived up to a moment, the oldest first, after a place among them.
+pub(super) fn chain_page(
+    tx: &mut dyn Tx,
+    (at, node, seq): &RecordPlace,
+    until: Timestamp,
+    limit: i64,
+) -> Result<Vec<Link>> {
+    let rows = tx.query(
+        "SELECT received_at, node_id, seq, hash, body FROM usage_records
+         WHERE (received_at, node_id, seq) > ($1, $2, $3) AND received_at <= $4
+         ORDER BY received_at, node_id, seq LIMIT $5",
+        params![*at, node.as_str(), *seq, until, limit],
+    )?;
+    rows.iter()
+        .map(|row| {
+            let node = row.text(1)?;
+            let bad = |column: &str| Error::corrupt("usage_records", node, column);
+            Ok(Link {
+                node: node.parse().map_err(|_| bad("node_id"))?,
+                seq: row.int(2)?,
+                hash: Hash::from_bytes(row.blob(3)?).ok_or_else(|| bad("hash"))?,
+                signed: serde_json::from_str(row.text(4)?).ok(),
+                received_at: Timestamp::from_micros(row.int(0)?),
+            })
+        })
+        .collect()
+}
+
 pub(super) fn record_hash(tx: &mut dyn Tx, node: NodeId, seq: i64) -> Result<Option<Vec<u8>>> {
     let rows = tx.query(
         "SELECT hash FROM usage_records WHERE node_id = $1 AND seq = $2",

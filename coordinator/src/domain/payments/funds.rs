@@ -11,7 +11,7 @@ use crate::{
     domain::{
         events::{self, Event},
         ledger::{
-            self,
+            self, halt,
             model::{Account, Cause, Posting},
         },
     },
@@ -48,7 +48,7 @@ pub fn announce_top_up(
 /// Play money for a signed-in consumer's balance, up to `limit` in all.
 ///
 /// # Errors
-/// 409 above the limit.
+/// 409 above the limit; 503 while the books are halted.
 pub fn grant(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -56,6 +56,7 @@ pub fn grant(
     limit: Amount,
     reference: &str,
 ) -> Result<Amount> {
+    halt::check(tx)?;
     let (asset, amount) = (money.currency, money.amount);
     let account = Account::UserAvailable(ctx.user()?.id);
     let have = ledger::balance(tx, asset, &account)?;

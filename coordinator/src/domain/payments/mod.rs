@@ -7,6 +7,7 @@
 //!
 //! What a payment pays for lives to the right (`rentals`), which composes these steps.
 
+pub mod check;
 pub mod extensions;
 pub mod funds;
 pub mod idempotency;
@@ -28,8 +29,7 @@ use shared::{
 };
 
 use super::ledger::{
-    self,
-    check::Finding,
+    self, halt,
     model::{Account, Cause, Posting},
 };
 use crate::{
@@ -54,7 +54,8 @@ pub struct Order {
 /// Keeps the price of an order for `ttl_ms`.
 ///
 /// # Errors
-/// 422 if it costs nothing (x402 can't ask for nothing); 409 `offer_gone` if its currency isn't taken any more.
+/// 422 if it costs nothing (x402 can't ask for nothing); 409 `offer_gone` if its currency isn't taken any more; 503 while the books are
+/// halted.
 pub fn quote(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -62,6 +63,7 @@ pub fn quote(
     order: &Order,
     ttl_ms: i64,
 ) -> Result<Quote> {
+    halt::check(tx)?;
     if order.amount.is_zero() {
         return Err(match order.purpose {
             Purpose::TopUp(_) => Error::invalid("/amount/amount", "more than zero"),
@@ -286,8 +288,8 @@ pub fn due(
     store::due(tx, ctx.now, after, limit)
 }
 
-/// Moves a payment on; whoever moved it is left alone with it for `left_alone_ms`. `None` if somebody else moved it first: read it
-/// again.
+/// Moves a payment on; whoever moved it is left alone with it for `left_alone_ms`. `None` if somebody else moved it first, or began to
+/// settle it since: an old answer says nothing about what is being asked now. Read it again.
 ///
 /// # Errors
 /// Internal for an event that can't happen now.
@@ -320,11 +322,11 @@ pub fn advance(
         updated_at: ctx.now,
         ..payment.clone()
     };
-    Ok(store::advance(tx, &moved, payment.state)?.then_some(moved))
+    Ok(store::advance(tx, &moved, payment)?.then_some(moved))
 }
 
-/// Books a settled payment to where its money goes, a rental's escrow or a balance: the state and the posting in one transaction.
-/// `None` if somebody else moved it first.
+/// Books a settled payment to where its money goes, a rental's escrow or a balance: the state and the posting in one transaction. That money
+/// has moved stays true whoever asked meanwhile: any open payment that settlement was asked for is credited. `None` if it has ended.
 ///
 /// # Errors
 /// The database's.
@@ -342,7 +344,7 @@ pub fn credit(
         updated_at: ctx.now,
         ..payment.clone()
     };
-    if !store::advance(tx, &credited, payment.state)? {
+    if !store::credit(tx, &credited)? {
         return Ok(None);
     }
     let posting = Posting {
@@ -365,17 +367,4 @@ pub fn credit(
 /// The database's.
 pub fn delete_old_quotes(tx: &mut dyn Tx, before: Timestamp) -> Result<u64> {
     store::delete_old_quotes(tx, before)
-}
-
-/// I7.
-///
-/// # Errors
-/// The database's.
-pub fn check(tx: &mut dyn Tx) -> Result<Finding> {
-    let broken = store::posting_mismatches(tx)?;
-    Ok(Finding::new(
-        "I7",
-        "each credited payment has exactly one posting, each posting a payment",
-        broken,
-    ))
 }

@@ -21,7 +21,7 @@ use crate::{
     context::{OpCtx, Role},
     domain::{
         ledger::{
-            self,
+            self, halt,
             model::{Account, Cause, Posting},
         },
         nodes,
@@ -199,7 +199,7 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
 /// Rents from the caller's balance: reserve, pay and activate in one transaction.
 ///
 /// # Errors
-/// Not signed in as a consumer; 409 without room or funds; as [`price`].
+/// Not signed in as a consumer; 409 without room or funds; 503 while the books are halted; as [`price`].
 pub fn buy(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -211,6 +211,7 @@ pub fn buy(
     if let Some(id) = idempotency::find(tx, key)? {
         return bought(tx, &id);
     }
+    halt::check(tx)?;
     let priced = price(
         tx,
         rules,
@@ -256,7 +257,7 @@ pub fn bought(tx: &mut dyn Tx, id: &str) -> Result<Rental> {
 /// Extends the caller's rental from their balance.
 ///
 /// # Errors
-/// 404 if it isn't theirs; 409 if it is over or the funds don't suffice.
+/// 404 if it isn't theirs; 409 if it is over or the funds don't suffice; 503 while the books are halted.
 pub fn buy_extension(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -269,6 +270,7 @@ pub fn buy_extension(
     if idempotency::find(tx, key)?.is_some() {
         return super::get_as_consumer(tx, ctx, id);
     }
+    halt::check(tx)?;
     let rental = extendable(tx, ctx, rules, id, duration_ms)?;
     let amount = extension_price(&rental, duration_ms)?;
     idempotency::remember(tx, ctx, key, &id.to_string())?;

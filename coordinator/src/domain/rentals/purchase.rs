@@ -24,12 +24,15 @@ use super::{
 };
 use crate::{
     context::{Actor, OpCtx},
-    domain::payments::{
-        self, Received,
-        extensions::{self, SignIn},
-        model::{Payment, Purpose, Quote, Target},
-        payees::Payees,
-        ports::{Chain, Facilitator},
+    domain::{
+        ledger::halt,
+        payments::{
+            self, Received,
+            extensions::{self, SignIn},
+            model::{Payment, Purpose, Quote, Target},
+            payees::Payees,
+            ports::{Chain, Facilitator},
+        },
     },
     error::{Error, Result},
     store::{Db, Tx},
@@ -142,7 +145,7 @@ impl Purchases {
     /// Takes a presented payment: its identity, its quote and the room, in one transaction.
     ///
     /// # Errors
-    /// 409 `capacity_gone` (the payer keeps the money), `payment_conflict`; as [`order::extendable`].
+    /// 409 `capacity_gone` (the payer keeps the money), `payment_conflict`; 503 while the books are halted; as [`order::extendable`].
     pub async fn receive(
         &self,
         ctx: &OpCtx,
@@ -180,6 +183,7 @@ fn take(
     presented: &PresentedPayment,
     (wanted, request_sha256): (&Wanted, &[u8; 32]),
 ) -> Result<Reception> {
+    halt::check(tx)?;
     let quotes = quotes_for(tx, ctx, presented, wanted, request_sha256)?;
     let Some(first) = quotes.first() else {
         return Ok(Reception::AskAgain(

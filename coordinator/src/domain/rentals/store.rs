@@ -304,12 +304,29 @@ pub(super) fn count_active(tx: &mut dyn Tx) -> Result<i64> {
 }
 
 /// Ids of rentals that break a condition (at most 100).
-pub(super) fn ids_where(tx: &mut dyn Tx, from_and_where: &str) -> Result<Vec<String>> {
-    let rows = tx.query(
-        &format!("SELECT r.id FROM {from_and_where} ORDER BY r.id LIMIT 100"),
-        params![],
-    )?;
+pub(super) fn ids_where(
+    tx: &mut dyn Tx,
+    from_and_where: &str,
+    values: &[Value],
+) -> Result<Vec<String>> {
+    let sql = format!("SELECT r.id FROM {from_and_where} ORDER BY r.id LIMIT 100");
+    let rows = tx.query(&sql, values)?;
     rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+}
+
+/// Ids of all rentals, after one.
+pub(super) fn ids_after(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<RentalId>> {
+    let rows = tx.query(
+        "SELECT id FROM rentals WHERE id > $1 ORDER BY id LIMIT $2",
+        params![after, limit],
+    )?;
+    rows.iter()
+        .map(|row| {
+            let text = row.text(0)?;
+            text.parse()
+                .map_err(|_| Error::corrupt("rentals", text, "id"))
+        })
+        .collect()
 }
 
 /// Nodes whose counters don't fit: free ≠ rentable − Σ live rentals, per node (id, free RAM, expected RAM).

@@ -19,6 +19,11 @@ const NOT_SENT: Code = (
     "webhook_not_active",
     "nothing is sent to this webhook now: PATCH it with {\"state\": \"active\"} first",
 );
+const HALTED: Code = (
+    503,
+    "ledger_halted",
+    "the books are being looked into: new rentals, extensions, top-ups and payouts wait; what runs goes on and can be read and stopped",
+);
 
 /// What an agent hears that isn't believed.
 const DISBELIEVED: [Code; 9] = [
@@ -71,6 +76,27 @@ const DISBELIEVED: [Code; 9] = [
 
 /// What one operation answers besides.
 pub(super) const OWN: &[(&str, &[Code])] = &[
+    ("create_quote", &[HALTED]),
+    ("authorize_payment", &[HALTED]),
+    ("create_rental", &[HALTED]),
+    ("extend_rental", &[HALTED]),
+    ("top_up", &[HALTED]),
+    (
+        "resume_ledger",
+        &[
+            (
+                409,
+                "books_broken",
+                "I3 still doesn't hold (each stored balance is the sum of its transfers): mend it first, \
+                 GET /admin/ledger/check shows all of it",
+            ),
+            (
+                409,
+                "changed_meanwhile",
+                "the halt isn't any more the one that was checked: look again",
+            ),
+        ],
+    ),
     (
         "signup",
         &[(

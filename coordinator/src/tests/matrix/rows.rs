@@ -162,6 +162,7 @@ pub(super) const ROWS: &[Row] = &[
     row("end_user_sessions", Consumer, "user", r#"{"reason": "a test"}"#,       [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     row("disable_user", Consumer, "user", r#"{"reason": "a test"}"#,       [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     row("check_ledger", Consumer, "", "",                                       [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
+    row("resume_ledger", Consumer, "", r#"{"reason": "a test"}"#,               [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     row("platform_figures", Consumer, "", "",                                   [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     // nothing was charged yet: more than that isn't refunded
     row("refund", Consumer, "", r#"{"rental_id": "<rental>", "amount": {"amount": "1", "currency": "USDC"}, "reason": "a test"}"#,

@@ -24,7 +24,7 @@ use crate::{
         ledger::{self, model::Account as Books},
         payments::idempotency::IdempotencyKey,
     },
-    error::Result,
+    error::{Error, Result},
     http::{Json, Problems, RawBody, extract::parse_json},
 };
 
@@ -41,6 +41,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(users::enable))
         .routes(routes!(users::end_sessions))
         .routes(routes!(check_books))
+        .routes(routes!(resume_books))
         .routes(routes!(figures))
         .routes(routes!(refund))
         .routes(routes!(settings::get, settings::put))
@@ -53,7 +54,53 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
     responses((status = 200, body = Object), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 async fn check_books(State(app): State<Arc<App>>) -> Result<Json<books::Report>> {
-    books::check(&app.db).await.map(Json)
+    books::check(&app.db, app.clock.now()).await.map(Json)
+}
+
+/// Why the books may be trusted again.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ResumeBody {
+    /// Goes into the audit log.
+    #[schema(example = "a row was restored from a wrong copy: put right")]
+    reason: String,
+}
+
+#[utoipa::path(
+    post, path = "/admin/ledger/resume", operation_id = "resume_ledger", tag = "admin",
+    description = "Lets money go again after a halt. Refused unless a full check, made now, finds that the books add up. \
+        While nothing is halted it changes nothing.",
+    request_body = ResumeBody, responses((status = 200, body = Object), Problems),
+    security(("access_token" = []), ("cookie" = []))
+)]
+async fn resume_books(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Json(body): Json<ResumeBody>,
+) -> Result<Json<books::Report>> {
+    let reason = admin::reason(&body.reason)?;
+    let report = books::check(&app.db, ctx.now).await?;
+    let Some(seen) = report.halted.clone() else {
+        return Ok(Json(report));
+    };
+    if let Some(broken) = books::first_broken(&report.findings) {
+        return Err(Error::conflict(
+            "books_broken",
+            format!(
+                "{} still doesn't hold ({}): mend it first, GET /admin/ledger/check shows all of it",
+                broken.invariant, broken.statement
+            ),
+        ));
+    }
+    app.db
+        .write("ledger.resume", move |tx| {
+            ledger::halt::lift(tx, &ctx, &seen, &reason)
+        })
+        .await?;
+    Ok(Json(books::Report {
+        halted: None,
+        ..report
+    }))
 }
 
 /// The market in figures, from counters that are kept anyway.

@@ -75,6 +75,15 @@ pub(super) fn page(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Accou
     rows.iter().map(|row| account_of(tx, row)).collect()
 }
 
+/// The addresses of administrators, at most `limit`.
+pub(super) fn administrators(tx: &mut dyn Tx, limit: i64) -> Result<Vec<String>> {
+    let rows = tx.query(
+        "SELECT u.email FROM user_roles r JOIN users u ON u.id = r.user_id WHERE r.role = 'admin' ORDER BY r.user_id LIMIT $1",
+        params![limit],
+    )?;
+    rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+}
+
 /// The account of an address, with its password hash.
 pub(super) fn user_by_email(tx: &mut dyn Tx, email: &Email) -> Result<Option<(Account, String)>> {
     let rows = tx.query(

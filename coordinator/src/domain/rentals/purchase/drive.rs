@@ -12,6 +12,7 @@ use shared::id::{PaymentId, RentalId};
 use super::{Purchases, Until};
 use crate::{
     context::OpCtx,
+    crash::{self, Side},
     domain::{
         payments::{
             self, DRIVER_GRACE_MS,
@@ -145,25 +146,27 @@ impl Purchases {
     }
 
     async fn verify(&self, payment: &Payment, quote: &Quote, until: Until) -> Result<Moved> {
-        match self
-            .facilitator
-            .verify(&self.request(payment, quote)?)
-            .await
-        {
-            VerifyOutcome::Valid { .. } if until == Until::Settled => {
-                // one commit for both steps: nothing happens between them, and a client waits
-                let events = &[PaymentEvent::Verify, PaymentEvent::BeginSettle];
-                let begun = self.advance(payment, events, None, DRIVER_GRACE_MS).await?;
-                self.ask_to_settle(begun, quote).await
-            }
-            // a payment that stays verified is nobody's: whoever wants it settled may take it up at once
-            VerifyOutcome::Valid { .. } => {
-                self.advance(payment, &[PaymentEvent::Verify], None, 0)
-                    .await
-            }
-            VerifyOutcome::Invalid { reason } => self.refuse(payment, quote, reason).await,
-            VerifyOutcome::Unknown { detail } => self.postpone(payment, detail).await,
+        let request = self.request(payment, quote)?;
+        crash::point("facilitator.verify", Side::Before).await;
+        let outcome = self.facilitator.verify(&request).await;
+        crash::point("facilitator.verify", Side::After).await;
+        match outcome {
+            VerifyOutcome::Valid { .. } => {}
+            // whoever has the payer's signature may have submitted it already: then it is invalid because it is paid
+            VerifyOutcome::Invalid { .. } if self.has_moved(&request).await => {}
+            VerifyOutcome::Invalid { reason } => return self.refuse(payment, quote, reason).await,
+            VerifyOutcome::Unknown { detail } => return self.postpone(payment, detail).await,
         }
+        if until == Until::Verified {
+            // a payment that stays verified is nobody's: whoever wants it settled may take it up at once
+            return self
+                .advance(payment, &[PaymentEvent::Verify], None, 0)
+                .await;
+        }
+        // one commit for both steps: nothing happens between them, and a client waits
+        let events = &[PaymentEvent::Verify, PaymentEvent::BeginSettle];
+        let begun = self.advance(payment, events, None, DRIVER_GRACE_MS).await?;
+        self.ask_to_settle(begun, quote).await
     }
 
     async fn settle(&self, payment: &Payment, quote: &Quote) -> Result<Moved> {

@@ -1,24 +1,28 @@
 //! Whether the money has moved: by the facilitator's word, and by the chain where one can be asked.
 //!
 //! # Invariants
-//! - With a chain, money counts as moved only when the chain shows it: a facilitator's word alone credits nothing.
+//! - With a chain, money counts as moved only when the chain shows it: a facilitator's word alone credits nothing, and refuses nothing that
+//!   the chain shows paid.
 //! - What was asked for before without a clear answer is looked up on the chain before it is asked for again.
 
 use super::Purchases;
-use crate::domain::payments::ports::{Chain, OnChain, SettleOutcome, SettleRequest};
+use crate::{
+    crash::{self, Side},
+    domain::payments::ports::{Chain, OnChain, SettleOutcome, SettleRequest},
+};
 
 impl Purchases {
     /// What became of a payment of which it is durable that it is being settled. Asks for the money unless the chain shows its end.
     pub(super) async fn outcome(&self, request: &SettleRequest) -> SettleOutcome {
         let Some(chain) = &self.chain else {
-            return self.facilitator.settle(request).await;
+            return self.ask(request).await;
         };
         if request.asked_before
             && let Some(end) = end_on(chain.as_ref(), request).await
         {
             return end;
         }
-        match self.facilitator.settle(request).await {
+        match self.ask(request).await {
             SettleOutcome::Settled { .. } => {
                 let end = end_on(chain.as_ref(), request).await;
                 end.unwrap_or_else(|| SettleOutcome::Unknown {
@@ -26,7 +30,49 @@ impl Purchases {
                         .to_owned(),
                 })
             }
+            SettleOutcome::Refused { reason } => refused_by(chain.as_ref(), request, reason).await,
             other => other,
+        }
+    }
+
+    async fn ask(&self, request: &SettleRequest) -> SettleOutcome {
+        crash::point("facilitator.settle", Side::Before).await;
+        let outcome = self.facilitator.settle(request).await;
+        crash::point("facilitator.settle", Side::After).await;
+        outcome
+    }
+
+    /// Whether the chain, if one can be asked, shows that the money came.
+    pub(super) async fn has_moved(&self, request: &SettleRequest) -> bool {
+        match &self.chain {
+            Some(chain) => matches!(
+                look(chain.as_ref(), request).await,
+                OnChain::Used { paid: true, .. }
+            ),
+            None => false,
+        }
+    }
+}
+
+async fn look(chain: &dyn Chain, request: &SettleRequest) -> OnChain {
+    crash::point("chain.look", Side::Before).await;
+    let found = chain.look(request).await;
+    crash::point("chain.look", Side::After).await;
+    found
+}
+
+/// A refusal counts only if the chain agrees that the authorization isn't used.
+async fn refused_by(chain: &dyn Chain, request: &SettleRequest, reason: String) -> SettleOutcome {
+    match look(chain, request).await {
+        OnChain::Used {
+            transaction,
+            paid: true,
+        } => SettleOutcome::Settled { transaction },
+        OnChain::Unknown { detail } => SettleOutcome::Unknown {
+            detail: format!("refused ({reason}), and the chain can't be asked: {detail}"),
+        },
+        OnChain::Used { paid: false, .. } | OnChain::Unused { .. } => {
+            SettleOutcome::Refused { reason }
         }
     }
 }
@@ -38,7 +84,7 @@ async fn end_on(chain: &dyn Chain, request: &SettleRequest) -> Option<SettleOutc
             reason: reason.to_owned(),
         })
     };
-    match chain.look(request).await {
+    match look(chain, request).await {
         OnChain::Used {
             transaction,
             paid: true,
