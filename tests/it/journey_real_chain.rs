@@ -172,7 +172,7 @@ async fn a_balance_is_filled_on_the_chain_and_rented_from() {
     let filled = stock_client::pay_as(&url, Some(&fill), key, consumer.token()).await;
     let filled = filled.expect("the official client pays");
     assert_eq!(filled.status, 201, "{}", filled.body);
-    assert_eq!(atomic(&filled.body["available"]), 500_000);
+    assert_eq!(atomic(&filled.body["items"][0]["available"]), 500_000);
     let transfers = chain.transfers_to(PAYEE).await;
     let [transfer] = &transfers[..] else {
         panic!("not one transfer: {transfers:?}")
@@ -189,7 +189,10 @@ async fn a_balance_is_filled_on_the_chain_and_rented_from() {
     let rented = consumer.post_once("/rentals", &order, "rent").await.is(201);
     assert_eq!(atomic(&rented["paid"]), PRICE_ATOMIC);
     let balance = consumer.get("/balance").await.is(200);
-    assert_eq!(atomic(&balance["available"]), 500_000 - PRICE_ATOMIC);
+    assert_eq!(
+        atomic(&balance["items"][0]["available"]),
+        500_000 - PRICE_ATOMIC
+    );
     let path = format!("/rentals/{}", rented["id"].as_str().expect("an id"));
     consumer
         .post(&format!("{path}/stop"), &json!({}))
