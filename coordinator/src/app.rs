@@ -1,25 +1,16 @@
 //! The assembled coordinator: the only place that names adapters.
 
+mod payments;
+
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use shared::{
-    clock::Clock,
-    id::Ids,
-    money::{Amount, Asset},
-    x402::network::{self, Network},
-};
+use shared::{clock::Clock, id::Ids, money::Amount};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    adapters::{
-        chain_rpc::ChainRpc,
-        facilitator_http::{CdpKey, HttpFacilitator},
-        facilitator_sandbox::SandboxFacilitator,
-        mail_folder::FolderMailer,
-        mail_smtp::SmtpMailer,
-    },
-    config::{Config, PaymentsConfig, PaymentsMode},
+    adapters::{mail_folder::FolderMailer, mail_smtp::SmtpMailer},
+    config::Config,
     context::{Actor, OpCtx},
     domain::{
         agentlink::{AgentLink, Rhythm, beacon::Beacons, presence::Presence},
@@ -30,11 +21,7 @@ use crate::{
         nodes::model::Patience,
         offers::index::MarketIndex,
         oidc::Oidc,
-        payments::{
-            payees::{Payee, Payees},
-            ports::{Chain, Facilitator},
-        },
-        rentals::{Rules, purchase::Purchases, spec},
+        rentals::{purchase::Purchases, spec},
         wallets::model::Nonces,
         webhooks::courier::Courier,
     },
@@ -107,7 +94,7 @@ impl App {
         let keys = Keys::open(&config)?;
         let auth = AuthState::new(&config, &keys)?;
         let oidc = Oidc::new(&config, &keys)?;
-        let purchases = Arc::new(purchases(&config, &db, &clock, &ids)?);
+        let purchases = Arc::new(payments::purchases(&config, &db, &clock, &ids)?);
         let postbox = Arc::new(postbox(&config, &keys, &db, &clock)?);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
@@ -179,84 +166,6 @@ pub struct MarketNumbers {
     pub lowest_ram_gib_hour: Option<Amount>,
     /// Rentals that run now.
     pub running_rentals: u64,
-}
-
-fn rules(config: &Config) -> Rules {
-    let ms = |seconds: u32| i64::from(seconds).saturating_mul(1_000);
-    let market = &config.market;
-    Rules {
-        fee_bps: market.fee_bps,
-        horizon_ms: ms(market.horizon_s),
-        lease_step_ms: ms(market.lease_step_s),
-        quote_ttl_ms: ms(market.quote_ttl_s),
-        min_duration_ms: ms(market.min_duration_s),
-        max_duration_ms: ms(market.max_duration_s),
-        grace_ms: ms(market.grace_s),
-    }
-}
-
-fn purchases(
-    config: &Config,
-    db: &Db,
-    clock: &Arc<dyn Clock>,
-    ids: &Arc<Ids>,
-) -> anyhow::Result<Purchases> {
-    let settings = &config.payments;
-    let network = network::by_caip2(&settings.network)
-        .with_context(|| format!("payments.network: {} isn't known", settings.network))?;
-    let facilitator: Arc<dyn Facilitator> = match settings.mode {
-        PaymentsMode::Sandbox => Arc::new(SandboxFacilitator::new(
-            db.clone(),
-            Arc::clone(clock),
-            settings.sandbox_grant,
-        )),
-        PaymentsMode::Facilitator => Arc::new(facilitator(settings, clock)?),
-    };
-    let chain = match (settings.mode, &settings.chain_rpc_url) {
-        (PaymentsMode::Facilitator, Some(url)) => {
-            let rpc = ChainRpc::new(url.expose(), settings.chain_confirmations)
-                .context("payments.chain_rpc_url")?;
-            Some(Arc::new(rpc) as Arc<dyn Chain>)
-        }
-        _ => None,
-    };
-    Ok(Purchases {
-        db: db.clone(),
-        facilitator,
-        chain,
-        payees: payees(settings, network)?,
-        rules: rules(config),
-        public_url: config.http.public_url(),
-        clock: Arc::clone(clock),
-        ids: Arc::clone(ids),
-    })
-}
-
-fn payees(settings: &PaymentsConfig, network: &'static Network) -> anyhow::Result<Payees> {
-    let asset = Asset::USDC;
-    let token = network.token(asset);
-    let first = Payee {
-        network,
-        token: *token.with_context(|| format!("payments.network: no {asset} is known there"))?,
-        pay_to: settings.pay_to.parse().context("payments.pay_to")?,
-        asset,
-    };
-    Ok(Payees::new(first, Vec::new()))
-}
-
-fn facilitator(
-    settings: &PaymentsConfig,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<HttpFacilitator> {
-    let key = match (&settings.cdp_key_id, &settings.cdp_key_secret) {
-        (Some(id), Some(secret)) => {
-            Some(CdpKey::new(id, secret.expose()).context("payments.cdp_key_secret")?)
-        }
-        _ => None,
-    };
-    let url = settings.facilitator_url.as_deref();
-    HttpFacilitator::new(url.unwrap_or_default(), key, Arc::clone(clock))
-        .context("payments.facilitator_url")
 }
 
 fn postbox(

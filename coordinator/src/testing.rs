@@ -168,13 +168,17 @@ impl TestApp {
     /// # Panics
     /// If something uses it already.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a test hands over what it made for this, of its own type"
+    )]
     pub fn paid_through(mut self, facilitator: Arc<dyn Facilitator>) -> Self {
         let (config, db) = (self.app.config.clone(), self.app.db.clone());
         let clock = Arc::new(self.clock.clone());
         let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
         let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
         let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-        purchases.facilitator = facilitator;
+        purchases.routes = purchases.routes.through(&facilitator);
         self.router = router(&app);
         self.app = app;
         self
@@ -185,6 +189,10 @@ impl TestApp {
     /// # Panics
     /// If something uses it already.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a test hands over what it made for this, of its own types"
+    )]
     pub fn paid_and_seen(
         mut self,
         facilitator: Arc<dyn Facilitator>,
@@ -195,8 +203,7 @@ impl TestApp {
         let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
         let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
         let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-        purchases.facilitator = facilitator;
-        purchases.chain = Some(chain);
+        purchases.routes = purchases.routes.through(&facilitator).seen_by(&chain);
         self.router = router(&app);
         self.app = app;
         self

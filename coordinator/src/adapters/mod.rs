@@ -7,3 +7,5 @@ pub mod facilitator_sandbox;
 mod letter;
 pub mod mail_folder;
 pub mod mail_smtp;
+pub mod rates_fixed;
+pub mod rates_http;

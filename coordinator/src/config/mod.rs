@@ -17,6 +17,7 @@ mod market;
 mod oidc;
 mod outbound;
 mod payments;
+mod rates;
 mod retention;
 mod source;
 mod tasks;
@@ -44,7 +45,8 @@ pub use self::{
     market::MarketConfig,
     oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
-    payments::{PaymentsConfig, PaymentsMode},
+    payments::{AssetConfig, FacilitatorConfig, NetworkConfig, PaymentsConfig, PaymentsMode},
+    rates::RatesConfig,
     retention::RetentionConfig,
     source::Sources,
     tasks::TasksConfig,
@@ -96,6 +98,8 @@ pub struct Config {
     pub oidc: OidcConfig,
     /// How rentals are paid.
     pub payments: PaymentsConfig,
+    /// What one currency costs in another.
+    pub rates: RatesConfig,
     /// The rules of the market.
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
@@ -129,6 +133,7 @@ impl Default for Config {
             mail: MailConfig::default(),
             oidc: OidcConfig::default(),
             payments: PaymentsConfig::default(),
+            rates: RatesConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
             kyc: KycConfig::default(),
@@ -163,10 +168,9 @@ impl Config {
             &mut config.database.url,
             &mut config.mail.smtp_url,
             &mut config.kyc.webhook_secret,
-            &mut config.payments.cdp_key_secret,
-            &mut config.payments.chain_rpc_url,
         ];
-        for secret in secrets.into_iter().flatten() {
+        let secrets = secrets.into_iter().flatten();
+        for secret in secrets.chain(config.payments.secrets()) {
             secret.read_file()?;
         }
         config.validate()?;
@@ -190,6 +194,7 @@ impl Config {
         self.mail.validate()?;
         oidc::validate(&self.oidc)?;
         self.payments.validate()?;
+        self.rates.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
         self.kyc.validate()?;
@@ -217,7 +222,7 @@ fn sqlite_url(path: &Path) -> String {
     format!("sqlite://{root}{}", path.display())
 }
 
-/// A setting that must never be printed. Written as `@/path`, it is the first line of that file.
+/// A setting that must never be printed. Written as `@/path`, it is the first line of that file, or the whole of a PEM file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Secret<String>);
 
@@ -240,7 +245,9 @@ impl SecretText {
         };
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Unreadable(format!("secret file {path}: {error}")))?;
-        *self = Self::new(text.lines().next().unwrap_or_default());
+        let whole = text.starts_with("-----BEGIN ");
+        let line = text.lines().next().unwrap_or_default();
+        *self = Self::new(if whole { &text } else { line });
         Ok(())
     }
 }

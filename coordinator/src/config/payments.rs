@@ -1,8 +1,11 @@
-//! Section `payments`: who settles, and the terms that payers see.
+//! Section `payments`: who settles, and the terms that payers see. Its simple keys are the short form for one network; the lists add to them.
+
+mod ways;
 
 use serde::{Deserialize, Serialize};
-use shared::money::Amount;
+use shared::money::{Amount, Asset};
 
+pub use self::ways::{AssetConfig, FacilitatorConfig, NetworkConfig};
 use super::{ConfigError, SecretText, is_callable, within};
 
 /// Who verifies and settles payments.
@@ -25,7 +28,7 @@ pub struct PaymentsConfig {
     pub facilitator_url: Option<String>,
     /// Id of the API key, if the facilitator is Coinbase's.
     pub cdp_key_id: Option<String>,
-    /// Its secret: base64 of 64 bytes.
+    /// Its secret: base64 of 64 bytes, or an EC key as PEM.
     pub cdp_key_secret: Option<SecretText>,
     /// A node of the chain by JSON-RPC, which settles what the facilitator leaves open; its URL may hold a key.
     pub chain_rpc_url: Option<SecretText>,
@@ -35,18 +38,19 @@ pub struct PaymentsConfig {
     pub pay_to: String,
     /// The network as CAIP-2: `eip155:84532` is Base Sepolia.
     pub network: String,
-    /// The token contract: `0x` and 40 hex digits.
-    pub asset: String,
-    /// The token's EIP-712 domain name.
-    pub asset_name: String,
-    /// The token's EIP-712 domain version.
-    pub asset_version: String,
-    /// For how long a payer's authorisation must at least be valid, seconds.
-    pub timeout_s: u32,
     /// Play money that an address or account gets in the sandbox.
     pub sandbox_grant: Amount,
     /// Quotes, answers with 402 included, that a client's address may ask for in a minute: each is a row.
     pub quotes_per_minute_ip: u32,
+    /// What is accepted, the market's first currency first; USDC on `network` unless set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assets: Vec<AssetConfig>,
+    /// Facilitators of single networks; `facilitator_url` is that of all others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub facilitators: Vec<FacilitatorConfig>,
+    /// Networks that aren't built in, and nodes of networks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkConfig>,
 }
 
 impl Default for PaymentsConfig {
@@ -60,12 +64,11 @@ impl Default for PaymentsConfig {
             chain_confirmations: 0,
             pay_to: "0x5261304d41726b65744d61726b65740000000001".to_owned(),
             network: "eip155:84532".to_owned(),
-            asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".to_owned(),
-            asset_name: "USDC".to_owned(),
-            asset_version: "2".to_owned(),
-            timeout_s: 60,
             sandbox_grant: Amount::from_atomic(100_000_000).unwrap_or_default(),
             quotes_per_minute_ip: 120,
+            assets: Vec::new(),
+            facilitators: Vec::new(),
+            networks: Vec::new(),
         }
     }
 }
@@ -74,24 +77,16 @@ impl PaymentsConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.validate_facilitator()?;
         address("payments.pay_to", &self.pay_to)?;
-        address("payments.asset", &self.asset)?;
-        let chain = self
-            .network
-            .strip_prefix("eip155:")
-            .is_some_and(|id| id.parse::<u64>().is_ok_and(|id| id > 0));
-        if !chain {
-            return Err(ConfigError::invalid(
-                "payments.network",
-                "write it as CAIP-2, such as eip155:84532",
-            ));
-        }
+        ways::chain_id("payments.network", &self.network)?;
+        ways::assets(&self.assets)?;
+        ways::facilitators(&self.facilitators)?;
+        ways::networks(&self.networks)?;
         within(
             "payments.chain_confirmations",
             self.chain_confirmations,
             0,
             1_000,
         )?;
-        within("payments.timeout_s", self.timeout_s, 10, 600)?;
         within(
             "payments.quotes_per_minute_ip",
             self.quotes_per_minute_ip,
@@ -102,9 +97,30 @@ impl PaymentsConfig {
 }
 
 impl PaymentsConfig {
+    /// What is accepted, in order.
+    #[must_use]
+    pub fn accepted(&self) -> Vec<AssetConfig> {
+        if self.assets.is_empty() {
+            vec![AssetConfig::of(Asset::USDC)]
+        } else {
+            self.assets.clone()
+        }
+    }
+
+    /// Every setting here whose value must not be shown, for those that name a file.
+    pub(super) fn secrets(&mut self) -> impl Iterator<Item = &mut SecretText> {
+        let facilitators = self.facilitators.iter_mut();
+        let own = facilitators.filter_map(|facilitator| facilitator.cdp_key_secret.as_mut());
+        let nodes = self.networks.iter_mut();
+        own.chain(nodes.filter_map(|network| network.rpc_url.as_mut()))
+            .chain(self.cdp_key_secret.as_mut())
+            .chain(self.chain_rpc_url.as_mut())
+    }
+
     fn validate_facilitator(&self) -> Result<(), ConfigError> {
         let url = self.facilitator_url.as_deref();
-        if url.is_none() && self.mode == PaymentsMode::Facilitator {
+        let is_elsewhere = self.mode == PaymentsMode::Facilitator;
+        if url.is_none() && is_elsewhere && self.facilitators.is_empty() {
             return Err(ConfigError::invalid(
                 "payments.facilitator_url",
                 "payments.mode = \"facilitator\" needs it: write the facilitator's base URL",
@@ -130,7 +146,10 @@ impl PaymentsConfig {
             ));
         }
         // nobody has the key of the sandbox's address: money sent there is lost
-        if self.mode == PaymentsMode::Facilitator && self.pay_to == Self::default().pay_to {
+        let nobody = Self::default().pay_to;
+        let paid = self.accepted();
+        let lost = |asset: &AssetConfig| *asset.pay_to.as_ref().unwrap_or(&self.pay_to) == nobody;
+        if is_elsewhere && paid.iter().any(lost) {
             return Err(ConfigError::invalid(
                 "payments.pay_to",
                 "set the address that is to be paid: the default belongs to nobody",

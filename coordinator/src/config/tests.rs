@@ -51,7 +51,6 @@ fn flag_before_variable_before_file_before_default() {
         env: pairs(&[
             ("RAMARKET_MARKET__FEE_BPS", "2"),
             ("RAMARKET_MARKET__HORIZON_S", "200"),
-            ("RAMARKET_PAYMENTS__ASSET_VERSION", "2"),
             ("RAMARKET_PAYMENTS__SANDBOX_GRANT", "7.5"),
             ("RAMARKET_HTTP__TRUSTED_PROXIES", "10.0.0.1, ::1"),
             ("RAMARKET_URL", "of another program"),
@@ -267,5 +266,69 @@ fn the_reference_tells_every_setting_with_its_default() {
             other => format!("`{other}`"),
         };
         assert_eq!(row[4], told, "{key}");
+    }
+}
+
+#[test]
+fn lists_of_ways_to_be_paid_are_read_and_bounded() {
+    let folder = crate::store::testing::TempDir::new();
+    let file = folder.path().join("c.toml");
+    let pem = folder.path().join("key.pem");
+    std::fs::write(
+        &pem,
+        "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n",
+    )
+    .expect("written");
+    let load = |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        let file = Some(file.clone());
+        Config::load(&Sources {
+            file,
+            ..Sources::default()
+        })
+    };
+    let config = load(&format!(
+        "[[payments.assets]]\ncurrency = \"EURC\"\n[[payments.assets]]\ncurrency = \"USDC\"\nnetwork = \"eip155:8453\"\n\
+         [[payments.facilitators]]\nurl = \"https://f.example\"\nnetworks = [\"eip155:8453\"]\ncdp_key_id = \"k\"\n\
+         cdp_key_secret = \"@{}\"\n[rates]\nfixed = [\"EURC/USDC=1.08\"]\n",
+        pem.display()
+    ))
+    .expect("fine");
+    let accepted = config.payments.accepted();
+    assert_eq!(accepted.len(), 2);
+    assert_eq!(accepted[0].currency, shared::money::Asset::EURC);
+    let secret = config.payments.facilitators[0]
+        .cdp_key_secret
+        .as_ref()
+        .expect("set");
+    assert!(secret.expose().contains("END EC"), "the whole file");
+    assert!(!format!("{config:?}").contains("AAAA"));
+    for (text, name) in [
+        ("[[payments.assets]]\ncurrency = \"eurc\"\n", "currency"),
+        (
+            "[[payments.assets]]\ncurrency = \"EURC\"\nnetwork = \"base\"\n",
+            "payments.assets.network",
+        ),
+        (
+            "[[payments.assets]]\ncurrency = \"EURC\"\neip712_name = \"x\"\n",
+            "payments.assets.token",
+        ),
+        (
+            "[[payments.facilitators]]\nurl = \"http://f.example\"\nnetworks = []\n",
+            "payments.facilitators.url",
+        ),
+        (
+            "[[payments.networks]]\ncaip2 = \"eip155:0\"\n",
+            "payments.networks.caip2",
+        ),
+        ("[rates]\nfixed = [\"EURC=1\"]\n", "rates.fixed"),
+        (
+            "[rates]\nfixed = [\"EURC/USDC=1\", \"USDC/EURC=1\"]\n",
+            "rates.fixed",
+        ),
+        ("[rates]\nurl = \"https://r.example\"\n", "rates.public_key"),
+    ] {
+        let error = load(text).expect_err(name).to_string();
+        assert!(error.contains(name), "{name}: {error}");
     }
 }

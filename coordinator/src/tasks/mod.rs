@@ -22,6 +22,7 @@ pub mod liveness;
 pub mod mail;
 pub mod market_feed;
 pub mod payments;
+pub mod rates;
 pub mod retention;
 pub mod settlement;
 pub mod spending;
@@ -63,6 +64,10 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     start(
         facilitator::PERIOD_MS,
         Box::new(facilitator::FacilitatorCheck::new(own())),
+    )?;
+    start(
+        app.config.rates.refresh_s.saturating_mul(1_000),
+        Box::new(rates::RatesRefresh::new(own())),
     )?;
     let checkpoint = audit_checkpoint::AuditCheckpoint::new(own());
     start(

@@ -3,6 +3,7 @@
 mod lost_container;
 mod matrix;
 mod matrix_money;
+mod networks;
 mod openapi;
 mod query_plans;
 mod races;

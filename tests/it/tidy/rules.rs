@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 22] = [
+const SLICES: [&str; 23] = [
     "access",
     "events",
     "audit",
@@ -24,6 +24,7 @@ const SLICES: [&str; 22] = [
     "earnings",
     "nodes",
     "offers",
+    "rates",
     "payments",
     "wallets",
     "rentals",

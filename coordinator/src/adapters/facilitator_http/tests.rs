@@ -7,7 +7,13 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use ring::{
+    rand::SystemRandom,
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
+        Ed25519KeyPair, KeyPair as _, UnparsedPublicKey,
+    },
+};
 use serde_json::json;
 use shared::{
     clock::ManualClock,
@@ -297,6 +303,61 @@ fn a_key_signs_for_one_call() {
     let other_public = STANDARD.encode([5; 64]);
     for wrong in ["", "not base64", &STANDARD.encode([5; 32]), &other_public] {
         assert!(CdpKey::new("k", wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn an_ec_key_signs_as_es256_however_it_is_written() {
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
+    let pkcs8 = pkcs8.expect("random numbers");
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random);
+    let public = pair.expect("a key").public_key().as_ref().to_vec();
+    // the private key lies at a fixed place of what ring makes: both DER forms around it are built here
+    let at = pkcs8
+        .as_ref()
+        .windows(2)
+        .position(|two| two == [0x04, 0x20]);
+    let private = &pkcs8.as_ref()[at.expect("an octet string of 32") + 2..][..32];
+    let sec1 = [
+        &hex::decode("30770201010420").expect("hex"),
+        private,
+        &hex::decode("a00a06082a8648ce3d030107a144034200").expect("hex"),
+        &public,
+    ]
+    .concat();
+    let pem = |kind: &str, der: &[u8], end: &str| {
+        let text = STANDARD.encode(der);
+        let (first, second) = text.split_at(64);
+        format!("-----BEGIN {kind}-----{end}{first}{end}{second}{end}-----END {kind}-----{end}")
+    };
+    let url: Url = "https://api.cdp.example/x402/settle"
+        .parse()
+        .expect("a URL");
+    for secret in [
+        pem("EC PRIVATE KEY", &sec1, "\n"),
+        pem("EC PRIVATE KEY", &sec1, "\\n"),
+        pem("PRIVATE KEY", pkcs8.as_ref(), "\n"),
+    ] {
+        let key = CdpKey::new("k", &secret).expect("a key");
+        let token = key.token(&Method::POST, &url, START).expect("a token");
+        let (signed, signature) = token.expose().rsplit_once('.').expect("three parts");
+        let head = signed.split('.').next().expect("a head");
+        let head: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).expect("base64url"))
+            .expect("JSON");
+        assert_eq!(head["alg"], "ES256");
+        let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &public)
+            .verify(signed.as_bytes(), &signature)
+            .expect("signed by the key");
+        assert!(!format!("{key:?}").contains(&STANDARD.encode(private)[..20]));
+    }
+    for wrong in [
+        pem("EC PRIVATE KEY", &sec1[..100], "\n"),
+        pem("EC PRIVATE KEY", pkcs8.as_ref(), "\n"),
+        "-----BEGIN EC PRIVATE KEY-----".to_owned(),
+    ] {
+        assert!(CdpKey::new("k", &wrong).is_err(), "{wrong}");
     }
 }
 

@@ -317,7 +317,7 @@ async fn forged_foreign_and_expired_payments_move_nothing(db: Db) {
     let mut unreadable = good.clone();
     unreadable.payload = serde_json::json!({"x402Version": 2});
     let mut unknown = good.clone();
-    unknown.payload["accepted"]["network"] = "eip155:1".into();
+    unknown.payload["accepted"]["network"] = "eip155:424242".into();
     for (request, code) in [
         (&forged, "invalid_exact_evm_signature"),
         (&foreign, "invalid_payment_requirements"),

@@ -16,6 +16,7 @@ pub mod model;
 pub mod payees;
 pub mod ports;
 pub mod purpose;
+pub mod routes;
 mod store;
 pub mod x402_http;
 

@@ -31,8 +31,9 @@ use crate::{
             extensions::{self, SignIn},
             model::{Payment, Purpose, Quote, Target},
             payees::Payees,
-            ports::{Chain, Facilitator},
+            routes::Routes,
         },
+        rates::Rates,
     },
     error::{Error, Result},
     store::{Db, Tx},
@@ -108,10 +109,10 @@ pub enum Until {
 pub struct Purchases {
     /// The database.
     pub db: Db,
-    /// Who moves the money.
-    pub facilitator: Arc<dyn Facilitator>,
-    /// The chain, if it can be asked: it settles what the facilitator leaves open.
-    pub chain: Option<Arc<dyn Chain>>,
+    /// Who moves the money on which network.
+    pub routes: Routes,
+    /// What one currency costs in another.
+    pub rates: Arc<Rates>,
     /// Whom to pay and how.
     pub payees: Payees,
     /// The market's rules.

@@ -8,47 +8,67 @@
 use super::Purchases;
 use crate::{
     crash::{self, Side},
-    domain::payments::ports::{Chain, OnChain, SettleOutcome, SettleRequest},
+    domain::payments::{
+        ports::{Chain, OnChain, SettleOutcome, SettleRequest, VerifyOutcome},
+        routes::Routes,
+    },
 };
 
 impl Purchases {
+    /// Whether a payment could be settled, by the facilitator of its network.
+    pub(super) async fn judged(&self, request: &SettleRequest) -> VerifyOutcome {
+        match self.routes.of(request.terms.network) {
+            Some(route) => route.facilitator.verify(request).await,
+            None => VerifyOutcome::Unknown {
+                detail: Routes::missing(request.terms.network),
+            },
+        }
+    }
+
+    fn chain(&self, request: &SettleRequest) -> Option<&dyn Chain> {
+        let route = self.routes.of(request.terms.network)?;
+        route.chain.as_deref()
+    }
+
     /// What became of a payment of which it is durable that it is being settled. Asks for the money unless the chain shows its end.
     pub(super) async fn outcome(&self, request: &SettleRequest) -> SettleOutcome {
-        let Some(chain) = &self.chain else {
+        let Some(chain) = self.chain(request) else {
             return self.ask(request).await;
         };
         if request.asked_before
-            && let Some(end) = end_on(chain.as_ref(), request).await
+            && let Some(end) = end_on(chain, request).await
         {
             return end;
         }
         match self.ask(request).await {
             SettleOutcome::Settled { .. } => {
-                let end = end_on(chain.as_ref(), request).await;
+                let end = end_on(chain, request).await;
                 end.unwrap_or_else(|| SettleOutcome::Unknown {
                     detail: "the facilitator says settled, the chain doesn't show it yet"
                         .to_owned(),
                 })
             }
-            SettleOutcome::Refused { reason } => refused_by(chain.as_ref(), request, reason).await,
+            SettleOutcome::Refused { reason } => refused_by(chain, request, reason).await,
             other => other,
         }
     }
 
     async fn ask(&self, request: &SettleRequest) -> SettleOutcome {
+        let Some(route) = self.routes.of(request.terms.network) else {
+            return SettleOutcome::Unknown {
+                detail: Routes::missing(request.terms.network),
+            };
+        };
         crash::point("facilitator.settle", Side::Before).await;
-        let outcome = self.facilitator.settle(request).await;
+        let outcome = route.facilitator.settle(request).await;
         crash::point("facilitator.settle", Side::After).await;
         outcome
     }
 
     /// Whether the chain, if one can be asked, shows that the money came.
     pub(super) async fn has_moved(&self, request: &SettleRequest) -> bool {
-        match &self.chain {
-            Some(chain) => matches!(
-                look(chain.as_ref(), request).await,
-                OnChain::Used { paid: true, .. }
-            ),
+        match self.chain(request) {
+            Some(chain) => matches!(look(chain, request).await, OnChain::Used { paid: true, .. }),
             None => false,
         }
     }

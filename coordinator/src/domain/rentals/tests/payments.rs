@@ -11,7 +11,7 @@ use shared::{
 use super::facilitator::{Double, Turn};
 use crate::{
     domain::{
-        payments::model::PaymentState,
+        payments::{model::PaymentState, ports::Facilitator},
         rentals::{
             find,
             model::{EndReason, State},
@@ -39,8 +39,13 @@ on_both_stores!(
 pub(super) const RENT: &str = "/api/v1/rentals";
 const PATIENCE: Duration = Duration::from_secs(20);
 
+pub(super) fn facilitator_of(test: &TestApp) -> Arc<dyn Facilitator> {
+    let mut routes = test.app.purchases.routes.all();
+    Arc::clone(&routes.next().expect("a route").facilitator)
+}
+
 pub(super) async fn with_double(test: TestApp, plan: &[Turn]) -> (Market, Arc<Double>) {
-    let double = Double::new(&test.app.purchases.facilitator, plan);
+    let double = Double::new(&facilitator_of(&test), plan);
     let test = test.paid_through(Arc::clone(&double) as Arc<_>);
     (Market::open(test).await, double)
 }
@@ -95,7 +100,7 @@ async fn a_payment_survives_a_crash_at_each_step(test: TestApp) {
         }
         // the process dies; another one takes up what it left
         let test = market.test.restarted();
-        double = Double::new(&test.app.purchases.facilitator, &[]);
+        double = Double::new(&facilitator_of(&test), &[]);
         market.test = test.paid_through(Arc::clone(&double) as Arc<_>);
         market.test.start_ingest();
         market.node.beat(&market.test).await;

@@ -160,7 +160,7 @@ async fn a_crash_at_each_step_credits_once(test: TestApp) {
             assert!(answer.json().get("rental_id").is_none(), "{answer:?}");
         }
         let test = market.test.restarted();
-        double = super::facilitator::Double::new(&test.app.purchases.facilitator, &[]);
+        double = super::facilitator::Double::new(&super::payments::facilitator_of(&test), &[]);
         market.test = test.paid_through(std::sync::Arc::clone(&double) as _);
         market.test.clock.advance_ms(80_000);
         let ended = market.test.app.purchases.reconcile().await;
