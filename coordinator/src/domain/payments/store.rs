@@ -2,6 +2,8 @@
 
 pub(super) mod check;
 
+pub(super) mod identifiers;
+
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
     money::{Amount, Asset, Rate},
