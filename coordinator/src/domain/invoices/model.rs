@@ -253,7 +253,6 @@ pub fn words(code: &str) -> &'static str {
         "payout_held" => "payout asked for",
         "payout_sent" => "payout being sent",
         "payout_ended" => "payout ended",
-        "top_up" | "topup" => "balance filled",
         _ => "other",
     }
 }

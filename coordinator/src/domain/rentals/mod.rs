@@ -216,7 +216,7 @@ pub fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
 /// # Errors
 /// The database's.
 pub fn to_invoice(tx: &mut dyn Tx, limit: i64) -> Result<Vec<RentalId>> {
-    store::to_invoice(tx, limit)
+    store::invoicing::to_invoice(tx, limit)
 }
 
 /// Notes that a settled rental's invoice is issued in this transaction; false if that was before, or nothing was paid. More money for it
@@ -225,10 +225,10 @@ pub fn to_invoice(tx: &mut dyn Tx, limit: i64) -> Result<Vec<RentalId>> {
 /// # Errors
 /// 503 if somebody else wrote it since.
 pub fn mark_invoiced(tx: &mut dyn Tx, rental: &Rental, now: Timestamp) -> Result<bool> {
-    if !store::waits_for_invoice(tx, rental.id)? {
+    if !store::invoicing::waits_for_invoice(tx, rental.id)? {
         return Ok(false);
     }
-    if store::mark_invoiced(tx, rental.id, rental.version, now)? {
+    if store::invoicing::mark_invoiced(tx, rental.id, rental.version, now)? {
         Ok(true)
     } else {
         Err(StoreError::Busy(format!("rental {} was written meanwhile", rental.id)).into())

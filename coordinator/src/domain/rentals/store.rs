@@ -2,6 +2,8 @@
 
 pub(super) mod alerts;
 
+pub(super) mod invoicing;
+
 use shared::{
     id::{NodeId, RentalId, UserId},
     money::{Amount, Asset, Rate},
@@ -241,42 +243,6 @@ pub(super) fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
         "WHERE state = 'ended' AND settled_at IS NULL ORDER BY ended_at LIMIT $1",
         params![limit],
     )
-}
-
-/// Rentals that wait for their invoice, the longest settled first.
-pub(super) fn to_invoice(tx: &mut dyn Tx, limit: i64) -> Result<Vec<RentalId>> {
-    let rows = tx.query(
-        "SELECT id FROM rentals WHERE settled_at IS NOT NULL AND invoiced_at IS NULL AND paid > 0 ORDER BY settled_at LIMIT $1",
-        params![limit],
-    )?;
-    rows.iter()
-        .map(|row| {
-            let id = row.text(0)?;
-            id.parse().map_err(|_| Error::corrupt("rentals", id, "id"))
-        })
-        .collect()
-}
-
-/// Whether a rental is among them.
-pub(super) fn waits_for_invoice(tx: &mut dyn Tx, id: RentalId) -> Result<bool> {
-    let rows = tx.query(
-        "SELECT id FROM rentals WHERE id = $1 AND settled_at IS NOT NULL AND invoiced_at IS NULL AND paid > 0",
-        params![id],
-    )?;
-    Ok(!rows.is_empty())
-}
-
-/// Notes that the invoice is issued; false if somebody else wrote the rental since it was read.
-pub(super) fn mark_invoiced(
-    tx: &mut dyn Tx,
-    id: RentalId,
-    version: i64,
-    now: Timestamp,
-) -> Result<bool> {
-    Ok(tx.execute(
-        "UPDATE rentals SET invoiced_at = $1, version = version + 1 WHERE id = $2 AND version = $3",
-        params![now, id, version],
-    )? == 1)
 }
 
 /// Reservations that weren't paid in time, in the order of (hold's end, id), after a place in it.
