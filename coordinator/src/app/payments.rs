@@ -49,11 +49,12 @@ pub(super) fn purchases(
         PaymentsMode::Sandbox => sandbox_routes(settings, &networks, db, clock),
         PaymentsMode::Facilitator => facilitator_routes(settings, &networks, clock)?,
     };
+    let rates = Arc::new(rates(&config.rates, clock)?);
     Ok(Purchases {
         db: db.clone(),
         routes: Routes::new(routes),
-        rates: Arc::new(rates(&config.rates, clock)?),
-        payees: payees(settings, &networks)?,
+        payees: payees(settings, &networks, &rates)?,
+        rates,
         rules: rules(config),
         public_url: config.http.public_url(),
         clock: Arc::clone(clock),
@@ -180,7 +181,11 @@ fn described(
     network::configure(network).context("payments.networks")
 }
 
-fn payees(settings: &PaymentsConfig, networks: &Networks) -> anyhow::Result<Payees> {
+fn payees(
+    settings: &PaymentsConfig,
+    networks: &Networks,
+    rates: &Arc<Rates>,
+) -> anyhow::Result<Payees> {
     let payee = |asset: &AssetConfig| -> anyhow::Result<Payee> {
         let caip2 = network_of(settings, asset);
         let network = *networks.get(caip2).context("payments.assets.network")?;
@@ -214,7 +219,7 @@ fn payees(settings: &PaymentsConfig, networks: &Networks) -> anyhow::Result<Paye
     }
     ensure!(!all.is_empty(), "payments.assets: accept something");
     let first = all.remove(0);
-    Ok(Payees::new(first, all))
+    Ok(Payees::new(first, all, Arc::clone(rates)))
 }
 
 fn sandbox_routes(

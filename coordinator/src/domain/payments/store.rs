@@ -1,5 +1,7 @@
 //! SQL of quotes, payments and idempotency keys.
 
+pub(super) mod options;
+
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
     money::{Amount, Asset, Rate},
@@ -35,6 +37,7 @@ fn parse_quote(row: &Row) -> Result<Quote> {
         network,
         token: *network.token(asset).ok_or_else(|| bad("asset"))?,
         pay_to: row.text(13)?.parse().map_err(|_| bad("pay_to"))?,
+        others: Vec::new(),
         payment_id: row
             .opt_text(14)?
             .map(str::parse)
