@@ -54,11 +54,12 @@ pub(super) fn purchases(
             (routes.clone(), routes)
         }
     };
+    let rates = Arc::new(rates(&config.rates, clock)?);
     let purchases = Purchases {
         db: db.clone(),
         routes,
-        rates: Arc::new(rates(&config.rates, clock)?),
-        payees: payees(settings, &networks, wallet)?,
+        payees: payees(settings, &networks, &rates, wallet)?,
+        rates,
         rules: rules(config),
         public_url: config.http.public_url(),
         clock: Arc::clone(clock),
@@ -190,6 +191,7 @@ fn described(
 fn payees(
     settings: &PaymentsConfig,
     networks: &Networks,
+    rates: &Arc<Rates>,
     wallet: Option<Address>,
 ) -> anyhow::Result<Payees> {
     let payee = |asset: &AssetConfig| -> anyhow::Result<Payee> {
@@ -228,7 +230,7 @@ fn payees(
     }
     ensure!(!all.is_empty(), "payments.assets: accept something");
     let first = all.remove(0);
-    Ok(Payees::new(first, all))
+    Ok(Payees::new(first, all, Arc::clone(rates)))
 }
 
 /// Its tables are believed by money out; money in has its word.

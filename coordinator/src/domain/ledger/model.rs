@@ -37,6 +37,12 @@ pub enum Account {
 }
 
 impl Account {
+    /// The exchange desk: the world outside that takes one currency and gives another.
+    #[must_use]
+    pub fn exchange() -> Self {
+        Self::External("exchange".to_owned())
+    }
+
     /// The account's key: `USDC/rental:rnt_…:escrow`.
     #[must_use]
     pub fn key(&self, asset: Asset) -> String {
@@ -84,6 +90,8 @@ pub enum Cause {
     SandboxGrant(String),
     /// A rental was paid from a balance; the text tells the purchases of one rental apart.
     BalancePurchase(RentalId, String),
+    /// The second half of an exchange: what was given for money of another currency. The text is the first half's reference.
+    Exchange(String),
     /// The provider's share of a billing window.
     WindowProvider(RentalId, i64),
     /// The fee of a billing window.
@@ -127,6 +135,7 @@ impl Cause {
             Self::Payment(_) => "payment",
             Self::SandboxGrant(_) => "sandbox_grant",
             Self::BalancePurchase(..) => "balance_purchase",
+            Self::Exchange(_) => "exchange",
             Self::WindowProvider(..) => "window_provider",
             Self::WindowFee(..) => "window_fee",
             Self::Refund(..) => "refund",
@@ -148,7 +157,7 @@ impl Cause {
         match self {
             Self::Payment(payment) => payment.to_string(),
             Self::Dispute(dispute, _) => dispute.to_string(),
-            Self::SandboxGrant(key) => key.clone(),
+            Self::SandboxGrant(key) | Self::Exchange(key) => key.clone(),
             Self::BalancePurchase(rental, part) | Self::Goodwill(rental, part) => {
                 format!("{rental}:{part}")
             }

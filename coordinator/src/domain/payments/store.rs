@@ -4,6 +4,8 @@ pub(super) mod check;
 
 pub(super) mod identifiers;
 
+pub(super) mod options;
+
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
     money::{Amount, Asset, Rate},
@@ -39,6 +41,7 @@ fn parse_quote(row: &Row) -> Result<Quote> {
         network,
         token: *network.token(asset).ok_or_else(|| bad("asset"))?,
         pay_to: row.text(13)?.parse().map_err(|_| bad("pay_to"))?,
+        others: Vec::new(),
         payment_id: row
             .opt_text(14)?
             .map(str::parse)
