@@ -86,6 +86,10 @@ status=0
 say "== tests"
 started=$SECONDS
 run_tests "$@" || status=$?
+if [ "$TEST_FULL" != 0 ]; then
+    # too many for a build without optimisation: a million operations of the ledger in memory
+    cargo run --quiet --locked --release -p system-tests --bin bench -- generated || status=$?
+fi
 say "== tests: $((SECONDS - started)) s"
 closing_line
 exit "$status"

@@ -3,7 +3,7 @@
 //! Each write of the database is two places, before it is asked for and after its commit; so is each call of the payments' ports. A place is
 //! named by the write's name (`payment.credit`) or the call's (`facilitator.settle`), and the side.
 //!
-//! A debug build dies at the place that the variable `RAMARKET_DIE_AT` names (`payment.credit:after`). Tests in the process hang a future there
+//! A debug build dies at the place that the variable `DIE_AT` names (`payment.credit:after`). Tests in the process hang a future there
 //! and drop it.
 
 /// Which side of a step.
@@ -38,7 +38,7 @@ mod process {
 
     use super::Side;
 
-    const VARIABLE: &str = "RAMARKET_DIE_AT";
+    const VARIABLE: &str = "DIE_AT";
 
     pub(super) fn is_last(name: &str, side: Side) -> bool {
         static PLACE: OnceLock<Option<String>> = OnceLock::new();

@@ -184,7 +184,7 @@ impl TestApp {
         self
     }
 
-    /// The same coordinator, paid through another facilitator, and asking this chain.
+    /// The same coordinator, paid through another facilitator, and asking this chain, if any.
     ///
     /// # Panics
     /// If something uses it already.
@@ -196,14 +196,18 @@ impl TestApp {
     pub fn paid_and_seen(
         mut self,
         facilitator: Arc<dyn Facilitator>,
-        chain: Arc<dyn Chain>,
+        chain: Option<Arc<dyn Chain>>,
     ) -> Self {
         let (config, db) = (self.app.config.clone(), self.app.db.clone());
         let clock = Arc::new(self.clock.clone());
         let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
         let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
         let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-        purchases.routes = purchases.routes.through(&facilitator).seen_by(&chain);
+        let routes = purchases.routes.through(&facilitator);
+        purchases.routes = match &chain {
+            Some(chain) => routes.seen_by(chain),
+            None => routes,
+        };
         self.router = router(&app);
         self.app = app;
         self

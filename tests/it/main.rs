@@ -9,6 +9,7 @@ mod faults_docker;
 mod faults_enrol;
 mod faults_hostile;
 mod faults_lease;
+mod faults_money;
 mod faults_support;
 mod journey_audit;
 mod journey_backup;

@@ -198,6 +198,31 @@ impl Market {
         self.process.again(&mut command);
     }
 
+    /// As [`Market::restart`]; it dies when it gets to a place of its code (`payment.credit:after`).
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    pub async fn restart_to_die_at(&mut self, place: &str) {
+        self.process.kill9();
+        let mut command = self.command(&["serve"]);
+        command.env("DIE_AT", place);
+        self.process.again(&mut command);
+        self.until_ready().await;
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// If it lives on.
+    pub async fn until_dead(&mut self) {
+        let process = std::sync::Mutex::new(&mut self.process);
+        wait::until("the coordinator is dead", || {
+            let ended = process.lock().expect("one thread").has_ended();
+            std::future::ready(ended.then_some(()))
+        })
+        .await;
+    }
+
     /// A command of `ramarket-coordinator` with this market's settings.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -2,7 +2,7 @@
 
 use shared::time::Timestamp;
 
-use super::store;
+use super::store::check as store;
 use crate::{
     domain::ledger::{check::Finding, watch::Stretch},
     error::Result,

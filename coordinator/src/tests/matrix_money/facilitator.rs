@@ -74,6 +74,13 @@ impl Behaviour {
     }
 }
 
+impl Behaviour {
+    /// Whether it says that the whole amount moved when it didn't, which only a chain can tell.
+    pub(super) const fn lies(self) -> bool {
+        matches!(self, Self::WrongAmount(false) | Self::TransfersLess)
+    }
+}
+
 /// What it knows of a payment.
 #[derive(Debug)]
 struct Known {

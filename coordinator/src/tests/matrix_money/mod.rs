@@ -22,7 +22,7 @@ use shared::{
 use self::{
     chance::Chance,
     facilitator::{Behaviour, Wire},
-    payments::Paying,
+    payments::{Paying, Person, Script},
     truth::{Truth, Use},
 };
 use crate::{
@@ -38,6 +38,10 @@ use crate::{
 const SEEDS: u64 = 20;
 /// On PostgreSQL, unless all is asked for.
 const SEEDS_REDUCED: u64 = 1;
+/// Of these, so many fill a balance as well.
+const TOP_UPS: u64 = 4;
+/// Turns of the reconciler, forty seconds apart: half an hour, which is longer than any authorization.
+const TURNS_WITHOUT_A_CHAIN: usize = 45;
 /// Payments at work at once.
 const AT_ONCE: usize = 16;
 /// After the end of its authorization a payment has its end within this, seconds.
@@ -108,12 +112,58 @@ matrix!(
     in_the_reconciler: Crash::InReconciler,
 );
 
+/// Without a chain to ask, what a facilitator leaves open stays open: nothing that moved is given up, nothing that didn't is credited.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_chain_nothing_is_guessed() {
+    let seed = first_seed();
+    eprintln!("without a chain: seed {seed} (MATRIX_SEED), {SEEDS} seeds of 16 behaviours");
+    let mut world = World::open(TestApp::in_memory().await, seed, false).await;
+    let paying = world.sign(seed, SEEDS).await;
+    let crash = after("facilitator.settle");
+    stream::iter(&paying)
+        .for_each_concurrent(AT_ONCE, |paying| world.pay(paying, crash))
+        .await;
+    world = world.restarted();
+    for _ in 0..TURNS_WITHOUT_A_CHAIN {
+        world.test.clock.advance_ms(40_000);
+        let taken_up = world.test.app.purchases.reconcile().await;
+        taken_up.expect("payments are taken up");
+    }
+    let rows = payments::rows(&world.test).await;
+    for paying in &paying {
+        let row = &rows[&paying.nonce];
+        let has_moved = world.truth.used(&paying.nonce) == Some(Use::Paid);
+        assert!(world.truth.moves(&paying.nonce) <= 1, "{paying:?}: {row:?}");
+        assert_eq!(
+            row.postings,
+            i64::from(row.state == "credited"),
+            "{paying:?}: {row:?}"
+        );
+        match row.state.as_str() {
+            "credited" => assert!(has_moved || paying.behaviour.lies(), "{paying:?}: {row:?}"),
+            "rejected" | "expired" => assert!(!has_moved, "{paying:?}: {row:?}"),
+            _ => {}
+        }
+    }
+    let open = payments::open(&world.test).await;
+    assert!(open > 0, "some can't be known");
+    let report = books::check(&world.test.app.db, world.test.clock.now()).await;
+    let report = report.expect("a report");
+    assert!(report.holds(), "{report:#?}");
+    let late = report.alarms.iter().find(|alarm| alarm.invariant == "I9");
+    assert!(
+        late.is_some_and(|late| !late.broken.is_empty()),
+        "somebody is told"
+    );
+}
+
 /// A small market that is paid through the double.
 struct World {
     test: TestApp,
     truth: Arc<Truth>,
     wire: Arc<Wire>,
     chance: Chance,
+    has_chain: bool,
 }
 
 fn first_seed() -> u64 {
@@ -127,7 +177,7 @@ fn first_seed() -> u64 {
 async fn run(name: &str, test: TestApp, crash: Crash, seeds: u64) {
     let seed = first_seed();
     eprintln!("{name}: seed {seed} (MATRIX_SEED), {seeds} seeds of 16 behaviours");
-    let mut world = World::open(test, seed).await;
+    let mut world = World::open(test, seed, true).await;
     let paying = world.sign(seed, seeds).await;
     stream::iter(&paying)
         .for_each_concurrent(AT_ONCE, |paying| world.pay(paying, crash))
@@ -143,24 +193,26 @@ async fn run(name: &str, test: TestApp, crash: Crash, seeds: u64) {
 }
 
 impl World {
-    async fn open(test: TestApp, seed: u64) -> Self {
+    async fn open(test: TestApp, seed: u64, has_chain: bool) -> Self {
         let truth = Truth::new(test.clock.clone(), seed);
         let wire = Wire::open(&truth, &test.clock).await;
-        let test = test.paid_and_seen(Arc::clone(&wire) as _, Arc::clone(&truth) as _);
+        let chain = has_chain.then(|| Arc::clone(&truth) as _);
+        let test = test.paid_and_seen(Arc::clone(&wire) as _, chain);
         test.start_ingest();
         Self {
             test,
             truth,
             wire,
             chance: Chance::of(seed),
+            has_chain,
         }
     }
 
     fn restarted(self) -> Self {
         let test = self.test.restarted();
-        let (wire, truth) = (Arc::clone(&self.wire) as _, Arc::clone(&self.truth) as _);
+        let chain = self.has_chain.then(|| Arc::clone(&self.truth) as _);
         Self {
-            test: test.paid_and_seen(wire, truth),
+            test: test.paid_and_seen(Arc::clone(&self.wire) as _, chain),
             ..self
         }
     }
@@ -174,20 +226,23 @@ impl World {
         let mut node = ScriptedNode::enrol(&self.test, &provider, 512 << 30).await;
         node.beat(&self.test).await;
         let offer = market::offer(&self.test, &provider, &node, "0.002").await;
-        let payer = Payer::numbered(1);
+        let (payer, person) = (Payer::numbered(1), Person::new(&self.test).await);
         let mut all = Vec::new();
         for number in 0..seeds {
             let mut chance = Chance::of(seed.wrapping_add(number));
             for behaviour in Behaviour::all(&mut chance) {
-                let paying = Paying::sign(
-                    &self.test,
-                    &payer,
-                    offer,
-                    (behaviour, seed.wrapping_add(number)),
-                    all.len(),
-                    chance.coin(),
-                );
-                all.push(paying.await);
+                let script = |repeats, number| Script {
+                    behaviour,
+                    seed: seed.wrapping_add(u64::try_from(number).unwrap_or(0)),
+                    repeats,
+                    number,
+                };
+                let next = script(chance.coin(), all.len());
+                all.push(Paying::rental(&self.test, &payer, offer, next).await);
+                if number < TOP_UPS {
+                    let next = script(chance.coin(), all.len());
+                    all.push(Paying::top_up(&self.test, &payer, &person, next).await);
+                }
             }
         }
         all
@@ -254,7 +309,7 @@ impl World {
             assert_eq!(is_credited, used == Some(Use::Paid), "{}", case());
             assert_eq!(row.postings, i64::from(is_credited), "{}", case());
             assert_eq!(row.announced, i64::from(is_credited), "{}", case());
-            let expected = if is_credited { "active" } else { "ended" };
+            let expected = paying.expected(is_credited);
             assert_eq!(row.rental, expected, "{}", case());
             let limit_s = paying.valid_before_s + FINAL_AFTER_S;
             assert!(row.ended_at_s <= limit_s, "too late: {}", case());

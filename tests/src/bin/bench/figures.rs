@@ -84,6 +84,8 @@ fn short(value: f64) -> String {
 pub(crate) enum Goal {
     /// At most this.
     AtMost(f64),
+    /// At least this.
+    AtLeast(f64),
     /// Shown, not judged.
     None,
 }
@@ -117,15 +119,17 @@ impl Report {
     ) {
         ours.tell();
         limit.tell();
-        let (goal, verdict) = match goal {
-            Goal::None => ("–".to_owned(), "shown"),
-            Goal::AtMost(most) => {
-                // not a number is no success either
-                let kept = figure <= most;
-                self.missed |= !kept;
-                let verdict = if kept { "kept" } else { "MISSED" };
-                (format!("≤ {most} {unit}"), verdict)
-            }
+        // not a number is no success either
+        let (goal, kept) = match goal {
+            Goal::None => ("–".to_owned(), None),
+            Goal::AtMost(most) => (format!("≤ {most} {unit}"), Some(figure <= most)),
+            Goal::AtLeast(least) => (format!("≥ {least} {unit}"), Some(figure >= least)),
+        };
+        self.missed |= kept == Some(false);
+        let verdict = match kept {
+            None => "shown",
+            Some(true) => "kept",
+            Some(false) => "MISSED",
         };
         let figure = format!("{} {unit}", short(figure));
         say(&format!("  => {name}: {figure} (goal {goal}): {verdict}"));

@@ -7,6 +7,7 @@
 //! - A peer that is absent is no failure: its row says so, and nothing is claimed.
 
 mod agent;
+mod books;
 mod figures;
 mod launch;
 mod machine;
@@ -18,10 +19,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use figures::Report;
 
-const USAGE: &str = "usage: bench [--quick] [launch] [agent] [store]
+const USAGE: &str = "usage: bench [--quick] [launch] [agent] [store] [books] [generated]
   launch  the paid request to StartedAt, beside docker run -d
   agent   a sampling pass and resident memory, beside prometheus-node-exporter
   store   beats, paid requests and searches in process, beside their floors
+  books   durable transfers and settlement, beside the engines' raw rates
+  generated  a million operations of the ledger in memory, beside a reference ledger
   --quick few rounds, to see that it works: no goal counts";
 
 /// What to measure.
@@ -30,6 +33,8 @@ enum Row {
     Launch,
     Agent,
     Store,
+    Books,
+    Generated,
 }
 
 /// What was asked for: the rows, and whether only to try.
@@ -41,11 +46,19 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Vec<Row>, bool), St
             "launch" => rows.push(Row::Launch),
             "agent" => rows.push(Row::Agent),
             "store" => rows.push(Row::Store),
+            "books" => rows.push(Row::Books),
+            "generated" => rows.push(Row::Generated),
             other => return Err(format!("{other}?\n{USAGE}")),
         }
     }
     if rows.is_empty() {
-        rows = vec![Row::Launch, Row::Agent, Row::Store];
+        rows = vec![
+            Row::Launch,
+            Row::Agent,
+            Row::Store,
+            Row::Books,
+            Row::Generated,
+        ];
     }
     Ok((rows, quick))
 }
@@ -80,6 +93,8 @@ async fn measure(rows: &[Row], quick: bool) -> Result<Report> {
             Row::Launch => Box::pin(launch::measure(&mut report, quick)).await?,
             Row::Agent => Box::pin(agent::measure(&mut report, quick)).await?,
             Row::Store => Box::pin(store::measure(&mut report, quick)).await?,
+            Row::Books => Box::pin(books::measure(&mut report, quick)).await?,
+            Row::Generated => Box::pin(books::generated(quick)).await?,
         }
     }
     Ok(report)

@@ -1,5 +1,5 @@
 //! The ledger beside a reference, over generated operations: `LEDGER_SEED` gives the seed, which is printed. A million of them in memory are run by
-//! the release build of the benches (`make test-full`, `make bench`).
+//! the optimised build of the benches (`bench generated`, in `make test-full` and `make bench`).
 
 use shared::{
     clock::{Clock as _, SystemClock},

@@ -5,7 +5,7 @@
 mod answer;
 mod ask;
 mod balance;
-mod body;
+pub(crate) mod body;
 mod payments;
 mod read;
 mod rent;

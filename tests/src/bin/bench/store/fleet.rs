@@ -20,7 +20,7 @@ use shared::{
 use crate::market::random;
 
 /// All nodes, with an offer each.
-pub(super) struct Fleet {
+pub(crate) struct Fleet {
     provider: String,
     nodes: Vec<Node>,
 }
@@ -40,7 +40,7 @@ struct Node {
 
 impl Fleet {
     /// Enrols so many nodes; each has beaten.
-    pub(super) async fn enrolled(app: &TestApp, count: usize) -> Result<Self> {
+    pub(crate) async fn enrolled(app: &TestApp, count: usize) -> Result<Self> {
         let provider = app.signup("provider@bench.example", &["provider"]).await;
         let mut nodes = Vec::with_capacity(count);
         for _ in 0..count {
@@ -60,7 +60,7 @@ impl Fleet {
     }
 
     /// A paid request for a slice of a node, ready to be sent.
-    pub(super) async fn order(&mut self, app: &TestApp, number: usize) -> Result<Request<Body>> {
+    pub(crate) async fn order(&mut self, app: &TestApp, number: usize) -> Result<Request<Body>> {
         let node = &mut self.nodes[number];
         if node.offer_id.is_none() {
             let body = json!({"node_id": node.id, "region": "local", "prices": {"ram_gib_hour": "0.01", "cpu_hour": "0.01"}});

@@ -3,7 +3,7 @@
 //! The coordinator is the real one over SQLite on this disk, with its real router, ingest task and writer; only its clock stands
 //! still. Requests are signed before the clock of the bench starts. The figures are shown, not judged.
 
-mod fleet;
+pub(crate) mod fleet;
 mod search;
 
 use std::{path::Path, sync::Arc};
