@@ -1,4 +1,4 @@
-//! Amounts, currencies and rates: exact text, exact sums.
+//! Amounts, assets and prices: their text forms, and that no unit is lost.
 
 use super::*;
 
