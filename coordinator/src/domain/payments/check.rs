@@ -2,7 +2,7 @@
 
 use shared::time::Timestamp;
 
-use super::store::check as store;
+use super::store::{check as store, options};
 use crate::{
     domain::ledger::{check::Finding, watch::Stretch},
     error::Result,
@@ -19,7 +19,7 @@ const OPEN_AFTER_S_MAX: i64 = 15 * 60;
 /// The database's.
 pub fn check(tx: &mut dyn Tx) -> Result<Finding> {
     let mut broken = store::posting_mismatches(tx)?;
-    broken.extend(store::options::half_exchanges(tx)?);
+    broken.extend(options::half_exchanges(tx)?);
     Ok(Finding::new("I7", I7, broken))
 }
 
