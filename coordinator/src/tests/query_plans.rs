@@ -35,6 +35,7 @@ use crate::{
         payouts::Payouts,
         retention::Retention,
         settlement::Settlement,
+        spending::Spending,
         uptime::Uptime,
         webhook_courier::WebhookCourier,
         webhooks::Webhooks,
@@ -43,7 +44,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 46] = [
+const GROWING: [&str; 49] = [
     "account_folds",
     "account_links",
     "accounts",
@@ -69,6 +70,7 @@ const GROWING: [&str; 46] = [
     "offers",
     "oidc_used",
     "payers_owed",
+    "payment_identifiers",
     "payments",
     "payout_addresses",
     "payout_approvals",
@@ -78,6 +80,7 @@ const GROWING: [&str; 46] = [
     "quotes",
     "recovery_codes",
     "refresh_tokens",
+    "rental_alerts",
     "rentals",
     "sandbox_settlements",
     "sandbox_wallets",
@@ -87,6 +90,7 @@ const GROWING: [&str; 46] = [
     "transfers",
     "usage_records",
     "users",
+    "wallet_nonces",
     "webhook_deliveries",
     "webhook_secrets",
     "webhooks",
@@ -175,6 +179,19 @@ async fn trade(stall: &Stall) {
         let answer = stall.test.get(path, token).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
     }
+    let asked = stall.test.get("/api/v1/auth/wallet/challenge", "").await;
+    let claim = crate::testing::payer::Payer::numbered(1).sign_in(&asked.json());
+    let mut list = crate::testing::request("GET", "/api/v1/rentals", "", &serde_json::Value::Null);
+    let claim = claim.parse().expect("a header value");
+    list.headers_mut().insert("sign-in-with-x", claim);
+    assert_eq!(stall.test.send(list).await.status, StatusCode::OK);
+    let fill = json!({"amount": {"amount": "1", "currency": "USDC"}});
+    let fill_path = "/api/v1/balance/topups";
+    let signed = stall.signed(fill_path, &consumer, &fill, 3).await;
+    assert_eq!(
+        stall.pay(&signed, &consumer).await.status,
+        StatusCode::CREATED
+    );
     let hook = json!({"url": "http://127.0.0.1:9/"});
     let hook = stall.test.post("/api/v1/webhooks", &consumer, &hook).await;
     let hook = format!(
@@ -262,6 +279,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Uptime(app())),
         Box::new(Liveness(app())),
         Box::new(Leases(app())),
+        Box::new(Spending(app())),
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
         Box::new(Payouts::new(app())),

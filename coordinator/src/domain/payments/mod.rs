@@ -8,8 +8,10 @@
 //! What a payment pays for lives to the right (`rentals`), which composes these steps.
 
 pub mod check;
+pub mod extensions;
 pub mod funds;
 pub mod idempotency;
+pub mod identifier;
 pub mod model;
 pub mod payees;
 pub mod ports;
@@ -178,6 +180,24 @@ pub fn find_presented(tx: &mut dyn Tx, presented: &PresentedPayment) -> Result<O
     }
 }
 
+/// The payment that a presented one repeats: the same signed payment, or one that the payer gave the same name.
+///
+/// # Errors
+/// As [`find_presented`] and [`identifier::find`].
+pub fn find_repeat(
+    tx: &mut dyn Tx,
+    presented: &PresentedPayment,
+    request_sha256: &[u8; 32],
+) -> Result<Option<Payment>> {
+    if let Some(before) = find_presented(tx, presented)? {
+        return Ok(Some(before));
+    }
+    match identifier::Identifier::of(presented, request_sha256)? {
+        Some(name) => identifier::find(tx, presented, &name),
+        None => Ok(None),
+    }
+}
+
 /// Takes the payment's identity and its quote. The caller reserves what is paid for in the same transaction.
 ///
 /// # Errors
@@ -187,7 +207,7 @@ pub fn receive(
     ctx: &OpCtx,
     quote: &Quote,
     target: Target,
-    presented: &PresentedPayment,
+    (presented, request_sha256): (&PresentedPayment, &[u8; 32]),
     verified: &VerifiedPayment,
 ) -> Result<Received> {
     let signed = &verified.authorization;
@@ -223,6 +243,9 @@ pub fn receive(
         };
     }
     if store::claim_quote(tx, quote.id, payment.id)? {
+        if let Some(name) = identifier::Identifier::of(presented, request_sha256)? {
+            identifier::give(tx, ctx, &name, payment.id)?;
+        }
         Ok(Received::New(payment))
     } else {
         // taken since it was read: undo the payment with it, or it would be driven without an order

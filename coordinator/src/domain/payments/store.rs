@@ -1,5 +1,7 @@
 //! SQL of quotes, payments and idempotency keys.
 
+pub(super) mod identifiers;
+
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
     money::{Amount, Asset, Rate},

@@ -2,7 +2,10 @@
 
 mod access;
 mod currencies;
+mod extensions;
+mod formats;
 mod jobs;
 mod payments;
+mod spending;
 mod terms;
 mod topup;

@@ -11,12 +11,12 @@ use crate::{
     context::OpCtx,
     domain::{
         payments::{
-            self, Order,
+            self, Order, extensions,
             model::{Purpose, Quote, Slice},
             x402_http,
         },
         rentals::{self, order, purchase::Wanted},
-        settings,
+        settings, wallets,
     },
     error::Result,
     http::{ClientIp, Json},
@@ -58,7 +58,11 @@ pub(super) async fn ask(
             quote_for(tx, &ctx, &rules, &payees, &wanted, hash)
         })
         .await?;
-    let mut parts = x402_http::payment_required(&quote.terms(&app.purchases.public_url), why);
+    let site = wallets::site(app);
+    let sign_in = wallets::challenge(app, &site, app.purchases.chains())?;
+    let extensions = extensions::offered(&quote.purpose, &sign_in);
+    let terms = quote.terms(&app.purchases.public_url);
+    let mut parts = x402_http::payment_required(&terms, why, &extensions);
     if let Some(body) = parts.body.as_object_mut() {
         body.insert("quote_id".to_owned(), json!(quote.id));
         body.insert("quote_expires_at".to_owned(), json!(quote.expires_at));
