@@ -154,7 +154,10 @@ async fn order(
     }
     let terms = stub.terms(&uri);
     let ask = |error: &str| {
-        let terms_header = [(header::PAYMENT_REQUIRED, terms.header_v2(error))];
+        let terms_header = [(
+            header::PAYMENT_REQUIRED,
+            terms.header_v2(error, &Default::default()),
+        )];
         (
             StatusCode::PAYMENT_REQUIRED,
             terms_header,

@@ -22,6 +22,7 @@ use crate::{
         offers::index::MarketIndex,
         oidc::Oidc,
         rentals::{purchase::Purchases, spec},
+        wallets::model::Nonces,
         webhooks::courier::Courier,
     },
     http::rental_token::RentalTokens,
@@ -51,6 +52,8 @@ pub struct App {
     pub oidc: Oidc,
     /// API keys found lately.
     pub api_keys: LiveKeys,
+    /// Nonces of the challenges that wallets sign.
+    pub wallet_nonces: Nonces,
     /// The tokens of rentals.
     pub rental_tokens: RentalTokens,
     /// The live end of the event stream.
@@ -99,6 +102,7 @@ impl App {
         Ok(Arc::new(Self {
             api_keys: LiveKeys::default(),
             courier: Arc::new(courier),
+            wallet_nonces: Nonces::new(&keys.token),
             rental_tokens: RentalTokens::new(&keys.token),
             events: Events::new(config.http.event_streams_max),
             tasks: Tasks::default(),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     id::{ApiKeyId, Ids, Minted, NodeId, RentalId, SessionId, UserId},
     time::Timestamp,
+    x402::address::Address,
 };
 
 use crate::error::{Error, Kind, Result};
@@ -171,6 +172,8 @@ pub enum Actor {
     ApiKey(ApiKey),
     /// Whoever holds the token of one rental (a payer without an account).
     RentalToken(RentalId),
+    /// A payer without an account, by the signature of their wallet.
+    Wallet(Address),
     /// A node, by its signature.
     Node(NodeId),
     /// A built-in timer or the cron token.
@@ -190,7 +193,11 @@ impl Actor {
                 id: key.user,
                 roles: &key.roles,
             }),
-            Self::Anonymous | Self::RentalToken(_) | Self::Node(_) | Self::System => None,
+            Self::Anonymous
+            | Self::RentalToken(_)
+            | Self::Wallet(_)
+            | Self::Node(_)
+            | Self::System => None,
         }
     }
 }

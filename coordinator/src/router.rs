@@ -31,7 +31,7 @@ use crate::{
     cron,
     domain::{
         admin, agentlink, analytics, apikeys, audit, auth, events, kyc, nodes, offers, oidc,
-        rentals, settlement, webhooks,
+        rentals, settlement, wallets, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -63,6 +63,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(kyc::api::routes())
             .merge(nodes::api::routes())
             .merge(offers::api::routes())
+            .merge(wallets::api::routes())
             .merge(rentals::api::routes())
             .merge(settlement::api::routes())
             .merge(agentlink::api::routes())

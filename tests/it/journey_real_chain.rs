@@ -7,6 +7,7 @@ use system_tests::{
     chain::{Chain, PAYEE},
     market::Store,
     payer::{Payer, send},
+    people,
     stage::Stage,
     stock_client, wait,
 };
@@ -153,6 +154,58 @@ async fn twenty_pay_at_once() {
         async move { mine.post(&stop, &json!({})).await.is(200) }
     });
     futures_util::future::join_all(stops).await;
+    stage.until_no_container_is_left().await;
+    check(&stage.market);
+}
+
+/// Somebody with an account fills the balance from a wallet, by the official client, and rents from the balance.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_is_filled_on_the_chain_and_rented_from() {
+    let chain = Chain::start().await;
+    let stage = Stage::with(Store::Sqlite, &chain.settings()).await;
+    let consumer = people::consumer(&stage.market).await;
+    let payer = Payer::new();
+    chain.mint(&payer.address(), 1_000_000).await;
+    let fill = json!({"amount": {"amount": "0.5", "currency": "USDC"}});
+    let url = stage.market.api().url("/balance/topups");
+    let key = payer.key_hex();
+    let filled = stock_client::pay_as(&url, Some(&fill), key, consumer.token()).await;
+    let filled = filled.expect("the official client pays");
+    assert_eq!(filled.status, 201, "{}", filled.body);
+    assert_eq!(atomic(&filled.body["items"][0]["available"]), 500_000);
+    let transfers = chain.transfers_to(PAYEE).await;
+    let [transfer] = &transfers[..] else {
+        panic!("not one transfer: {transfers:?}")
+    };
+    assert_eq!(filled.receipt["transaction"], json!(transfer.transaction));
+    assert_eq!(chain.balance(PAYEE).await, 500_000);
+    // play money isn't given where real money is taken
+    let play = json!({"amount": fill["amount"], "source": "sandbox"});
+    let refused = consumer.post_once("/balance/topups", &play, "play").await;
+    refused.refused(409, "sandbox_only");
+
+    let mut order = stage.order(&["sleep", "600"], 600);
+    order["pay_with"] = json!("balance");
+    let rented = consumer.post_once("/rentals", &order, "rent").await.is(201);
+    assert_eq!(atomic(&rented["paid"]), PRICE_ATOMIC);
+    let balance = consumer.get("/balance").await.is(200);
+    assert_eq!(
+        atomic(&balance["items"][0]["available"]),
+        500_000 - PRICE_ATOMIC
+    );
+    let path = format!("/rentals/{}", rented["id"].as_str().expect("an id"));
+    consumer
+        .post(&format!("{path}/stop"), &json!({}))
+        .await
+        .is(200);
+    wait::until(
+        "it is settled, and the rest is on the balance again",
+        || async {
+            let view = consumer.get(&path).await.is(200);
+            (!view["settled_at"].is_null()).then_some(())
+        },
+    )
+    .await;
     stage.until_no_container_is_left().await;
     check(&stage.market);
 }

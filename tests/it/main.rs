@@ -30,6 +30,7 @@ mod journey_schema_fuzz;
 mod journey_secrets;
 mod journey_sign_in;
 mod journey_tls;
+mod journey_wallet;
 mod journey_webhooks;
 mod mail_by_smtp;
 mod systemd_units;

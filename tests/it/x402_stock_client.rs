@@ -108,7 +108,7 @@ async fn rent(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) ->
 }
 
 fn ask(shop: &Shop, error: &str) -> Response {
-    let mut parts = x402_http::payment_required(&shop.terms, error);
+    let mut parts = x402_http::payment_required(&shop.terms, error, &Default::default());
     if shop.only_v1 {
         parts.headers.remove(header::PAYMENT_REQUIRED);
     }

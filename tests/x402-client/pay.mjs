@@ -1,6 +1,7 @@
 // Pays one HTTP request with the official x402 client, unmodified and with its default spend limits.
 //
-//   node pay.mjs URL [JSON body]     the private key (0x + 64 digits) in X402_PRIVATE_KEY
+//   node pay.mjs URL [JSON body]     the private key (0x + 64 digits) in X402_PRIVATE_KEY,
+//                                    a bearer token in BEARER_TOKEN if the request needs one
 //
 // Prints one JSON object on stdout: {"status", "body", "receipt", "payer"}; `receipt` is the decoded PAYMENT-RESPONSE (or
 // X-PAYMENT-RESPONSE), null without one. Exits 0 when a response came, 1 when the client refused to pay or nothing answered.
@@ -20,10 +21,15 @@ const client = new x402Client();
 registerExactEvmScheme(client, { signer: account });
 const fetchAndPay = wrapFetchWithPayment(fetch, client);
 
+const headers = {
+  ...(body === undefined ? {} : { "content-type": "application/json" }),
+  ...(process.env.BEARER_TOKEN ? { authorization: `Bearer ${process.env.BEARER_TOKEN}` } : {}),
+};
 try {
   const response = await fetchAndPay(url, {
     method: body === undefined ? "GET" : "POST",
-    ...(body === undefined ? {} : { body, headers: { "content-type": "application/json" } }),
+    headers,
+    ...(body === undefined ? {} : { body }),
   });
   const text = await response.text();
   const receipt =

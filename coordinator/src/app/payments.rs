@@ -72,6 +72,7 @@ fn rules(config: &Config) -> Rules {
         quote_ttl_ms: ms(market.quote_ttl_s),
         min_duration_ms: ms(market.min_duration_s),
         max_duration_ms: ms(market.max_duration_s),
+        grace_ms: ms(market.grace_s),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct MarketConfig {
     pub min_duration_s: u32,
     /// Longest rental, seconds.
     pub max_duration_s: u32,
+    /// A rental is extended from a balance, or said to be out of funds, so many seconds before its paid end.
+    pub grace_s: u32,
     /// What a provider earned becomes payable after so many seconds, in which the consumer may dispute it.
     pub dispute_window_s: u32,
 }
@@ -33,6 +35,7 @@ impl Default for MarketConfig {
             quote_ttl_s: 300,
             min_duration_s: 60,
             max_duration_s: 30 * 86_400,
+            grace_s: 300,
             dispute_window_s: 86_400,
         }
     }
@@ -42,6 +45,8 @@ impl MarketConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         within("market.fee_bps", self.fee_bps, 0, 5_000)?;
         within("market.horizon_s", self.horizon_s, 1, 86_400)?;
+        // less and a rental could end between two turns of the timer that extends it
+        within("market.grace_s", self.grace_s, 30, 86_400)?;
         within("market.lease_step_s", self.lease_step_s, 1, self.horizon_s)?;
         within("market.quote_ttl_s", self.quote_ttl_s, 1, 3_600)?;
         within("market.min_duration_s", self.min_duration_s, 1, 86_400)?;

@@ -14,6 +14,8 @@ pub struct TasksConfig {
     pub liveness_ms: u32,
     /// Extends leases and stops what ran out of funds, milliseconds.
     pub leases_ms: u32,
+    /// Tells of paid time and balances that run out, milliseconds.
+    pub spending_ms: u32,
     /// Ends what is over and gives up what never started, milliseconds.
     pub expiry_ms: u32,
     /// Settles rentals that ended, milliseconds.
@@ -44,6 +46,7 @@ impl Default for TasksConfig {
             event_relay_ms: 1_000,
             liveness_ms: 1_000,
             leases_ms: 5_000,
+            spending_ms: 5_000,
             expiry_ms: 1_000,
             settlement_ms: 5_000,
             payments_ms: 5_000,
@@ -66,6 +69,7 @@ impl TasksConfig {
         within("tasks.event_relay_ms", self.event_relay_ms, 10, 1_000)?;
         within("tasks.liveness_ms", self.liveness_ms, 10, HOUR_MS)?;
         within("tasks.leases_ms", self.leases_ms, 10, HOUR_MS)?;
+        within("tasks.spending_ms", self.spending_ms, 10, HOUR_MS)?;
         within("tasks.expiry_ms", self.expiry_ms, 10, HOUR_MS)?;
         within("tasks.settlement_ms", self.settlement_ms, 10, HOUR_MS)?;
         within("tasks.kyc_ms", self.kyc_ms, 10, HOUR_MS)?;

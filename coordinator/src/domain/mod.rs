@@ -1,5 +1,5 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `offers` → `payments` → `rentals` → `metering` → `settlement` → `agentlink` → `analytics` → `admin`.
+//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `offers` → `rates` → `payments` → `wallets` → `rentals` → `metering` → `settlement` → `agentlink` → `analytics` → `admin`.
 
 pub mod access;
 pub mod admin;
@@ -22,4 +22,5 @@ pub mod rates;
 pub mod rentals;
 pub mod settings;
 pub mod settlement;
+pub mod wallets;
 pub mod webhooks;

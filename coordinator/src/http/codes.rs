@@ -61,6 +61,16 @@ const PAYMENT_EXPIRED: Code = (
     "payment_expired",
     "this payment was never settled: order again and sign anew",
 );
+const NAME_INVALID: Code = (
+    400,
+    "payment_identifier_invalid",
+    "the payment-identifier's id has 16 to 128 characters of A-Z, a-z, 0-9, - and _",
+);
+const NAME_REUSED: Code = (
+    409,
+    "payment_identifier_reused",
+    "this payment-identifier stands for another payment: use a new one",
+);
 const OFFER_GONE: Code = (
     409,
     "offer_gone",
@@ -159,6 +169,8 @@ const OWN: &[(&str, &[Code])] = &[
             QUOTE_EXPIRED,
             QUOTE_USED,
             PAYMENT_CONFLICT,
+            NAME_INVALID,
+            NAME_REUSED,
             PAYMENT_EXPIRED,
             NOT_SUPPORTED,
         ],
@@ -175,6 +187,8 @@ const OWN: &[(&str, &[Code])] = &[
             PAYMENT_REJECTED,
             AMOUNT,
             PAYMENT_CONFLICT,
+            NAME_INVALID,
+            NAME_REUSED,
             PAYMENT_EXPIRED,
         ],
     ),
@@ -188,6 +202,8 @@ const OWN: &[(&str, &[Code])] = &[
             QUOTE_EXPIRED,
             QUOTE_USED,
             PAYMENT_CONFLICT,
+            NAME_INVALID,
+            NAME_REUSED,
             PAYMENT_EXPIRED,
             NOT_SUPPORTED,
         ],
@@ -212,6 +228,8 @@ const OWN: &[(&str, &[Code])] = &[
             ),
             PAYMENT_REJECTED,
             PAYMENT_CONFLICT,
+            NAME_INVALID,
+            NAME_REUSED,
             PAYMENT_EXPIRED,
             AMOUNT,
         ],

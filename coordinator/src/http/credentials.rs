@@ -3,7 +3,7 @@
 //! # Invariants
 //! - A credential that is there but doesn't hold is 401: it never makes its bearer nobody.
 //! - Who asks is resolved by the gate, once; a handler that the gate doesn't stand before gets no context.
-//! - An `Authorization` header goes before the cookie; only the cookie needs the protection of [`csrf`].
+//! - An `Authorization` header goes before a wallet's claim, and that before the cookie; only the cookie needs the protection of [`csrf`].
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -12,11 +12,13 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
+use shared::x402::sign_in;
+
 use super::{ClientIp, csrf, gate::Resolved, rental_token, request_id};
 use crate::{
     app::App,
     context::{Actor, OpCtx},
-    domain::{apikeys, auth},
+    domain::{apikeys, auth, wallets},
     error::{Error, Result},
 };
 
@@ -75,6 +77,9 @@ pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
     if let Some(token) = bearer(&parts.headers)? {
         return bearer_actor(app, parts, token).await;
     }
+    if let Some(claim) = wallet_claim(&parts.headers)? {
+        return wallets::authenticate(app, claim).await.map(Actor::Wallet);
+    }
     let name = app.auth.cookies.access_name();
     let Some(cookie) = auth::cookies::read(&parts.headers, name) else {
         return Ok(Actor::Anonymous);
@@ -95,7 +100,11 @@ pub async fn still_holds(app: &App, actor: &Actor) -> Result<bool> {
             Ok(live.is_some())
         }
         Actor::ApiKey(key) => apikeys::holds(app, key).await,
-        Actor::Anonymous | Actor::RentalToken(_) | Actor::Node(_) | Actor::System => Ok(true),
+        Actor::Anonymous
+        | Actor::RentalToken(_)
+        | Actor::Wallet(_)
+        | Actor::Node(_)
+        | Actor::System => Ok(true),
     }
 }
 
@@ -116,6 +125,19 @@ async fn bearer_actor(app: &App, parts: &Parts, token: &str) -> Result<Actor> {
         return Ok(Actor::System);
     }
     auth::authenticate(app, token).await.map(Actor::User)
+}
+
+/// What a wallet says of itself.
+fn wallet_claim(headers: &HeaderMap) -> Result<Option<&[u8]>> {
+    let mut values = headers.get_all(sign_in::SIGN_IN_WITH_X).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Error::unauthenticated(
+            "wallet_signature",
+            "send one header SIGN-IN-WITH-X",
+        ));
+    }
+    Ok(first.map(header::HeaderValue::as_bytes))
 }
 
 /// Whether `token` is the configured cron token; takes the same time for any token of one length.

@@ -154,6 +154,7 @@ pub fn cors() -> CorsLayer {
             name("idempotency-key"),
             name("last-event-id"),
             name("payment-signature"),
+            name("sign-in-with-x"),
             name("x-payment"),
             name("x-request-id"),
             // stock x402 clients list the headers that they want to read among those that they send

@@ -138,6 +138,13 @@ impl utoipa::Modify for Security {
             ),
         );
         components.add_security_scheme(
+            "wallet",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+                "SIGN-IN-WITH-X",
+                "A challenge that the wallet signed which paid; see wallet_challenge.",
+            ))),
+        );
+        components.add_security_scheme(
             "rental_token",
             bearer(
                 "rmt_…",

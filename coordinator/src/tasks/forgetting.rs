@@ -1,4 +1,4 @@
-//! Removes what is over and nobody needs any more: sessions, links, counted failures. Mail is forgotten by its own task.
+//! Removes what is over and nobody needs any more: sessions, links, counted failures, challenges that wallets used. Mail is forgotten by its own task.
 
 use std::sync::Arc;
 
@@ -6,7 +6,11 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::Task;
-use crate::{app::App, domain::auth::retention, error::Result};
+use crate::{
+    app::App,
+    domain::{auth::retention, wallets},
+    error::Result,
+};
 
 /// The task.
 pub struct Forgetting(pub Arc<App>);
@@ -19,6 +23,9 @@ impl Task for Forgetting {
 
     async fn activate(&mut self) -> Result<Value> {
         let done = retention::forget(&self.0.db, self.0.clock.now()).await?;
-        Ok(json!({ "sessions": done.sessions, "links": done.links, "delays": done.delays }))
+        let nonces = wallets::forget(&self.0.db, self.0.clock.now()).await?;
+        Ok(
+            json!({ "sessions": done.sessions, "links": done.links, "delays": done.delays, "wallet_nonces": nonces }),
+        )
     }
 }

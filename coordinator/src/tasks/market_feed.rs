@@ -1,13 +1,15 @@
-//! Follows the event stream of this process: keeps the market's index fresh and nudges agents, also for what other coordinators did.
+//! Follows the event stream of this process: keeps the market's index fresh, nudges agents and wakes timers, also for what other
+//! coordinators did.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use shared::id::NodeId;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::{leases, spending};
 use crate::{
     app::App,
-    domain::{nodes, offers, rentals},
+    domain::{nodes, offers, payments::funds, rentals},
     error::Result,
     store::Tx,
 };
@@ -55,6 +57,11 @@ pub async fn follow(app: Arc<App>) -> anyhow::Result<()> {
         while let Some(event) = next {
             match event {
                 Ok(event) => {
+                    if event.kind == funds::CREDITED {
+                        // what stops for want of funds may go on
+                        app.tasks.poke(leases::NAME);
+                        app.tasks.poke(spending::NAME);
+                    }
                     if let Some(node) = event.node {
                         nodes.insert(node);
                         if event.kind == EXTENDED {

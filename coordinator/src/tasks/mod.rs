@@ -25,6 +25,7 @@ pub mod payments;
 pub mod rates;
 pub mod retention;
 pub mod settlement;
+pub mod spending;
 #[cfg(test)]
 mod tests;
 pub mod uptime;
@@ -52,6 +53,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     start(uptime::PERIOD_MS, Box::new(uptime::Uptime(own())))?;
     start(periods.liveness_ms, Box::new(liveness::Liveness(own())))?;
     start(periods.leases_ms, Box::new(leases::Leases(own())))?;
+    start(periods.spending_ms, Box::new(spending::Spending(own())))?;
     start(periods.expiry_ms, Box::new(expiry::Expiry(own())))?;
     start(
         periods.settlement_ms,

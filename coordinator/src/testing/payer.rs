@@ -11,6 +11,7 @@ use shared::{
     x402::{
         client::{self, SignedPayment},
         header::{PAYMENT_REQUIRED, PAYMENT_SIGNATURE, decode},
+        sign_in::Claim,
         signature::PayerKey,
     },
 };
@@ -72,6 +73,19 @@ impl Payer {
         client::choose(&offer, limit)
             .and_then(|chosen| chosen.pay(&self.key, nonce, test.clock.now()))
             .expect("terms that can be paid")
+    }
+
+    /// Signs a challenge: the value of the header `SIGN-IN-WITH-X`.
+    ///
+    /// # Panics
+    /// If it isn't a challenge that can be signed.
+    #[must_use]
+    pub fn sign_in(&self, asked: &Value) -> String {
+        let info = serde_json::from_value(asked["info"].clone()).expect("a challenge");
+        let chain = asked["supportedChains"][0]["chainId"].as_str();
+        Claim::sign(info, chain.expect("a chain"), &self.key)
+            .expect("signed")
+            .to_header()
     }
 
     /// Orders, signs what is asked and repeats the order paid: the last answer.

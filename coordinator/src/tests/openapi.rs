@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::router;
 
 /// What must be there, whatever else is.
-const ROUTES: [&str; 47] = [
+const ROUTES: [&str; 49] = [
     "POST /auth/signup",
     "POST /auth/login",
     "POST /auth/logout",
@@ -29,6 +29,8 @@ const ROUTES: [&str; 47] = [
     "POST /rentals",
     "GET /rentals",
     "GET /rentals/{id}",
+    "GET /auth/wallet/challenge",
+    "POST /rentals/{id}/token",
     "POST /rentals/{id}/extend",
     "POST /rentals/{id}/stop",
     "DELETE /rentals/{id}",

@@ -34,6 +34,7 @@ use crate::{
         payments::Payments,
         retention::Retention,
         settlement::Settlement,
+        spending::Spending,
         uptime::Uptime,
         webhook_courier::WebhookCourier,
         webhooks::Webhooks,
@@ -42,7 +43,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 41] = [
+const GROWING: [&str; 44] = [
     "account_folds",
     "account_links",
     "accounts",
@@ -67,11 +68,13 @@ const GROWING: [&str; 41] = [
     "offer_prices",
     "offers",
     "oidc_used",
+    "payment_identifiers",
     "payments",
     "provider_earnings",
     "quotes",
     "recovery_codes",
     "refresh_tokens",
+    "rental_alerts",
     "rentals",
     "sandbox_settlements",
     "sandbox_wallets",
@@ -81,6 +84,7 @@ const GROWING: [&str; 41] = [
     "transfers",
     "usage_records",
     "users",
+    "wallet_nonces",
     "webhook_deliveries",
     "webhook_secrets",
     "webhooks",
@@ -167,6 +171,19 @@ async fn trade(stall: &Stall) {
         let answer = stall.test.get(path, token).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
     }
+    let asked = stall.test.get("/api/v1/auth/wallet/challenge", "").await;
+    let claim = crate::testing::payer::Payer::numbered(1).sign_in(&asked.json());
+    let mut list = crate::testing::request("GET", "/api/v1/rentals", "", &serde_json::Value::Null);
+    let claim = claim.parse().expect("a header value");
+    list.headers_mut().insert("sign-in-with-x", claim);
+    assert_eq!(stall.test.send(list).await.status, StatusCode::OK);
+    let fill = json!({"amount": {"amount": "1", "currency": "USDC"}});
+    let fill_path = "/api/v1/balance/topups";
+    let signed = stall.signed(fill_path, &consumer, &fill, 3).await;
+    assert_eq!(
+        stall.pay(&signed, &consumer).await.status,
+        StatusCode::CREATED
+    );
     let hook = json!({"url": "http://127.0.0.1:9/"});
     let hook = stall.test.post("/api/v1/webhooks", &consumer, &hook).await;
     let hook = format!(
@@ -252,6 +269,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Uptime(app())),
         Box::new(Liveness(app())),
         Box::new(Leases(app())),
+        Box::new(Spending(app())),
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
         Box::new(Forgetting(app())),

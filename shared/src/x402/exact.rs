@@ -10,6 +10,7 @@
 use super::{
     SCHEME_EXACT,
     authorization::Authorization,
+    network::Token,
     payment::{Identity, PresentedPayment, Spoken},
     signature::{PaymentSignature, SignatureError},
     terms::Terms,
@@ -139,13 +140,27 @@ fn check_valid_for(
     check_sum(terms, &payment.authorization)?;
     let (valid_after_s, valid_before_s) =
         check_times(&payment.authorization, now, valid_for_s_min)?;
-    check_signature(terms, payment)?;
+    check_signature(terms.network.chain_id, &terms.asset, payment)?;
     Ok(VerifiedPayment {
         identity,
         authorization: payment.authorization,
         valid_after_s,
         valid_before_s,
     })
+}
+
+/// Checks that the payer signed a payment, whatever it pays for and whenever: for whoever asks in the payer's name.
+///
+/// # Errors
+/// An unknown network or token, or the signature isn't the payer's.
+pub fn check_payer(payment: &PresentedPayment) -> Result<Identity, Reject> {
+    let identity = payment.identity().ok_or(Reject::Network)?;
+    let network = identity.network;
+    let token = network
+        .token_at(&identity.asset)
+        .ok_or(Reject::Accepted { field: "asset" })?;
+    check_signature(network.chain_id, token, payment)?;
+    Ok(identity)
 }
 
 fn check_named(offered: &str, scheme: &str, network: &str) -> Result<(), Reject> {
@@ -217,12 +232,10 @@ fn check_times(
     }
 }
 
-fn check_signature(terms: &Terms, payment: &PresentedPayment) -> Result<(), Reject> {
+fn check_signature(chain_id: u64, token: &Token, payment: &PresentedPayment) -> Result<(), Reject> {
     let reject = |error: SignatureError| Reject::Signature(error.to_string());
     let signature: PaymentSignature = payment.signature.parse().map_err(reject)?;
-    let digest = payment
-        .authorization
-        .digest(terms.network.chain_id, &terms.asset);
+    let digest = payment.authorization.digest(chain_id, token);
     let signer = signature.recover(&digest).map_err(reject)?;
     if signer == payment.authorization.from {
         Ok(())

@@ -40,6 +40,8 @@ pub fn transfer(
             url: terms.resource.url.clone(),
             description: Some(terms.resource.description.clone()),
             mime_type: Some(terms.resource.mime_type.clone()),
+            service_name: None,
+            tags: None,
         })),
         accepted: terms.requirements_v2(),
         extensions: None,

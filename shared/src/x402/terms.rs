@@ -14,6 +14,11 @@ use super::{
 };
 use crate::money::Amount;
 
+/// Who sells, as directories of what can be bought show it.
+const SERVICE_NAME: &str = "RAMarket";
+/// What is sold, in their words.
+const TAGS: [&str; 3] = ["compute", "memory", "containers"];
+
 /// What is paid for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {
@@ -74,9 +79,9 @@ impl Terms {
         }
     }
 
-    /// Value of the header `PAYMENT-REQUIRED`.
+    /// Value of the header `PAYMENT-REQUIRED`; `extensions` may be empty.
     #[must_use]
-    pub fn header_v2(&self, error: &str) -> String {
+    pub fn header_v2(&self, error: &str, extensions: &wire_v2::Object) -> String {
         header::encode(&wire_v2::PaymentRequired {
             x402_version: wire_v2::VERSION,
             error: Some(error.to_owned()),
@@ -84,9 +89,11 @@ impl Terms {
                 url: self.resource.url.clone(),
                 description: Some(self.resource.description.clone()),
                 mime_type: Some(self.resource.mime_type.clone()),
+                service_name: Some(SERVICE_NAME.to_owned()),
+                tags: Some(TAGS.map(str::to_owned).to_vec()),
             },
             accepts: vec![self.requirements_v2()],
-            extensions: None,
+            extensions: (!extensions.is_empty()).then(|| extensions.clone()),
         })
     }
 

@@ -53,7 +53,8 @@ fn key() -> PayerKey {
 }
 
 fn paid(terms: &Terms) -> client::SignedPayment {
-    let offer = header::decode(terms.header_v2("pay").as_bytes()).expect("our own header");
+    let offer = header::decode(terms.header_v2("pay", &Default::default()).as_bytes())
+        .expect("our own header");
     client::choose(&offer, terms.amount)
         .and_then(|chosen| chosen.pay(&key(), [9; 32], NOW))
         .expect("payable")
@@ -92,8 +93,13 @@ fn the_payment_of_a_stock_client_has_its_known_digest_and_signer() {
 
 #[test]
 fn our_terms_are_those_that_the_stock_client_paid() {
-    let ours: Value =
-        header::decode(terms().header_v2("Payment required").as_bytes()).expect("ours");
+    let ours = terms().header_v2("Payment required", &Default::default());
+    let mut ours: Value = header::decode(ours.as_bytes()).expect("ours");
+    // newer than the recording
+    let resource = ours["resource"].as_object_mut().expect("an object");
+    assert_eq!(resource.remove("serviceName"), Some(json!("RAMarket")));
+    let tags = resource.remove("tags").expect("tags");
+    assert!(tags.as_array().is_some_and(|tags| tags.len() <= 5));
     let recorded: Value = serde_json::from_str(REQUIRED).expect("JSON");
     assert_eq!(ours, recorded);
     let body = terms().body_v1("Payment required");
@@ -336,7 +342,7 @@ fn what_cant_be_read_says_which_field() {
 #[test]
 fn a_client_pays_neither_above_its_limit_nor_for_unknown_terms() {
     let offer: wire_v2::PaymentRequired =
-        header::decode(terms().header_v2("pay").as_bytes()).expect("ours");
+        header::decode(terms().header_v2("pay", &Default::default()).as_bytes()).expect("ours");
     let limit = Amount::from_atomic(9_999).expect("positive");
     assert_eq!(
         client::choose(&offer, limit).expect_err("too dear"),
@@ -369,7 +375,8 @@ fn a_payment_in_another_currency_is_known_by_its_signature_in_both_versions() {
         asset: BASE_SEPOLIA_EURC,
         ..terms()
     };
-    let offer = header::decode(euros.header_v2("pay").as_bytes()).expect("ours");
+    let offer =
+        header::decode(euros.header_v2("pay", &Default::default()).as_bytes()).expect("ours");
     let limit = euros.amount;
     assert_eq!(
         client::choose(&offer, limit).expect_err("no USDC"),
@@ -417,7 +424,7 @@ proptest! {
             pay_to: Address::from_bytes(pay_to),
             ..terms()
         };
-        let offer = header::decode(terms.header_v2("pay").as_bytes()).expect("ours");
+        let offer = header::decode(terms.header_v2("pay", &Default::default()).as_bytes()).expect("ours");
         let chosen = client::choose(&offer, terms.amount).expect("payable");
         let signed = chosen.pay(&key(), nonce, NOW).expect("signs");
         let mut payment = presented(&signed.header_v2);

@@ -40,6 +40,12 @@ pub struct ResourceInfo {
     /// Of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
+    /// Who sells it: at most 32 printable ASCII characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
+    /// What it is about: at most five of at most 32 printable ASCII characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
 }
 
 /// One way to pay.

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 22] = [
+const SLICES: [&str; 23] = [
     "access",
     "events",
     "audit",
@@ -26,6 +26,7 @@ const SLICES: [&str; 22] = [
     "offers",
     "rates",
     "payments",
+    "wallets",
     "rentals",
     "metering",
     "settlement",
@@ -223,11 +224,12 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "http_kit",
-        says: "the HTTP kit knows no slice but those that say who asks and what they may: auth, apikeys, access",
+        says: "the HTTP kit knows no slice but those that say who asks and what they may: auth, apikeys, wallets, access",
         find: |file| match file.place {
             Place::Http => file.naming(|name| {
                 let slice = name.segments.get(2);
-                let asks = |slice: &String| ["access", "auth", "apikeys"].contains(&slice.as_str());
+                let askers = ["access", "auth", "apikeys", "wallets"];
+                let asks = |slice: &String| askers.contains(&slice.as_str());
                 name.starts_with(&["crate", "domain"]) && slice.is_some_and(|slice| !asks(slice))
             }),
             _ => Vec::new(),

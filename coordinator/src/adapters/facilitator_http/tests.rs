@@ -54,7 +54,8 @@ fn terms() -> Terms {
 fn request() -> SettleRequest {
     let terms = terms();
     let asked: PaymentRequired =
-        header::decode(terms.header_v2("pay").as_bytes()).expect("our own terms");
+        header::decode(terms.header_v2("pay", &Default::default()).as_bytes())
+            .expect("our own terms");
     let key = PayerKey::from_bytes(&[7; 32]).expect("a key");
     let signed = client::choose(&asked, terms.amount)
         .expect("payable")

@@ -128,7 +128,8 @@ fn payer() -> PayerKey {
 }
 
 fn signed(terms: &Terms, key: &PayerKey, nonce: u8, now: Timestamp) -> SignedPayment {
-    let offer = header::decode(terms.header_v2("pay").as_bytes()).expect("our own header");
+    let offer = header::decode(terms.header_v2("pay", &Default::default()).as_bytes())
+        .expect("our own header");
     client::choose(&offer, terms.amount)
         .and_then(|chosen| chosen.pay(key, [nonce; 32], now))
         .expect("payable")

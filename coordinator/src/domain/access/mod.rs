@@ -28,6 +28,8 @@ pub enum Caller {
     Admin,
     /// Whoever holds the token of a rental.
     RentalToken,
+    /// A wallet that paid without an account.
+    Wallet,
     /// Whoever holds the cron token.
     Cron,
 }
@@ -121,6 +123,12 @@ impl Line {
             Actor::RentalToken(_) => Err(Error::forbidden(
                 "a rental's token opens that rental and nothing else: sign in",
             )),
+            Actor::Wallet(_) if self.opens_to(Caller::Anyone) || self.opens_to(Caller::Wallet) => {
+                Ok(())
+            }
+            Actor::Wallet(_) => Err(Error::forbidden(
+                "a wallet opens the rentals that it paid for and nothing else: sign in",
+            )),
             Actor::System if self.opens_to(Caller::Cron) => Ok(()),
             Actor::System => Err(Error::unauthenticated(
                 "cron_token",
@@ -148,7 +156,7 @@ impl Line {
             Caller::Anyone | Caller::Person => true,
             Caller::Provider => person.roles.contains(&Role::Provider),
             Caller::Admin => person.roles.contains(&Role::Admin),
-            Caller::RentalToken | Caller::Cron => false,
+            Caller::RentalToken | Caller::Wallet | Caller::Cron => false,
         });
         if may {
             return Ok(());

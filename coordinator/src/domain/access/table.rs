@@ -1,7 +1,7 @@
 //! The table. A new operation needs a line here, and a row in the matrix of `tests/matrix`.
 
 use super::{
-    Caller::{Admin, Anyone, Cron, Person, Provider, RentalToken},
+    Caller::{Admin, Anyone, Cron, Person, Provider, RentalToken, Wallet},
     Keys::{Refused, With},
     Line,
 };
@@ -30,6 +30,7 @@ pub const TABLE: &[Line] = &[
     Line::of("list_sessions", &[Person], Refused),
     Line::of("end_session", &[Person], Refused),
     Line::of("end_other_sessions", &[Person], Refused),
+    Line::own_proof("wallet_challenge"),
     // signing in elsewhere: a provider's answer is its own proof, with the cookie of the attempt
     Line::own_proof("oidc_providers"),
     Line::own_proof("oidc_start"),
@@ -69,44 +70,46 @@ pub const TABLE: &[Line] = &[
     Line::of("create_rental", &[Anyone], With(Scope::RentalsWrite)),
     Line::of(
         "list_rentals",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
     Line::of(
         "get_rental",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
     Line::of(
         "extend_rental",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsWrite),
     ),
     Line::of(
         "stop_rental",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsWrite),
     ),
     Line::of(
         "delete_rental",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsWrite),
     ),
     Line::of(
         "rental_events",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
     Line::of(
         "rental_usage",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
     Line::of(
         "rental_receipts",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
+    // a key would outlive itself by it
+    Line::of("renew_rental_token", &[Person, Wallet], Refused),
     // nodes
     Line::of(
         "create_enrollment_token",

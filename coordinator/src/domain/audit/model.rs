@@ -209,6 +209,7 @@ pub fn actor_name(actor: &Actor) -> String {
         Actor::User(user) => user.id.to_string(),
         Actor::ApiKey(key) => key.user.to_string(),
         Actor::RentalToken(rental) => rental.to_string(),
+        Actor::Wallet(wallet) => wallet.to_string(),
         Actor::Node(node) => node.to_string(),
         Actor::System => "system".to_owned(),
     }

@@ -8,8 +8,10 @@
 //! What a payment pays for lives to the right (`rentals`), which composes these steps.
 
 pub mod check;
+pub mod extensions;
 pub mod funds;
 pub mod idempotency;
+pub mod identifier;
 pub mod model;
 pub mod payees;
 pub mod ports;
@@ -27,6 +29,7 @@ use shared::{
     time::Timestamp,
     x402::{exact::VerifiedPayment, payment::PresentedPayment},
 };
+pub use ways::quotes_for_request;
 
 use super::ledger::{
     self, halt,
@@ -104,7 +107,7 @@ pub fn quote(
 /// # Errors
 /// 404 if there is none, 409 if it expired or was used.
 pub fn open_quote(tx: &mut dyn Tx, ctx: &OpCtx, id: QuoteId) -> Result<Quote> {
-    let quote = whole(tx, id)?.ok_or_else(|| Error::not_found("quote"))?;
+    let quote = ways::whole(tx, id)?.ok_or_else(|| Error::not_found("quote"))?;
     if quote.payment_id.is_some() {
         return Err(Error::conflict(
             "quote_used",
@@ -125,46 +128,8 @@ pub fn open_quote(tx: &mut dyn Tx, ctx: &OpCtx, id: QuoteId) -> Result<Quote> {
 /// # Errors
 /// Internal if it is gone.
 pub fn quote_of(tx: &mut dyn Tx, payment: &Payment) -> Result<Quote> {
-    whole(tx, payment.quote_id)?
+    ways::whole(tx, payment.quote_id)?
         .ok_or_else(|| Error::corrupt("payments", &payment.id.to_string(), "quote_id"))
-}
-
-/// A quote with all its ways.
-fn whole(tx: &mut dyn Tx, id: QuoteId) -> Result<Option<Quote>> {
-    let Some(quote) = store::quote(tx, id)? else {
-        return Ok(None);
-    };
-    let others = store::options::of(tx, id)?;
-    Ok(Some(Quote { others, ..quote }))
-}
-
-/// Quotes that a request was answered with, that are still open and that may be paid as this payment does, newest first.
-///
-/// # Errors
-/// The database's.
-pub fn quotes_for_request(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    request_sha256: &[u8; 32],
-    presented: &PresentedPayment,
-) -> Result<Vec<Quote>> {
-    let Ok(amount) = i64::try_from(presented.authorization.value) else {
-        return Ok(Vec::new());
-    };
-    let Some(identity) = presented.identity() else {
-        return Ok(Vec::new());
-    };
-    let (network, token) = (identity.network.caip2, identity.asset);
-    let mut quotes = store::open_quotes(tx, request_sha256, amount, ctx.now)?;
-    quotes.retain(|quote| quote.way(network, &token).is_some());
-    if quotes.is_empty() {
-        let wanted = (network, token.to_string());
-        let wanted = (wanted.0, wanted.1.as_str(), amount);
-        for id in store::options::open(tx, request_sha256, wanted, ctx.now)? {
-            quotes.extend(whole(tx, id)?);
-        }
-    }
-    Ok(quotes)
 }
 
 /// What receiving a payment found.
@@ -203,6 +168,24 @@ pub fn find_presented(tx: &mut dyn Tx, presented: &PresentedPayment) -> Result<O
     }
 }
 
+/// The payment that a presented one repeats: the same signed payment, or one that the payer gave the same name.
+///
+/// # Errors
+/// As [`find_presented`] and [`identifier::find`].
+pub fn find_repeat(
+    tx: &mut dyn Tx,
+    presented: &PresentedPayment,
+    request_sha256: &[u8; 32],
+) -> Result<Option<Payment>> {
+    if let Some(before) = find_presented(tx, presented)? {
+        return Ok(Some(before));
+    }
+    match identifier::Identifier::of(presented, request_sha256)? {
+        Some(name) => identifier::find(tx, presented, &name),
+        None => Ok(None),
+    }
+}
+
 /// Takes the payment's identity and its quote. The caller reserves what is paid for in the same transaction.
 ///
 /// # Errors
@@ -212,7 +195,7 @@ pub fn receive(
     ctx: &OpCtx,
     quote: &Quote,
     target: Target,
-    presented: &PresentedPayment,
+    (presented, request_sha256): (&PresentedPayment, &[u8; 32]),
     verified: &VerifiedPayment,
 ) -> Result<Received> {
     let identity = &verified.identity;
@@ -252,6 +235,9 @@ pub fn receive(
         };
     }
     if store::claim_quote(tx, quote.id, payment.id)? {
+        if let Some(name) = identifier::Identifier::of(presented, request_sha256)? {
+            identifier::give(tx, ctx, &name, payment.id)?;
+        }
         Ok(Received::New(payment))
     } else {
         // taken since it was read: undo the payment with it, or it would be driven without an order

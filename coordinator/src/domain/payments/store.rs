@@ -1,5 +1,6 @@
 //! SQL of quotes, payments and idempotency keys.
 
+pub(super) mod identifiers;
 pub(super) mod options;
 
 use shared::{

@@ -13,7 +13,7 @@ use shared::x402::{
     network::Network,
     payment::PresentedPayment,
     terms::Terms,
-    wire_v2::{self, SettleResponse},
+    wire_v2::{self, Object, SettleResponse},
 };
 
 use crate::error::{Error, Result};
@@ -93,11 +93,14 @@ impl PaymentRequired {
     }
 }
 
-/// Asks for `terms`; `error` says why the request isn't served yet.
+/// Asks for `terms`; `error` says why the request isn't served yet, `extensions` what else may be said with a payment.
 #[must_use]
-pub fn payment_required(terms: &Terms, error: &str) -> PaymentRequired {
+pub fn payment_required(terms: &Terms, error: &str, extensions: &Object) -> PaymentRequired {
     let mut headers = HeaderMap::new();
-    headers.insert(PAYMENT_REQUIRED, base64_value(terms.header_v2(error)));
+    headers.insert(
+        PAYMENT_REQUIRED,
+        base64_value(terms.header_v2(error, extensions)),
+    );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     PaymentRequired {
         headers,
@@ -181,7 +184,7 @@ mod tests {
     }
 
     fn signed() -> client::SignedPayment {
-        let parts = payment_required(&terms(), "payment required");
+        let parts = payment_required(&terms(), "payment required", &Object::new());
         let offer = header::decode(parts.headers[PAYMENT_REQUIRED].as_bytes()).expect("terms");
         let key = PayerKey::from_bytes(&[3; 32]).expect("a key");
         client::choose(&offer, terms().amount)
@@ -236,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_402_says_the_same_in_both_versions() {
-        let parts = payment_required(&terms(), "why");
+        let parts = payment_required(&terms(), "why", &Object::new());
         let v2: wire_v2::PaymentRequired =
             header::decode(parts.headers[PAYMENT_REQUIRED].as_bytes()).expect("v2");
         let v1: wire_v1::PaymentRequired = serde_json::from_value(parts.body).expect("v1");

@@ -3,7 +3,7 @@
 use shared::{id::RentalId, money::Amount};
 
 use super::{
-    Rules, announce, find,
+    Rules, alerts, announce, find,
     model::{EndReason, Happening, Rental, State},
     save,
 };
@@ -36,6 +36,7 @@ pub fn activate(
     };
     let active = save(tx, &active)?;
     nodes::bump_generation(tx, active.node_id)?;
+    alerts::begin(tx, ctx, &active)?;
     announce(tx, ctx, &active, "rental.paid")?;
     Ok(active)
 }
@@ -66,6 +67,7 @@ pub fn extend(
         ..longer
     };
     let longer = save(tx, &longer)?;
+    alerts::extended(tx, ctx, &longer)?;
     announce(tx, ctx, &longer, "rental.extended")?;
     Ok(longer)
 }
@@ -137,6 +139,7 @@ pub fn lapse(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, why: &str) -> Result
 
 fn release(tx: &mut dyn Tx, ctx: &OpCtx, ended: &Rental) -> Result<Rental> {
     let ended = save(tx, ended)?;
+    alerts::end(tx, ended.id)?;
     nodes::give(tx, ended.node_id, ended.capacity())?;
     nodes::bump_generation(tx, ended.node_id)?;
     announce(tx, ctx, &ended, "rental.ended")?;

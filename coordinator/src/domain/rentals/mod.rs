@@ -9,6 +9,7 @@
 //! - Each write is guarded by the version that was read.
 //! - A rental is seen by whoever rents it, by its provider, by its token's holder and by admins; for others it doesn't exist.
 
+pub mod alerts;
 pub mod api;
 pub mod changes;
 pub mod check;
@@ -20,6 +21,7 @@ pub mod observe;
 pub mod order;
 pub mod purchase;
 pub mod spec;
+pub mod spending;
 pub mod state;
 mod store;
 #[cfg(test)]
@@ -55,6 +57,8 @@ pub struct Rules {
     pub min_duration_ms: i64,
     /// The longest rental.
     pub max_duration_ms: i64,
+    /// How long before its paid end a rental is extended from a balance, or said to be out of funds.
+    pub grace_ms: i64,
 }
 
 /// A rental that the caller may see.
@@ -69,6 +73,7 @@ pub fn get(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
             rental.consumer == Some(person) || rental.provider == person || ctx.is_admin()
         }
         Actor::RentalToken(token) => *token == id,
+        Actor::Wallet(wallet) => rental.is_of_wallet(wallet),
         Actor::System => true,
         Actor::Anonymous | Actor::Node(_) => false,
     };
@@ -89,10 +94,30 @@ pub fn get_as_consumer(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Ren
         Actor::User(_) | Actor::ApiKey(_) => {
             rental.consumer == Some(ctx.user()?.id) || ctx.is_admin()
         }
-        Actor::RentalToken(_) | Actor::System => true,
+        // it sees no others
+        Actor::RentalToken(_) | Actor::Wallet(_) | Actor::System => true,
         Actor::Anonymous | Actor::Node(_) => false,
     };
     if pays {
+        Ok(rental)
+    } else {
+        Err(Error::not_found("rental"))
+    }
+}
+
+/// A rental that the caller rents themselves: by their account, or by the wallet that paid without one.
+///
+/// # Errors
+/// 404, for administrators too.
+pub fn get_as_renter(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
+    let rental = find(tx, id)?;
+    let rents = match &ctx.actor {
+        Actor::Wallet(wallet) => rental.is_of_wallet(wallet),
+        actor => actor
+            .person()
+            .is_some_and(|person| rental.consumer == Some(person.id)),
+    };
+    if rents {
         Ok(rental)
     } else {
         Err(Error::not_found("rental"))
@@ -144,6 +169,11 @@ pub fn list(
             Vec::new()
         });
     }
+    // `~` sorts behind every id
+    let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
+    if let Actor::Wallet(wallet) = ctx.actor {
+        return store::page(tx, store::Whose::Wallet(wallet), &before, limit);
+    }
     let caller = ctx.user()?.id;
     let whose = match side {
         Side::Consumer => store::Whose::Consumer(caller),
@@ -151,8 +181,6 @@ pub fn list(
         Side::Everybody if ctx.is_admin() => store::Whose::Everybody,
         Side::Everybody => return Err(Error::forbidden("this needs the role admin")),
     };
-    // `~` sorts behind every id
-    let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
     store::page(tx, whose, &before, limit)
 }
 
@@ -213,29 +241,41 @@ pub fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(Amount, i64)> {
     Ok((per_hour, running))
 }
 
-/// Tells everybody whom it concerns.
+/// Tells everybody whom it concerns how a rental is.
 ///
 /// # Errors
 /// The database's.
 pub fn announce(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, kind: &'static str) -> Result<()> {
     let moment = |at: Option<Timestamp>| at.map(|at| at.to_string());
+    let facts = serde_json::json!({
+        "state": rental.client_state(),
+        "reason": rental.end_reason.map(model::EndReason::name),
+        "detail": rental.detail,
+        "phase": rental.phase,
+        "started_at": moment(rental.started_at),
+        "finished_at": moment(rental.finished_at),
+        "paid_until": moment(rental.paid_until()),
+    });
+    announce_with(tx, ctx, rental, kind, facts)
+}
+
+/// Tells everybody whom it concerns.
+///
+/// # Errors
+/// The database's.
+fn announce_with(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rental: &Rental,
+    kind: &'static str,
+    facts: serde_json::Value,
+) -> Result<()> {
     let event = Event {
         consumer: rental.consumer,
         provider: Some(rental.provider),
         rental: Some(rental.id),
         node: Some(rental.node_id),
-        ..Event::new(
-            kind,
-            serde_json::json!({
-                "state": rental.client_state(),
-                "reason": rental.end_reason.map(model::EndReason::name),
-                "detail": rental.detail,
-                "phase": rental.phase,
-                "started_at": moment(rental.started_at),
-                "finished_at": moment(rental.finished_at),
-                "paid_until": moment(rental.paid_until()),
-            }),
-        )
+        ..Event::new(kind, facts)
     };
     events::append(tx, ctx, event)
 }

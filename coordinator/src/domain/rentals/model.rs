@@ -10,6 +10,7 @@ use shared::{
     resources::Resources,
     time::Timestamp,
     wire::observed::Phase,
+    x402::address::Address,
 };
 
 use super::spec::KeptSpec;
@@ -103,6 +104,12 @@ impl Rental {
             ram_bytes: self.resources.ram_bytes,
             cpu_millis: self.resources.cpu_millis,
         }
+    }
+
+    /// Whether it was paid by this wallet, without an account.
+    #[must_use]
+    pub fn is_of_wallet(&self, wallet: &Address) -> bool {
+        self.consumer.is_none() && self.payer.as_ref() == Some(&wallet.to_string())
     }
 
     /// Until when it is paid; `None` until its container runs, since loading isn't billed.

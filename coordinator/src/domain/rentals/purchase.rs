@@ -14,7 +14,8 @@ use shared::{
     clock::Clock,
     id::{Ids, QuoteId, RentalId},
     money::{Amount, Asset},
-    x402::{exact, payment::PresentedPayment},
+    time::Timestamp,
+    x402::{exact, payment::PresentedPayment, sign_in::Site},
 };
 
 use super::{
@@ -27,6 +28,7 @@ use crate::{
         ledger::halt,
         payments::{
             self, Received,
+            extensions::{self, SignIn},
             model::{Payment, Purpose, Quote, Target},
             payees::Payees,
             routes::Routes,
@@ -133,6 +135,14 @@ impl Purchases {
         )
     }
 
+    /// CAIP-2 names of the chains that can be paid on.
+    #[must_use]
+    pub fn chains(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.payees.all().map(|payee| payee.network.caip2).collect();
+        names.dedup();
+        names
+    }
+
     /// Takes a presented payment: its identity, its quote and the room, in one transaction.
     ///
     /// # Errors
@@ -147,7 +157,7 @@ impl Purchases {
         let (ctx, rules, public_url) = (ctx.clone(), self.rules, self.public_url.clone());
         self.db
             .write("payment.receive", move |tx| {
-                if let Some(before) = payments::find_presented(tx, &presented)? {
+                if let Some(before) = payments::find_repeat(tx, &presented, &request_sha256)? {
                     return Ok(Reception::Before(before));
                 }
                 let order = (&wanted, &request_sha256);
@@ -155,7 +165,7 @@ impl Purchases {
                 // on PostgreSQL each statement sees what was committed before it: the same payment may have come meanwhile
                 // through another request, and with it went the quote
                 if quote_is_gone(&taken)
-                    && let Some(before) = payments::find_presented(tx, &presented)?
+                    && let Some(before) = payments::find_repeat(tx, &presented, &request_sha256)?
                 {
                     return Ok(Reception::Before(before));
                 }
@@ -181,6 +191,11 @@ fn take(
             "no open quote has these terms: pay the new ones".to_owned(),
         ));
     };
+    if let Some(name) = echoed_wrong(&first.purpose, public_url, presented) {
+        return Ok(Reception::AskAgain(format!(
+            "extension_echo_mismatch: the extension {name} was echoed otherwise than it was offered"
+        )));
+    }
     let identity = presented.identity();
     let way = identity.and_then(|paid| first.way(paid.network.caip2, &paid.asset));
     let terms = match &way {
@@ -199,7 +214,14 @@ fn take(
             Purpose::Extend(rental, _) => Target::Rental(rental),
             Purpose::TopUp(user) => Target::Balance(user),
         };
-        match payments::receive(tx, ctx, quote, target, presented, &verified)? {
+        match payments::receive(
+            tx,
+            ctx,
+            quote,
+            target,
+            (presented, request_sha256),
+            &verified,
+        )? {
             Received::QuoteTaken => {}
             Received::Before(payment) => return Ok(Reception::Before(payment)),
             Received::New(payment) => {
@@ -211,6 +233,26 @@ fn take(
     Ok(Reception::AskAgain(
         "the quote was paid by somebody else: pay the new one".to_owned(),
     ))
+}
+
+/// The extension that a client changed in echoing it.
+fn echoed_wrong(
+    purpose: &Purpose,
+    public_url: &str,
+    presented: &PresentedPayment,
+) -> Option<String> {
+    let site = Site {
+        origin: public_url.to_owned(),
+    };
+    // what is new in each 402 isn't compared
+    let sign_in = SignIn {
+        site: &site,
+        chains: Vec::new(),
+        nonce: String::new(),
+        now: Timestamp::from_secs(0),
+    };
+    let offered = extensions::offered(purpose, &sign_in);
+    extensions::mismatched(&offered, &presented.verbatim)
 }
 
 /// Whether somebody was faster with the quote. After any other error the transaction can't be asked any more.

@@ -1,10 +1,13 @@
 //! SQL of rentals.
 
+pub(super) mod alerts;
+
 use shared::{
     id::{NodeId, RentalId, UserId},
     money::{Amount, Asset, Rate},
     resources::Resources,
     time::Timestamp,
+    x402::address::Address,
 };
 
 use super::{
@@ -259,6 +262,7 @@ pub(super) fn lapsed(
 pub(super) enum Whose {
     Consumer(UserId),
     Provider(UserId),
+    Wallet(Address),
     Everybody,
 }
 
@@ -274,6 +278,11 @@ pub(super) fn page(tx: &mut dyn Tx, whose: Whose, before: &str, limit: i64) -> R
             tx,
             "WHERE provider = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
             params![user, before, limit],
+        ),
+        Whose::Wallet(wallet) => many(
+            tx,
+            "WHERE payer = $1 AND consumer IS NULL AND id < $2 ORDER BY id DESC LIMIT $3",
+            params![wallet.to_string(), before, limit],
         ),
         Whose::Everybody => many(
             tx,
@@ -347,4 +356,23 @@ pub(super) fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(i64, i64)> {
         .first()
         .ok_or_else(|| Error::corrupt("rentals", "", "count"))?;
     Ok((row.int(0)?, row.int(1)?))
+}
+
+/// What a consumer's running rentals of one currency cost in an hour, millionths of an atomic unit: all of them, or those that are
+/// extended from the balance.
+pub(super) fn burn_micro(
+    tx: &mut dyn Tx,
+    consumer: UserId,
+    asset: Asset,
+    only_extending: bool,
+) -> Result<i64> {
+    let rows = tx.query(
+        "SELECT CAST(COALESCE(SUM(rate_micro), 0) AS BIGINT) FROM rentals
+         WHERE consumer = $1 AND state = 'active' AND asset = $2 AND auto_extend >= $3",
+        params![consumer, asset.code(), i64::from(only_extending)],
+    )?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::corrupt("rentals", "", "sum"))?;
+    Ok(row.int(0)?)
 }

@@ -2,8 +2,11 @@
 
 mod access;
 mod currencies;
+mod extensions;
 mod facilitator;
+mod formats;
 mod jobs;
 mod payments;
+mod spending;
 mod terms;
 mod topup;

@@ -10,7 +10,7 @@ use super::{
     deadlines::{self, Overdue},
     find,
     model::{Rental, State},
-    order, save, store,
+    order, save, spending, store,
 };
 use crate::{
     context::OpCtx,
@@ -24,8 +24,6 @@ use crate::{
 
 /// Rentals that one pass looks at.
 pub const BATCH: i64 = 200;
-/// By how much a rental with `auto_extend` is extended at a time.
-const AUTO_EXTEND_MS: i64 = 10 * 60 * 1_000;
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -106,39 +104,31 @@ fn wants_extension(rental: &Rental, ctx: &OpCtx, rules: &Rules) -> bool {
     let ends = rental.paid_until();
     rental.auto_extend
         && rental.state == State::Active
-        && ends.is_some_and(|until| until.ms_since(ctx.now) < rules.horizon_ms.min(AUTO_EXTEND_MS))
+        && ends.is_some_and(|until| until.ms_since(ctx.now) < rules.grace_ms)
 }
 
-/// False if the balance or the rental's own limit doesn't allow it: the rental then ends as out of funds.
+/// As far as the balance and the rental's own limit allow, one step at most; false if that is nothing: the rental then ends as out of
+/// funds, unless the balance is filled before.
 fn extend_from_balance(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
     rules: &Rules,
     rental: &Rental,
 ) -> Result<bool> {
-    let (Some(consumer), amount) = (
-        rental.consumer,
-        order::extension_price(rental, AUTO_EXTEND_MS)?,
-    ) else {
+    let step_ms = spending::funds(tx, rules, rental)?.step_ms;
+    let Some(consumer) = rental.consumer.filter(|_| step_ms > 0) else {
         return Ok(false);
     };
-    let account = Account::UserAvailable(consumer);
-    let allowed = rental
-        .max_spend
-        .is_none_or(|most| rental.paid.plus(amount).is_ok_and(|total| total <= most));
-    let too_long = rental.duration_ms.saturating_add(AUTO_EXTEND_MS) > rules.max_duration_ms;
-    if !allowed || too_long || ledger::balance(tx, rental.asset, &account)? < amount {
-        return Ok(false);
-    }
+    let amount = order::extension_price(rental, step_ms)?;
     let posting = Posting {
         asset: rental.asset,
-        debit: account,
+        debit: Account::UserAvailable(consumer),
         credit: Account::RentalEscrow(rental.id),
         amount,
         cause: Cause::BalancePurchase(rental.id, format!("auto:{}", rental.duration_ms)),
     };
     ledger::post(tx, ctx, &posting)?;
-    changes::extend(tx, ctx, rules, rental.id, AUTO_EXTEND_MS, amount)?;
+    changes::extend(tx, ctx, rules, rental.id, step_ms, amount)?;
     Ok(true)
 }
 

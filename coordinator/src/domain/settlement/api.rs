@@ -112,7 +112,7 @@ struct WindowView {
 #[utoipa::path(
     get, path = "/rentals/{id}/usage", operation_id = "rental_usage", tag = "rentals", params(("id" = String, Path), PageParams),
     description = "Closed billing windows, oldest first.", responses((status = 200, body = Page<WindowView>), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 async fn usage(
     ctx: OpCtx,
@@ -158,7 +158,7 @@ struct ReceiptView {
     params(("id" = String, Path), PageParams),
     description = "The node's signed usage records behind the bill, oldest first.",
     responses((status = 200, body = Page<ReceiptView>), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 async fn receipts(
     ctx: OpCtx,

@@ -110,6 +110,16 @@ pub(super) const SHARED: &[Code] = &[
     ),
     (
         401,
+        "wallet_signature",
+        "the signature isn't the wallet's: another key made it, or over another text",
+    ),
+    (
+        401,
+        "wallet_nonce",
+        "the challenge isn't ours, is older than 5 min, or was used: ask for a new one at GET /api/v1/auth/wallet/challenge",
+    ),
+    (
+        401,
         "cron_token",
         "the cron token opens the cron endpoints only",
     ),

@@ -64,6 +64,7 @@ pub(super) const ROWS: &[Row] = &[
     row("step_up", Consumer, "", r#"{"password": "a long password"}"#,          [401, 204, 204, 204, 204, 401, 403, 403, 204, 403, 401]),
     row("login_totp", Consumer, "", r#"{"challenge": "unknown", "code": "000000"}"#,
                                                                                 [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401]),
+    row("wallet_challenge", Consumer, "", "",                                   [200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200]),
     row("list_sessions", Consumer, "", "",                                      [401, 200, 200, 200, 200, 401, 403, 403, 200, 403, 401]),
     row("end_session", Consumer, "session", "",                                 [401, 204, 404, 404, 404, 401, 403, 403, 404, 403, 401]),
     row("end_other_sessions", Consumer, "", "",                                 [401, 204, 204, 204, 204, 401, 403, 403, 204, 403, 401]),
@@ -127,6 +128,7 @@ pub(super) const ROWS: &[Row] = &[
     row("stop_rental", Consumer, "rental", "",                                  [401, 200, 404, 404, 404, 401, 403, 200, 200, 200, 401]),
     row("delete_rental", Consumer, "rental", "",                                [401, 200, 404, 404, 404, 401, 403, 200, 200, 200, 401]),
 
+    row("renew_rental_token", Consumer, "rental", "",                           [401, 201, 404, 404, 404, 401, 403, 403, 404, 403, 401]),
     row("create_enrollment_token", Provider, "", "",                            [401, 403, 403, 201, 201, 401, 403, 201, 403, 403, 401]),
     row("enroll_node", Provider, "", "enrol",                                   [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401]),
     row("list_nodes", Provider, "", "",                                         [401, 403, 403, 200, 200, 401, 403, 200, 200, 403, 401]),

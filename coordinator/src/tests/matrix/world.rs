@@ -50,6 +50,8 @@ pub(super) enum As {
     Admin,
     RentalToken,
     Cron,
+    /// A payer without an account; has no column: see `of_wallet`.
+    Wallet,
 }
 
 /// The columns.
@@ -223,6 +225,12 @@ impl World {
             let first = HeaderValue::from_static("\"v0\"");
             request.headers_mut().insert("if-match", first);
         }
+        if caller == As::Wallet {
+            let asked = self.test.get("/api/v1/auth/wallet/challenge", "").await;
+            let claim = Payer::numbered(1).sign_in(&asked.json());
+            let claim = HeaderValue::from_str(&claim).expect("a header value");
+            request.headers_mut().insert("sign-in-with-x", claim);
+        }
         if caller == As::Node {
             self.sign(&mut request, &target, &body);
         }
@@ -242,7 +250,7 @@ impl World {
 
     fn token(&self, row: &Row, caller: As) -> String {
         let name = match caller {
-            As::Nobody | As::Node => return String::new(),
+            As::Nobody | As::Node | As::Wallet => return String::new(),
             As::Cron => return CRON_TOKEN.to_owned(),
             As::Consumer => "consumer",
             As::OtherConsumer => "other_consumer",

@@ -8,7 +8,7 @@ use serde_json::json;
 use shared::{time::Timestamp, x402::network};
 
 use super::{
-    payments::balances,
+    balance::{Shown, balances},
     view::{RentalView, view},
 };
 use crate::{
@@ -121,10 +121,10 @@ async fn credited(
 ) -> Result<Response> {
     let (reader, payment) = (ctx.clone(), payment.clone());
     let id = payment.id;
-    let currencies = app.purchases.payees.assets();
+    let shown = Shown::of(app);
     let balance = app.db.read("balance.credited", move |tx| {
         visible(tx, &reader, &payment)?;
-        balances(tx, &reader, &currencies)
+        balances(tx, &reader, &shown)
     });
     let mut response = (StatusCode::CREATED, receipt, Json(balance.await?)).into_response();
     let place = HeaderValue::try_from(format!("/api/v1/payments/{id}"));

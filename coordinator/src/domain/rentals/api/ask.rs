@@ -12,12 +12,12 @@ use crate::{
     context::OpCtx,
     domain::{
         payments::{
-            self, Order,
+            self, Order, extensions,
             model::{Purpose, Quote, Slice},
             x402_http,
         },
         rentals::{self, order, purchase::Wanted},
-        settings,
+        settings, wallets,
     },
     error::Result,
     http::{ClientIp, Json},
@@ -60,7 +60,11 @@ pub(super) async fn ask(
         })
         .await?;
     let public_url = &app.purchases.public_url;
-    let mut parts = x402_http::payment_required(&quote.terms(public_url), why);
+    let site = wallets::site(app);
+    let sign_in = wallets::challenge(app, &site, app.purchases.chains())?;
+    let extensions = extensions::offered(&quote.purpose, &sign_in);
+    let terms = quote.terms(public_url);
+    let mut parts = x402_http::payment_required(&terms, why, &extensions);
     let others = quote.others.iter();
     let others: Vec<_> = others.map(|way| quote.terms_of(way, public_url)).collect();
     parts.also(&others)?;

@@ -1,9 +1,10 @@
 //! `/rentals/*` and `/payments/*`: [`body`] (what is ordered), [`rent`] (ordering and paying), [`ask`] (the terms),
-//! [`answer`] (what a payment came to), [`payments`] (the same in four steps), [`topup`] (filling the balance),
+//! [`answer`] (what a payment came to), [`payments`] (the same in four steps), [`topup`], [`balance`] (filling the balance, and what it is),
 //! [`read`] (looking and stopping), [`view`] (what is answered).
 
 mod answer;
 mod ask;
+mod balance;
 mod body;
 mod payments;
 mod read;
@@ -29,10 +30,11 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(rent::extend))
         .routes(routes!(read::stop))
         .routes(routes!(read::events))
+        .routes(routes!(read::token))
         .routes(routes!(payments::quote))
         .routes(routes!(payments::authorize))
         .routes(routes!(payments::complete))
         .routes(routes!(payments::get))
-        .routes(routes!(payments::balance))
+        .routes(routes!(balance::balance))
         .routes(routes!(topup::top_up))
 }

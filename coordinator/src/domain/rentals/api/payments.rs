@@ -11,7 +11,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use shared::{
     id::{PaymentId, RentalId},
-    money::{Asset, Money},
+    money::Money,
     time::Timestamp,
     x402::network,
 };
@@ -27,7 +27,6 @@ use crate::{
     app::App,
     context::OpCtx,
     domain::{
-        ledger::{self, model::Account},
         payments::{
             self, Order,
             model::{Payment, PaymentState, Purpose, Quote, Slice},
@@ -264,71 +263,5 @@ pub(super) async fn get(
     visible(&app, ctx, id)
         .await
         .and_then(payment_view)
-        .map(Json)
-}
-
-/// What an account holds.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct BalanceView {
-    /// One for each currency that this market accepts.
-    items: Vec<CurrencyBalanceView>,
-    /// Play money: `sandbox`.
-    mode: &'static str,
-}
-
-/// What an account holds in one currency.
-#[derive(Debug, Serialize, ToSchema)]
-struct CurrencyBalanceView {
-    #[schema(value_type = String, example = "USDC")]
-    currency: Asset,
-    /// To spend.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    available: Money,
-    /// Asked to be paid out and not sent yet.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    held: Money,
-    /// Earned as a provider, and not payable yet: it may still be disputed.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    pending: Money,
-    /// Earned as a provider: may be paid out.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
-    earned: Money,
-}
-
-pub(super) fn balances(
-    tx: &mut dyn crate::store::Tx,
-    ctx: &OpCtx,
-    currencies: &[Asset],
-) -> Result<BalanceView> {
-    let user = ctx.user()?.id;
-    let mut items = Vec::with_capacity(currencies.len());
-    for currency in currencies.iter().copied() {
-        let mut of = |account| {
-            let amount = ledger::balance(tx, currency, &account)?;
-            Ok::<_, Error>(Money { amount, currency })
-        };
-        items.push(CurrencyBalanceView {
-            currency,
-            available: of(Account::UserAvailable(user))?,
-            held: of(Account::UserHeld(user))?,
-            pending: of(Account::ProviderPending(user))?,
-            earned: of(Account::ProviderAvailable(user))?,
-        });
-    }
-    Ok(BalanceView {
-        items,
-        mode: "sandbox",
-    })
-}
-
-#[utoipa::path(
-    get, path = "/balance", operation_id = "get_balance", tag = "payments",
-    responses((status = 200, body = BalanceView), Problems), security(("access_token" = []), ("cookie" = []))
-)]
-pub(super) async fn balance(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<BalanceView>> {
-    let currencies = app.purchases.payees.assets();
-    app.db
-        .read("balance.get", move |tx| balances(tx, &ctx, &currencies))
-        .await
         .map(Json)
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
-use serde::Deserialize;
+use axum::{extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
 use shared::id::RentalId;
 use utoipa::{IntoParams, ToSchema};
 
@@ -49,7 +49,7 @@ pub(super) struct ListParams {
 #[utoipa::path(
     get, path = "/rentals", operation_id = "list_rentals", tag = "rentals", params(ListParams),
     description = "Newest first.", responses((status = 200, body = Page<RentalView>), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 pub(super) async fn list(
     ctx: OpCtx,
@@ -77,7 +77,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/rentals/{id}", operation_id = "get_rental", tag = "rentals", params(("id" = String, Path)),
     responses((status = 200, body = RentalView), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 pub(super) async fn get(
     ctx: OpCtx,
@@ -120,7 +120,7 @@ async fn end(ctx: OpCtx, app: &App, id: RentalId) -> Result<Json<RentalView>> {
     post, path = "/rentals/{id}/stop", operation_id = "stop_rental", tag = "rentals", params(("id" = String, Path)),
     description = "Stops it; time not used is given back. Stopping again changes nothing.",
     responses((status = 200, body = RentalView), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 pub(super) async fn stop(
     ctx: OpCtx,
@@ -133,7 +133,7 @@ pub(super) async fn stop(
 #[utoipa::path(
     delete, path = "/rentals/{id}", operation_id = "delete_rental", tag = "rentals", params(("id" = String, Path)),
     description = "The same as stop.", responses((status = 200, body = RentalView), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 pub(super) async fn delete(
     ctx: OpCtx,
@@ -154,7 +154,7 @@ pub(super) struct PageParams {
     get, path = "/rentals/{id}/events", operation_id = "rental_events", tag = "rentals",
     params(("id" = String, Path), PageParams),
     description = "What happened to it, oldest first.", responses((status = 200, body = Page<Object>), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 pub(super) async fn events(
     ctx: OpCtx,
@@ -173,4 +173,31 @@ pub(super) async fn events(
         })
         .await?;
     Page::of(rows, &paging, |event| event.seq).map(Json)
+}
+
+/// A rental's token.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RentalTokenView {
+    /// Opens this rental, as long as there is one.
+    #[schema(example = "rmt_0192f0c1a2b37c4d8e5f60718293a4b5_…")]
+    rental_token: String,
+}
+
+#[utoipa::path(
+    post, path = "/rentals/{id}/token", operation_id = "renew_rental_token", tag = "rentals", params(("id" = String, Path)),
+    description = "The rental's token again, for whoever rents it: an account, or by SIGN-IN-WITH-X the wallet that paid.",
+    responses((status = 201, body = RentalTokenView), Problems),
+    security(("access_token" = []), ("cookie" = []), ("wallet" = []))
+)]
+pub(super) async fn token(
+    ctx: OpCtx,
+    State(app): State<Arc<App>>,
+    Path(id): Path<RentalId>,
+) -> Result<(StatusCode, Json<RentalTokenView>)> {
+    let find = move |tx: &mut dyn crate::store::Tx| rentals::get_as_renter(tx, &ctx, id);
+    let rental = app.db.read("rental.token", find).await?;
+    let view = RentalTokenView {
+        rental_token: app.rental_tokens.mint(rental.id).expose().clone(),
+    };
+    Ok((StatusCode::CREATED, Json(view)))
 }

@@ -65,8 +65,9 @@ pub(super) async fn create(
     RawBody(raw): RawBody,
 ) -> Result<Response> {
     let request: RentBody = parse_json(&raw)?;
+    let hash = request_sha256("POST", "/api/v1/rentals", &raw);
     // a repeat is answered before anything is placed: its own rental may have taken the last room
-    if let Some(response) = answer_repeat(&app, &ctx, &headers).await? {
+    if let Some(response) = answer_repeat(&app, &ctx, &headers, hash).await? {
         return Ok(response);
     }
     if request.pay_with == PayWith::Balance {
@@ -87,7 +88,6 @@ pub(super) async fn create(
         app.agents.nudger.nudge(rental.node_id);
         return Ok(created(&app, &rental, now, HeaderMap::new())?.into_response());
     }
-    let hash = request_sha256("POST", "/api/v1/rentals", &raw);
     let wanted = Wanted::Rent {
         order: request.order(&app)?,
         quote_id: request.quote_id,
@@ -110,7 +110,7 @@ pub(super) struct ExtendBody {
     description = "More time: by x402 as in create_rental, or from the balance.",
     request_body = ExtendBody,
     responses((status = 201, body = RentalView), (status = 202), (status = 402), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 pub(super) async fn extend(
     ctx: OpCtx,
@@ -176,11 +176,12 @@ pub(super) async fn answer_repeat(
     app: &Arc<App>,
     ctx: &OpCtx,
     headers: &HeaderMap,
+    hash: [u8; 32],
 ) -> Result<Option<Response>> {
     let Ok(Some(presented)) = x402_http::presented(headers) else {
         return Ok(None);
     };
-    let find = move |tx: &mut dyn crate::store::Tx| payments::find_presented(tx, &presented);
+    let find = move |tx: &mut dyn crate::store::Tx| payments::find_repeat(tx, &presented, &hash);
     let Some(payment) = app.db.read("payment.repeat", find).await? else {
         return Ok(None);
     };

@@ -12,8 +12,8 @@ use shared::money::Money;
 use utoipa::ToSchema;
 
 use super::{
+    balance::{BalanceView, Shown, balances},
     body::request_sha256,
-    payments::{BalanceView, balances},
     rent::{answer_repeat, count_top_up, pay_or_ask},
 };
 use crate::{
@@ -80,12 +80,13 @@ pub(super) async fn top_up(
     match request.source {
         Source::Sandbox => grant(&app, ctx, &headers, &raw, request.amount).await,
         Source::X402 => {
-            if let Some(response) = answer_repeat(&app, &ctx, &headers).await? {
-                return Ok(response);
-            }
             // the request says nothing of its sender, and what one person asked for must not be credited to another
             let path = format!("/api/v1/balance/topups?user={user}");
             let hash = request_sha256("POST", &path, &raw);
+            // a repeat isn't counted
+            if let Some(response) = answer_repeat(&app, &ctx, &headers, hash).await? {
+                return Ok(response);
+            }
             let wanted = Wanted::TopUp { amount, asset };
             pay_or_ask(&app, ctx, client, &headers, wanted, hash).await
         }
@@ -111,7 +112,7 @@ async fn grant(
     let key = IdempotencyKey::read(headers, &ctx, "topup", raw)?;
     count_top_up(app, &ctx)?;
     let limit = app.config.payments.sandbox_grant;
-    let currencies = app.purchases.payees.assets();
+    let shown = Shown::of(app);
     let view = app
         .db
         .write("balance.topup", move |tx| {
@@ -120,7 +121,7 @@ async fn grant(
                 let reference = key.reference();
                 payments::funds::grant(tx, &ctx, &money, limit, &reference)?;
             }
-            balances(tx, &ctx, &currencies)
+            balances(tx, &ctx, &shown)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(view)).into_response())

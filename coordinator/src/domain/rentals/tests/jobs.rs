@@ -121,7 +121,7 @@ async fn a_balance_extends_its_rental_until_it_is_empty(test: TestApp) {
         .test
         .signup("consumer@example.org", &["consumer"])
         .await;
-    // 256 MiB cost 84 units for ten minutes: enough for the first ten and two extensions
+    // 256 MiB cost 84 units for ten minutes: enough for the first ten, two whole extensions and 72 s
     let money = json!({"amount": {"amount": "0.000260", "currency": "USDC"}, "source": "sandbox"});
     let filled = buy_from_balance(&market, &consumer, &money, "fill").await;
     assert_eq!(filled.status, 201, "{filled:?}");
@@ -134,14 +134,14 @@ async fn a_balance_extends_its_rental_until_it_is_empty(test: TestApp) {
     market.node.beat(&market.test).await;
     market.node.start(id);
     market.node.beat(&market.test).await;
-    market.pass(31 * 60_000).await;
+    market.pass(32 * 60_000).await;
     market.settle().await;
     market.check_books().await;
     let rental = market.rental(id).await;
-    assert_eq!(rental.duration_ms, 1_800_000);
+    assert_eq!(rental.duration_ms, 1_872_000);
     assert_eq!(rental.end_reason, Some(EndReason::OutOfFunds));
-    assert_eq!(rental.billed_ms, 1_800_000);
-    assert_eq!(rental.charged.atomic(), 250);
+    assert_eq!(rental.billed_ms, 1_872_000);
+    assert_eq!(rental.charged.atomic(), 260);
     let login = json!({"email": "consumer@example.org", "password": "a long password"});
     let login = market
         .test
@@ -151,7 +151,7 @@ async fn a_balance_extends_its_rental_until_it_is_empty(test: TestApp) {
     let consumer = login["access_token"].as_str().expect("a token");
     let balance = market.test.get("/api/v1/balance", consumer).await.json();
     assert_eq!(
-        balance["items"][0]["available"]["amount"], "0.000010",
+        balance["items"][0]["available"]["amount"], "0.000000",
         "{balance}"
     );
 }

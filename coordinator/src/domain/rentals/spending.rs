@@ -1,0 +1,188 @@
+//! How far money goes: what a rental may be extended by from a balance, and how long a balance lasts.
+//!
+//! # Invariants
+//! - Never more than the balance, the rental's own `max_spend` and the market's longest rental allow.
+//! - Integer arithmetic: what is affordable is what the ledger will take, to the unit.
+
+#![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects)]
+
+use shared::{
+    id::UserId,
+    money::{Amount, Asset, Rate},
+};
+
+use super::{Rules, model::Rental, order, store};
+use crate::{
+    domain::ledger::{self, model::Account},
+    error::Result,
+    store::Tx,
+};
+
+/// By how much a rental with `auto_extend` is extended at a time, at most.
+pub const STEP_MS: i64 = 10 * 60 * 1_000;
+const HOUR_MS: i128 = 3_600_000;
+const MICRO: i128 = 1_000_000;
+
+/// What keeps a rental from being extended any further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The balance.
+    Balance,
+    /// Its own `max_spend`.
+    MaxSpend,
+    /// The market's longest rental.
+    MaxDuration,
+}
+
+impl Limit {
+    /// The name in events.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Balance => "balance",
+            Self::MaxSpend => "max_spend",
+            Self::MaxDuration => "max_duration",
+        }
+    }
+
+    /// Why, in a letter.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Balance => "your balance doesn't cover more time",
+            Self::MaxSpend => "it may cost no more than you allowed",
+            Self::MaxDuration => "no rental lasts longer here",
+        }
+    }
+
+    /// What can be done about it.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Balance => "Fill your balance before that, and it goes on by itself.",
+            Self::MaxSpend | Self::MaxDuration => "Rent anew to go on.",
+        }
+    }
+}
+
+/// What a rental with `auto_extend` may draw on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Funds {
+    /// By how much it can be extended now, milliseconds; 0 if it can't be, or doesn't ask for it.
+    pub step_ms: i64,
+    /// How long it can go on beyond its paid time, if everything stays as it is.
+    pub lasts_ms: i64,
+    /// What ends it.
+    pub limit: Limit,
+}
+
+/// What a rental may draw on.
+///
+/// # Errors
+/// The database's.
+pub fn funds(tx: &mut dyn Tx, rules: &Rules, rental: &Rental) -> Result<Funds> {
+    let (true, Some(consumer)) = (rental.auto_extend, rental.consumer) else {
+        return Ok(Funds {
+            step_ms: 0,
+            lasts_ms: 0,
+            limit: Limit::Balance,
+        });
+    };
+    let available = ledger::balance(tx, rental.asset, &Account::UserAvailable(consumer))?;
+    let burn_micro = store::burn_micro(tx, consumer, rental.asset, true)?;
+    let room_ms = rules
+        .max_duration_ms
+        .saturating_sub(rental.duration_ms)
+        .max(0);
+    let allowed = rental
+        .max_spend
+        .map(|most| most.minus(rental.paid).unwrap_or(Amount::ZERO));
+    let budget = allowed.map_or(available, |allowed| allowed.min(available));
+    let own_micro = rental.rate.micro_per_hour();
+    let by_balance = lasts_ms(available, burn_micro.max(own_micro));
+    let by_spend = allowed.map_or(i64::MAX, |allowed| lasts_ms(allowed, own_micro));
+    let ends = [
+        (by_balance, Limit::Balance),
+        (by_spend, Limit::MaxSpend),
+        (room_ms, Limit::MaxDuration),
+    ];
+    let (lasts_ms, limit) = ends
+        .into_iter()
+        .min_by_key(|(ms, _)| *ms)
+        .unwrap_or((0, Limit::Balance));
+    Ok(Funds {
+        step_ms: affordable_ms(rental, budget, room_ms.min(STEP_MS))?,
+        lasts_ms,
+        limit,
+    })
+}
+
+/// The longest extension of whole seconds, up to `most_ms`, that costs no more than `budget`.
+///
+/// # Errors
+/// A price doesn't fit.
+pub fn affordable_ms(rental: &Rental, budget: Amount, most_ms: i64) -> Result<i64> {
+    let price = |seconds: i64| order::extension_price(rental, seconds.saturating_mul(1_000));
+    let (mut fits, mut above) = (0, (most_ms / 1_000).max(0).saturating_add(1));
+    while above.saturating_sub(fits) > 1 {
+        let middle = fits.saturating_add(above.saturating_sub(fits) / 2);
+        if price(middle)? <= budget {
+            fits = middle;
+        } else {
+            above = middle;
+        }
+    }
+    Ok(fits.saturating_mul(1_000))
+}
+
+/// How long an amount lasts at a rate in millionths of an atomic unit an hour, milliseconds.
+#[must_use]
+pub fn lasts_ms(amount: Amount, micro_per_hour: i64) -> i64 {
+    let whole = i128::from(amount.atomic())
+        .saturating_mul(MICRO)
+        .saturating_mul(HOUR_MS);
+    let ms = whole.checked_div(i128::from(micro_per_hour.max(0)));
+    ms.map_or(i64::MAX, |ms| i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+/// How long a balance lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forecast {
+    /// What the person's running rentals cost in an hour, rounded up.
+    pub burn_per_hour: Amount,
+    /// How long the balance lasts at that, milliseconds; nothing if nothing burns.
+    pub lasts_ms: Option<i64>,
+}
+
+/// How long `available` lasts at what a person's running rentals cost.
+///
+/// # Errors
+/// The database's.
+pub fn forecast(
+    tx: &mut dyn Tx,
+    person: UserId,
+    asset: Asset,
+    available: Amount,
+) -> Result<Forecast> {
+    let burn_micro = store::burn_micro(tx, person, asset, false)?;
+    Ok(Forecast {
+        burn_per_hour: Rate::from_micro_per_hour(burn_micro)?.price_for_ms(3_600_000)?,
+        lasts_ms: (burn_micro > 0).then(|| lasts_ms(available, burn_micro)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_balance_lasts_as_long_as_it_pays() {
+        let amount = |atomic| Amount::from_atomic(atomic).expect("positive");
+        // 500 units an hour
+        assert_eq!(lasts_ms(amount(500), 500_000_000), 3_600_000);
+        assert_eq!(lasts_ms(amount(250), 500_000_000), 1_800_000);
+        assert_eq!(lasts_ms(Amount::ZERO, 500_000_000), 0);
+        assert_eq!(lasts_ms(amount(1), 0), i64::MAX);
+        assert_eq!(lasts_ms(amount(i64::MAX), 1), i64::MAX);
+    }
+}
