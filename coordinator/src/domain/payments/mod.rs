@@ -29,6 +29,7 @@ use shared::{
     time::Timestamp,
     x402::{exact::VerifiedPayment, payment::PresentedPayment},
 };
+pub use ways::quotes_for_request;
 
 use super::ledger::{
     self, halt,
@@ -106,7 +107,7 @@ pub fn quote(
 /// # Errors
 /// 404 if there is none, 409 if it expired or was used.
 pub fn open_quote(tx: &mut dyn Tx, ctx: &OpCtx, id: QuoteId) -> Result<Quote> {
-    let quote = whole(tx, id)?.ok_or_else(|| Error::not_found("quote"))?;
+    let quote = ways::whole(tx, id)?.ok_or_else(|| Error::not_found("quote"))?;
     if quote.payment_id.is_some() {
         return Err(Error::conflict(
             "quote_used",
@@ -127,46 +128,8 @@ pub fn open_quote(tx: &mut dyn Tx, ctx: &OpCtx, id: QuoteId) -> Result<Quote> {
 /// # Errors
 /// Internal if it is gone.
 pub fn quote_of(tx: &mut dyn Tx, payment: &Payment) -> Result<Quote> {
-    whole(tx, payment.quote_id)?
+    ways::whole(tx, payment.quote_id)?
         .ok_or_else(|| Error::corrupt("payments", &payment.id.to_string(), "quote_id"))
-}
-
-/// A quote with all its ways.
-fn whole(tx: &mut dyn Tx, id: QuoteId) -> Result<Option<Quote>> {
-    let Some(quote) = store::quote(tx, id)? else {
-        return Ok(None);
-    };
-    let others = store::options::of(tx, id)?;
-    Ok(Some(Quote { others, ..quote }))
-}
-
-/// Quotes that a request was answered with, that are still open and that may be paid as this payment does, newest first.
-///
-/// # Errors
-/// The database's.
-pub fn quotes_for_request(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    request_sha256: &[u8; 32],
-    presented: &PresentedPayment,
-) -> Result<Vec<Quote>> {
-    let Ok(amount) = i64::try_from(presented.authorization.value) else {
-        return Ok(Vec::new());
-    };
-    let Some(identity) = presented.identity() else {
-        return Ok(Vec::new());
-    };
-    let (network, token) = (identity.network.caip2, identity.asset);
-    let mut quotes = store::open_quotes(tx, request_sha256, amount, ctx.now)?;
-    quotes.retain(|quote| quote.way(network, &token).is_some());
-    if quotes.is_empty() {
-        let wanted = (network, token.to_string());
-        let wanted = (wanted.0, wanted.1.as_str(), amount);
-        for id in store::options::open(tx, request_sha256, wanted, ctx.now)? {
-            quotes.extend(whole(tx, id)?);
-        }
-    }
-    Ok(quotes)
 }
 
 /// What receiving a payment found.

@@ -5,11 +5,13 @@
 //! - What is paid in another currency is worth the price at the fixed rate, rounded up.
 
 use shared::{
+    id::QuoteId,
     money::{Amount, Asset},
     time::Timestamp,
     x402::{
         address::Address,
         network::{Network, Token},
+        payment::PresentedPayment,
         terms::Terms,
     },
 };
@@ -17,10 +19,13 @@ use shared::{
 use super::{
     model::{Payment, Quote},
     payees::Payees,
+    store,
 };
 use crate::{
+    context::OpCtx,
     domain::rates::model::FixedRate,
     error::{Error, Result},
+    store::Tx,
 };
 
 /// One way to pay a quote.
@@ -118,4 +123,42 @@ pub(super) fn others(
     }
     ways.sort_by_key(|way| way.rate.is_some());
     Ok(ways)
+}
+
+/// A quote with all its ways.
+pub(super) fn whole(tx: &mut dyn Tx, id: QuoteId) -> Result<Option<Quote>> {
+    let Some(quote) = store::quote(tx, id)? else {
+        return Ok(None);
+    };
+    let others = store::options::of(tx, id)?;
+    Ok(Some(Quote { others, ..quote }))
+}
+
+/// Quotes that a request was answered with, that are still open and that may be paid as this payment does, newest first.
+///
+/// # Errors
+/// The database's.
+pub fn quotes_for_request(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    request_sha256: &[u8; 32],
+    presented: &PresentedPayment,
+) -> Result<Vec<Quote>> {
+    let Ok(amount) = i64::try_from(presented.authorization.value) else {
+        return Ok(Vec::new());
+    };
+    let Some(identity) = presented.identity() else {
+        return Ok(Vec::new());
+    };
+    let (network, token) = (identity.network.caip2, identity.asset);
+    let mut quotes = store::open_quotes(tx, request_sha256, amount, ctx.now)?;
+    quotes.retain(|quote| quote.way(network, &token).is_some());
+    if quotes.is_empty() {
+        let wanted = (network, token.to_string());
+        let wanted = (wanted.0, wanted.1.as_str(), amount);
+        for id in store::options::open(tx, request_sha256, wanted, ctx.now)? {
+            quotes.extend(whole(tx, id)?);
+        }
+    }
+    Ok(quotes)
 }

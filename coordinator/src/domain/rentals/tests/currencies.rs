@@ -172,14 +172,14 @@ async fn euros_pay_what_is_priced_in_dollars(test: TestApp) {
     // a rate that is too old is used no more, and what was quoted at it stays good
     let asked = market.test.post(RENT, "", &order).await;
     let signed = signed_in_euros(&asked, &market, 2);
-    market.test.clock.advance_ms(250_000);
+    market.test.clock.advance_ms(200_000);
     market.node.beat(&market.test).await;
     let answer = market
         .test
         .send(paid(RENT, "", &order, &signed.header_v2))
         .await;
     rental_of(&answer);
-    market.test.clock.advance_ms(400_000);
+    market.test.clock.advance_ms(450_000);
     market.node.beat(&market.test).await;
     let asked = market.test.post(RENT, "", &order).await;
     assert_eq!(asked.json()["accepts"].as_array().map(Vec::len), Some(1));
