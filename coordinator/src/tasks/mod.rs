@@ -80,7 +80,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     )?;
     start(
         periods.ledger_check_ms,
-        Box::new(ledger_check::LedgerCheck(own())),
+        Box::new(ledger_check::LedgerCheck::new(own())),
     )?;
     start(
         ledger_check::SWEEP_PERIOD_MS,

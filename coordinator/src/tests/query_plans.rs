@@ -347,7 +347,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Forgetting(app())),
         Box::new(MailRound(app())),
         Box::new(Settlement::new(app())),
-        Box::new(LedgerCheck(app())),
+        Box::new(LedgerCheck::new(app())),
         Box::new(LedgerSweep::new(app())),
         Box::new(Kyc(app())),
         Box::new(Invoices(app())),
