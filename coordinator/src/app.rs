@@ -1,6 +1,7 @@
 //! The assembled coordinator: the only place that names adapters.
 
 mod payments;
+mod payouts;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::{
         nodes::model::Patience,
         offers::index::MarketIndex,
         oidc::Oidc,
+        payouts::driver::Payouts,
         rentals::{purchase::Purchases, spec},
         wallets::model::Nonces,
         webhooks::courier::Courier,
@@ -64,6 +66,8 @@ pub struct App {
     pub market: MarketIndex,
     /// Paying by x402.
     pub purchases: Arc<Purchases>,
+    /// Money out.
+    pub payouts: Arc<Payouts>,
     /// How often callers may do what.
     pub limits: Limits,
     /// Where mail goes out.
@@ -94,8 +98,13 @@ impl App {
         let keys = Keys::open(&config)?;
         let auth = AuthState::new(&config, &keys)?;
         let oidc = Oidc::new(&config, &keys)?;
-        let purchases = Arc::new(payments::purchases(&config, &db, &clock, &ids)?);
+        let wallet = keys.wallet.as_ref().map(|key| key.address());
+        let (purchases, ways_out) = payments::purchases(&config, &db, &clock, &ids, wallet)?;
         let postbox = Arc::new(postbox(&config, &keys, &db, &clock)?);
+        let payouts = Arc::new(payouts::payouts(
+            &config, &keys, &purchases, &ways_out, &postbox,
+        ));
+        let purchases = Arc::new(purchases);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
         let courier = courier(&config, (&db, &clock, &ids), &keys, &outbound);
@@ -111,6 +120,7 @@ impl App {
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             purchases,
+            payouts,
             postbox,
             agents,
             outbound,

@@ -12,12 +12,12 @@ use shared::time::Timestamp;
 
 use crate::{
     domain::{
-        earnings, events,
+        disputes, earnings, events, invoices,
         ledger::{
             check::{Finding, Size, check as check_ledger},
             halt::{self, Halt},
         },
-        payments, rentals,
+        payments, payouts, rentals,
     },
     error::Result,
     store::{Db, Tx},
@@ -62,8 +62,11 @@ pub async fn check(db: &Db, now: Timestamp) -> Result<Report> {
         let (size, mut findings) = check_ledger(tx)?;
         findings.extend(rentals::check::check(tx)?);
         findings.push(rentals::check::capacity(tx)?);
+        findings.push(disputes::check::check(tx)?);
+        findings.push(invoices::check::check(tx)?);
         findings.push(payments::check::check(tx)?);
         findings.push(earnings::check(tx)?);
+        findings.push(payouts::check::check(tx)?);
         Ok(Report {
             size,
             findings,

@@ -17,9 +17,9 @@ use ring::{
     aead, hmac,
     rand::{SecureRandom as _, SystemRandom},
 };
-use shared::{secret::Secret, sign::SigningKey};
+use shared::{secret::Secret, sign::SigningKey, x402::signature::PayerKey};
 
-use crate::config::Config;
+use crate::config::{Config, PaymentsMode};
 
 const KEY_BYTES_MAX: u64 = 4096;
 
@@ -34,6 +34,8 @@ pub struct Keys {
     pub kyc: Sealer,
     /// Signs checkpoints of the audit log.
     pub audit: Arc<SigningKey>,
+    /// Signs transfers of money out; without it they are made by hand.
+    pub wallet: Option<Arc<PayerKey>>,
     /// Derives rental tokens, refresh tokens and beacons.
     pub token: TokenSecret,
 }
@@ -61,6 +63,7 @@ impl Keys {
             .try_into()
             .map_err(|_| anyhow::anyhow!("the token secret must be 32 bytes"))?;
         Ok(Self {
+            wallet: wallet(config, &dir)?.map(Arc::new),
             access: Arc::new(SigningKey::from_pkcs8(&access).context("access token key")?),
             journal_ack: Arc::new(
                 SigningKey::from_pkcs8(&ack).context("journal acknowledgement key")?,
@@ -70,6 +73,20 @@ impl Keys {
             token: TokenSecret::from_bytes(token),
         })
     }
+}
+
+/// The market's own wallet: given as a file, or in the sandbox, where it holds play money, made. Whoever pays for real must know of
+/// the key that moves the money, so none is made then.
+fn wallet(config: &Config, dir: &Path) -> anyhow::Result<Option<PayerKey>> {
+    let given = config.payouts.key_file.as_deref();
+    if given.is_none() && config.payments.mode == PaymentsMode::Facilitator {
+        return Ok(None);
+    }
+    let made = || Ok(hex::encode(random_32()?).into_bytes());
+    let bytes = open(given, dir, "wallet.hex", made)?;
+    let text = Secret::new(String::from_utf8(bytes).context("wallet key: not text")?);
+    let key = PayerKey::from_hex(text.expose()).context("wallet key")?;
+    Ok(Some(key))
 }
 
 /// The secret behind derived tokens; each use takes its own key from it.

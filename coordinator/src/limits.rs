@@ -26,6 +26,8 @@ const ENTRIES_MAX: usize = 100_000;
 
 /// Enough for somebody who waits for a mail; too few to annoy somebody with.
 const MAILS_PER_MINUTE: u32 = 3;
+/// Reports of rentals and statements about them: words that people write.
+const STATEMENTS_PER_MINUTE: u32 = 10;
 
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub enum Action {
     TopUp,
     /// A rental or its extension.
     Rent,
+    /// A report of a rental, or a statement about one.
+    Dispute,
     /// A test or replay of a webhook.
     WebhookSend,
     /// A node's beat that we didn't ask for.
@@ -53,7 +57,7 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::SignIn,
         Self::Login,
         Self::Refresh,
@@ -62,6 +66,7 @@ impl Action {
         Self::Quote,
         Self::TopUp,
         Self::Rent,
+        Self::Dispute,
         Self::WebhookSend,
         Self::Beat,
     ];
@@ -77,6 +82,7 @@ impl Action {
             Self::Quote => "quote",
             Self::TopUp => "top-up",
             Self::Rent => "rent",
+            Self::Dispute => "dispute",
             Self::WebhookSend => "webhook-send",
             Self::Beat => "beat",
         }
@@ -92,6 +98,7 @@ impl Action {
             Self::Quote => config.payments.quotes_per_minute_ip,
             Self::TopUp => limits.topups_per_minute,
             Self::Rent => limits.rentals_per_minute,
+            Self::Dispute => STATEMENTS_PER_MINUTE,
             Self::WebhookSend => config.webhooks.sends_per_minute,
             Self::Beat => {
                 let nominal = 60_000_u32.div_ceil(config.agents.beat_interval_ms.max(1));

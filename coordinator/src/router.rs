@@ -30,8 +30,8 @@ use crate::{
     app::App,
     cron,
     domain::{
-        admin, agentlink, analytics, apikeys, audit, auth, events, kyc, nodes, offers, oidc,
-        rentals, settlement, wallets, webhooks,
+        admin, agentlink, analytics, apikeys, audit, auth, disputes, events, invoices, kyc, nodes,
+        offers, oidc, payouts, rentals, settlement, wallets, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -65,7 +65,10 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(offers::api::routes())
             .merge(wallets::api::routes())
             .merge(rentals::api::routes())
+            .merge(disputes::api::routes())
             .merge(settlement::api::routes())
+            .merge(payouts::api::routes())
+            .merge(invoices::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
             .merge(analytics::api::routes())

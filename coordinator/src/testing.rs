@@ -4,6 +4,7 @@
 //! [`dump`] every row of the database.
 
 pub mod dump;
+pub mod facilitator;
 pub mod ledger_run;
 pub mod market;
 pub mod node;
@@ -23,7 +24,10 @@ use tower::ServiceExt as _;
 use crate::{
     app::App,
     config::{Config, SecretText},
-    domain::payments::ports::{Chain, Facilitator},
+    domain::{
+        payments::ports::{Chain, Facilitator},
+        payouts::driver::Payouts,
+    },
     lifecycle::Lifecycle,
     router::router,
     store::{
@@ -168,17 +172,34 @@ impl TestApp {
     /// # Panics
     /// If something uses it already.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a test hands over what it made for this, of its own type"
-    )]
-    pub fn paid_through(mut self, facilitator: Arc<dyn Facilitator>) -> Self {
+    pub fn paid_through(self, facilitator: Arc<dyn Facilitator>) -> Self {
+        self.rebuilt(|parts| {
+            let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
+            purchases.routes = purchases.routes.through(&facilitator);
+            let payouts = Arc::get_mut(&mut parts.payouts).expect("nobody else has them yet");
+            for rail in &mut payouts.rails {
+                rail.facilitator = Arc::clone(&facilitator);
+            }
+            drop(facilitator);
+        })
+    }
+
+    /// The same coordinator with another way out for money.
+    ///
+    /// # Panics
+    /// If something uses it already.
+    #[must_use]
+    pub fn paying_out(self, change: impl FnOnce(&mut Payouts)) -> Self {
+        self.rebuilt(|parts| {
+            change(Arc::get_mut(&mut parts.payouts).expect("nobody else has them yet"));
+        })
+    }
+
+    fn rebuilt(mut self, change: impl FnOnce(&mut App)) -> Self {
         let (config, db) = (self.app.config.clone(), self.app.db.clone());
         let clock = Arc::new(self.clock.clone());
         let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
-        let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
-        let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-        purchases.routes = purchases.routes.through(&facilitator);
+        change(Arc::get_mut(&mut app).expect("nobody else has it yet"));
         self.router = router(&app);
         self.app = app;
         self
@@ -194,23 +215,18 @@ impl TestApp {
         reason = "a test hands over what it made for this, of its own types"
     )]
     pub fn paid_and_seen(
-        mut self,
+        self,
         facilitator: Arc<dyn Facilitator>,
         chain: Option<Arc<dyn Chain>>,
     ) -> Self {
-        let (config, db) = (self.app.config.clone(), self.app.db.clone());
-        let clock = Arc::new(self.clock.clone());
-        let mut app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it is made");
-        let parts = Arc::get_mut(&mut app).expect("nobody else has it yet");
-        let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
-        let routes = purchases.routes.through(&facilitator);
-        purchases.routes = match &chain {
-            Some(chain) => routes.seen_by(chain),
-            None => routes,
-        };
-        self.router = router(&app);
-        self.app = app;
-        self
+        self.rebuilt(|parts| {
+            let purchases = Arc::get_mut(&mut parts.purchases).expect("nobody else has them yet");
+            let routes = purchases.routes.through(&facilitator);
+            purchases.routes = match &chain {
+                Some(chain) => routes.seen_by(chain),
+                None => routes,
+            };
+        })
     }
 
     /// Takes in beats, as the task of that name does, until the app's `shutdown` is cancelled.

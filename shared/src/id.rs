@@ -117,6 +117,8 @@ typed_ids! {
     ApiKeyId = "key";
     /// One event on its way to one webhook.
     DeliveryId = "dlv";
+    /// A report of a rental that an administrator decides on.
+    DisputeId = "dsp";
     /// A set of event rows' position-independent identity.
     EventId = "evt";
     /// A submission of somebody's proof of identity.
@@ -125,6 +127,8 @@ typed_ids! {
     KycDocumentId = "doc";
     /// An account elsewhere that opens one here.
     IdentityId = "idn";
+    /// An invoice or a credit note.
+    InvoiceId = "inv";
     /// A rental's lease of a node's capacity; changes when a rental is placed anew.
     LeaseId = "lea";
     /// A mail to somebody.

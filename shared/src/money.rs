@@ -84,6 +84,21 @@ impl Amount {
             .and_then(Self::from_i128)
     }
 
+    /// The part of a gross amount that a rate of `bps` basis points of the net amount makes: `self × bps / (10,000 + bps)`, half a unit
+    /// rounded up.
+    ///
+    /// # Errors
+    /// The result doesn't fit.
+    pub fn part_in_gross(self, bps: u32) -> Result<Self, AmountOverflow> {
+        let whole = i128::from(bps).checked_add(10_000).ok_or(AmountOverflow)?;
+        i128::from(self.0)
+            .checked_mul(i128::from(bps))
+            .and_then(|product| product.checked_mul(2)?.checked_add(whole))
+            .and_then(|twice| twice.checked_div(whole.checked_mul(2)?))
+            .ok_or(AmountOverflow)
+            .and_then(Self::from_i128)
+    }
+
     /// Whether this is nothing.
     #[must_use]
     pub const fn is_zero(self) -> bool {

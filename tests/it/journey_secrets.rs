@@ -232,6 +232,9 @@ fn keys_of_ours(stage: &Stage, used: &mut Used) {
         let is_pkcs8 = path.extension().is_some_and(|it| it == "pk8");
         let secret = if is_pkcs8 { key[16..48].to_vec() } else { key };
         used.secret("a key of ours in hex", hex::encode(&secret));
+        if let Ok(number) = hex::decode(&secret) {
+            used.secret("a key of ours that is kept in hex", number);
+        }
         used.secret("a key of ours in base64", BASE64.encode(&secret));
         used.secret("a key of ours", secret);
         names += 1;

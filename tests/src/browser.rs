@@ -113,6 +113,14 @@ impl Browser {
         wire.call("Emulation.setScriptExecutionDisabled", off).await;
     }
 
+    /// Shows pages as a window of this size does, in CSS pixels.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": true});
+        let mut wire = self.wire.lock().await;
+        wire.call("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
     /// Goes to `url`; what comes of it is for [`Browser::until`].
     pub async fn go(&self, url: &str) {
         self.wire

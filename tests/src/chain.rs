@@ -15,6 +15,9 @@ use crate::{api, npm};
 /// Who is paid in tests: the fourth account of the well-known development mnemonic.
 pub const PAYEE: &str = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
 
+/// Its private key: known to everybody, worth nothing.
+pub const PAYEE_KEY: &str = "0x7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6";
+
 /// A running chain.
 #[derive(Debug)]
 pub struct Chain {

@@ -15,7 +15,12 @@ use async_trait::async_trait;
 use reqwest::{Client, Url, redirect::Policy};
 use serde_json::{Value, json};
 use shared::x402::{
-    authorization::Authorization, eip712::keccak256, payment::PresentedPayment, terms::Terms,
+    address::Address,
+    authorization::Authorization,
+    eip712::keccak256,
+    network::{Network, Token},
+    payment::PresentedPayment,
+    terms::Terms,
 };
 
 use super::body;
@@ -90,6 +95,19 @@ impl ChainRpc {
         })
     }
 
+    async fn try_balance(&self, token: &Token, of: &Address) -> anyhow::Result<i64> {
+        let latest = quantity(&self.call("eth_blockNumber", json!([])).await?)?;
+        let deep = latest.saturating_sub(self.confirmations);
+        let selector = &keccak256(b"balanceOf(address)")[..4];
+        let data = format!("0x{}{}", hex::encode(selector), &word(of.as_bytes())[2..]);
+        let asked = json!([{"to": token.address, "data": data}, format!("{deep:#x}")]);
+        let answer = self.call("eth_call", asked).await?;
+        let digits = answer.as_str().and_then(|text| text.strip_prefix("0x"));
+        let digits = digits.filter(|digits| digits.len() == 64);
+        let digits = digits.context("not a balance: is there a token at this address?")?;
+        i64::from_str_radix(digits, 16).context("a balance beyond what we count")
+    }
+
     /// Finds the transaction that used the nonce, and whether it paid.
     async fn used(
         &self,
@@ -141,6 +159,16 @@ impl Chain for ChainRpc {
         looked.unwrap_or_else(|error| OnChain::Unknown {
             detail: format!("{error:#}"),
         })
+    }
+
+    async fn balance(
+        &self,
+        _network: &'static Network,
+        token: &Token,
+        of: &Address,
+    ) -> Result<i64, String> {
+        let answer = self.try_balance(token, of).await;
+        answer.map_err(|error| format!("{error:#}"))
     }
 }
 

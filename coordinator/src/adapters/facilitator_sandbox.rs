@@ -8,6 +8,8 @@
 //!   has expired; another payload under the same nonce is refused.
 //! - A wallet is granted play money once, when it is first seen, and only if it is then seen as a payer.
 //! - Money only moves: Σ balance = Σ granted.
+//! - The market's own wallet is never short: what its accounts were given as play money was never paid to it, so it is granted what it
+//!   lacks when it pays.
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use shared::{
     money::Amount,
     time::Timestamp,
     x402::{
+        address::Address,
         eip712::keccak256,
         exact::{VerifiedPayment, check_to_settle},
         network::Network,
@@ -42,13 +45,19 @@ pub struct SandboxFacilitator {
     db: Db,
     clock: Arc<dyn Clock>,
     grant: Amount,
+    house: Option<Address>,
 }
 
 impl SandboxFacilitator {
-    /// Each new payer is given `grant`.
+    /// Each new payer is given `grant`; `house` is the market's own wallet.
     #[must_use]
-    pub fn new(db: Db, clock: Arc<dyn Clock>, grant: Amount) -> Self {
-        Self { db, clock, grant }
+    pub fn new(db: Db, clock: Arc<dyn Clock>, grant: Amount, house: Option<Address>) -> Self {
+        Self {
+            db,
+            clock,
+            grant,
+            house,
+        }
     }
 
     fn transfer(&self, payment: &VerifiedPayment, amount: Amount) -> Transfer {
@@ -57,6 +66,7 @@ impl SandboxFacilitator {
             pay_to: payment.authorization.to.to_string(),
             amount,
             grant: self.grant,
+            by_house: self.house == Some(payment.identity.payer),
             payload_sha256: payment.identity.payload_sha256,
             transaction: transaction_hash(&payment.identity),
             now: self.clock.now(),
@@ -235,6 +245,7 @@ struct Transfer {
     pay_to: String,
     amount: Amount,
     grant: Amount,
+    by_house: bool,
     payload_sha256: [u8; 32],
     transaction: String,
     now: Timestamp,
@@ -247,7 +258,17 @@ impl Transfer {
             return settlement(tx, &self.key)?
                 .ok_or_else(|| Error::corrupt("sandbox_settlements", &self.key.nonce, "nonce"));
         }
-        self.open_wallet(tx, &self.key.payer, self.grant)?;
+        if self.by_house {
+            self.open_wallet(tx, &self.key.payer, Amount::ZERO)?;
+            self.change_balance(
+                tx,
+                "UPDATE sandbox_wallets SET granted = granted + ($4 - balance), balance = $4
+                 WHERE network = $1 AND asset = $2 AND address = $3 AND balance < $4",
+                &self.key.payer,
+            )?;
+        } else {
+            self.open_wallet(tx, &self.key.payer, self.grant)?;
+        }
         // a payee isn't granted anything for being paid
         self.open_wallet(tx, &self.pay_to, Amount::ZERO)?;
         let taken = self.change_balance(
@@ -328,5 +349,6 @@ impl Transfer {
     }
 }
 
+mod chain;
 #[cfg(test)]
 mod tests;

@@ -36,29 +36,36 @@ use crate::{
     store::Db,
 };
 
+/// How money comes in, and the ways by which it goes out; `wallet` is the market's own.
 pub(super) fn purchases(
     config: &Config,
     db: &Db,
     clock: &Arc<dyn Clock>,
     ids: &Arc<Ids>,
-) -> anyhow::Result<Purchases> {
+    wallet: Option<Address>,
+) -> anyhow::Result<(Purchases, Routes)> {
     shared::tls::init();
     let settings = &config.payments;
     let networks = networks(settings)?;
-    let routes = match settings.mode {
-        PaymentsMode::Sandbox => sandbox_routes(settings, &networks, db, clock),
-        PaymentsMode::Facilitator => facilitator_routes(settings, &networks, clock)?,
+    let (routes, ways_out) = match settings.mode {
+        PaymentsMode::Sandbox => sandbox_routes(settings, &networks, db, clock, wallet),
+        PaymentsMode::Facilitator => {
+            let routes = Routes::new(facilitator_routes(settings, &networks, clock)?);
+            (routes.clone(), routes)
+        }
     };
-    Ok(Purchases {
+    let rates = Arc::new(rates(&config.rates, clock)?);
+    let purchases = Purchases {
         db: db.clone(),
-        routes: Routes::new(routes),
-        rates: Arc::new(rates(&config.rates, clock)?),
-        payees: payees(settings, &networks)?,
+        routes,
+        payees: payees(settings, &networks, &rates, wallet)?,
+        rates,
         rules: rules(config),
         public_url: config.http.public_url(),
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
-    })
+    };
+    Ok((purchases, ways_out))
 }
 
 fn rules(config: &Config) -> Rules {
@@ -181,7 +188,12 @@ fn described(
     network::configure(network).context("payments.networks")
 }
 
-fn payees(settings: &PaymentsConfig, networks: &Networks) -> anyhow::Result<Payees> {
+fn payees(
+    settings: &PaymentsConfig,
+    networks: &Networks,
+    rates: &Arc<Rates>,
+    wallet: Option<Address>,
+) -> anyhow::Result<Payees> {
     let payee = |asset: &AssetConfig| -> anyhow::Result<Payee> {
         let caip2 = network_of(settings, asset);
         let network = *networks.get(caip2).context("payments.assets.network")?;
@@ -191,8 +203,11 @@ fn payees(settings: &PaymentsConfig, networks: &Networks) -> anyhow::Result<Paye
                 asset.currency
             )
         })?;
-        let pay_to = asset.pay_to.as_ref().unwrap_or(&settings.pay_to);
-        let pay_to: Address = pay_to.parse().context("payments.pay_to")?;
+        let pay_to = match (asset.pay_to.as_ref().or(settings.pay_to.as_ref()), wallet) {
+            (Some(text), _) => text.parse().context("payments.pay_to")?,
+            (None, Some(wallet)) => wallet,
+            (None, None) => anyhow::bail!("payments.pay_to: set it, or payouts.key_file"),
+        };
         Ok(Payee {
             network,
             token: *token,
@@ -215,26 +230,33 @@ fn payees(settings: &PaymentsConfig, networks: &Networks) -> anyhow::Result<Paye
     }
     ensure!(!all.is_empty(), "payments.assets: accept something");
     let first = all.remove(0);
-    Ok(Payees::new(first, all))
+    Ok(Payees::new(first, all, Arc::clone(rates)))
 }
 
+/// Its tables are believed by money out; money in has its word.
 fn sandbox_routes(
     settings: &PaymentsConfig,
     networks: &Networks,
     db: &Db,
     clock: &Arc<dyn Clock>,
-) -> Vec<Route> {
-    let facilitator: Arc<dyn Facilitator> = Arc::new(SandboxFacilitator::new(
+    wallet: Option<Address>,
+) -> (Routes, Routes) {
+    let sandbox = Arc::new(SandboxFacilitator::new(
         db.clone(),
         Arc::clone(clock),
         settings.sandbox_grant,
+        wallet,
     ));
+    let facilitator: Arc<dyn Facilitator> = Arc::clone(&sandbox) as _;
+    let chain: Arc<dyn Chain> = sandbox;
     let route = |network: &&'static Network| Route {
         network,
         facilitator: Arc::clone(&facilitator),
         chain: None,
     };
-    networks.values().map(route).collect()
+    let routes = Routes::new(networks.values().map(route).collect());
+    let ways_out = routes.seen_by(&chain);
+    (routes, ways_out)
 }
 
 fn facilitator_routes(

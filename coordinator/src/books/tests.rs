@@ -15,11 +15,13 @@ use crate::{
         ledger::{
             self,
             check::Finding,
+            halt,
             model::{Account, Cause, Posting},
         },
     },
     params,
     store::Tx,
+    tasks::{Task as _, ledger_check::LedgerCheck},
     testing::{
         TestApp,
         market::{Market, rental_of},
@@ -35,6 +37,7 @@ on_both_stores!(
     an_old_row_is_found_by_the_sweep,
     a_late_transfer_makes_a_fold_anew_and_no_alarm,
     journals_and_the_audit_log_are_followed,
+    what_the_chain_lacks_holds_money_back_at_the_second_look,
 );
 
 const RENT: &str = "/api/v1/rentals";
@@ -376,4 +379,25 @@ async fn journals_and_the_audit_log_are_followed(test: TestApp) {
     )
     .await;
     assert_eq!(broken(&pass(&market).await.findings), ["I12"]);
+}
+
+async fn what_the_chain_lacks_holds_money_back_at_the_second_look(test: TestApp) {
+    let market = busy(test).await;
+    let app = &market.test.app;
+    let mut watching = LedgerCheck::new(std::sync::Arc::clone(app));
+    let look = watching.activate().await.expect("it looks");
+    assert_eq!(look["reserves"], "hold", "{look}");
+    run(&market, "UPDATE sandbox_wallets SET balance = 0").await;
+    let halted = async || {
+        app.db
+            .read("test.halted", halt::current)
+            .await
+            .expect("read")
+    };
+    let look = watching.activate().await.expect("it looks");
+    assert!(look["reserves"][0].is_string(), "{look}");
+    assert!(halted().await.is_none(), "a node may lag behind");
+    watching.activate().await.expect("it looks");
+    let halted = halted().await.expect("money is held back");
+    assert_eq!(halted.invariant, "I8");
 }

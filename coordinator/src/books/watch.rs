@@ -14,7 +14,7 @@ use super::{alarms, first_broken};
 use crate::{
     app::App,
     domain::{
-        audit,
+        audit, invoices,
         ledger::{
             check::Finding,
             halt,
@@ -58,6 +58,11 @@ pub async fn pass(db: &Db, now: Timestamp) -> Result<Passed> {
     let positions = db.read("ledger.positions", watch::positions).await?;
     let mut passed = Passed::default();
     transfers(db, &positions, now, &mut passed).await?;
+    let since = positions.next_from();
+    let documents = db.read("ledger.documents", move |tx| {
+        invoices::check::check_since(tx, since)
+    });
+    passed.findings.push(documents.await?);
     journals(db, &positions, now, &mut passed).await?;
     let followed = audit_log(db, &positions, &mut passed).await?;
     passed.alarms = db.read("ledger.alarms", move |tx| alarms(tx, now)).await?;

@@ -24,6 +24,16 @@ pub struct MarketConfig {
     pub grace_s: u32,
     /// What a provider earned becomes payable after so many seconds, in which the consumer may dispute it.
     pub dispute_window_s: u32,
+    /// The tax that is part of all prices, basis points of the net price; 0 for none.
+    pub tax_bps: u32,
+    /// What that tax is called on invoices.
+    pub tax_name: String,
+    /// Who issues invoices.
+    pub issuer_name: String,
+    /// Where they are, on invoices; may be empty.
+    pub issuer_address: String,
+    /// Their number at the tax office, on invoices; may be empty.
+    pub issuer_tax_id: String,
 }
 
 impl Default for MarketConfig {
@@ -37,6 +47,11 @@ impl Default for MarketConfig {
             max_duration_s: 30 * 86_400,
             grace_s: 300,
             dispute_window_s: 86_400,
+            tax_bps: 0,
+            tax_name: "VAT".to_owned(),
+            issuer_name: "RAMarket".to_owned(),
+            issuer_address: String::new(),
+            issuer_tax_id: String::new(),
         }
     }
 }
@@ -61,6 +76,22 @@ impl MarketConfig {
             self.dispute_window_s,
             0,
             90 * 86_400,
-        )
+        )?;
+        within("market.tax_bps", self.tax_bps, 0, 5_000)?;
+        for (key, text, empty) in [
+            ("market.tax_name", &self.tax_name, false),
+            ("market.issuer_name", &self.issuer_name, false),
+            ("market.issuer_address", &self.issuer_address, true),
+            ("market.issuer_tax_id", &self.issuer_tax_id, true),
+        ] {
+            let odd = text.chars().any(char::is_control) || text.chars().count() > 200;
+            if odd || (!empty && text.trim().is_empty()) {
+                return Err(ConfigError::invalid(
+                    key,
+                    "one line of at most 200 characters, as it is to stand on invoices",
+                ));
+            }
+        }
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@ mod market;
 mod oidc;
 mod outbound;
 mod payments;
+mod payouts;
 mod rates;
 mod retention;
 mod source;
@@ -46,6 +47,7 @@ pub use self::{
     oidc::{OidcConfig, OidcProviderConfig},
     outbound::OutboundConfig,
     payments::{AssetConfig, FacilitatorConfig, NetworkConfig, PaymentsConfig, PaymentsMode},
+    payouts::PayoutsConfig,
     rates::RatesConfig,
     retention::RetentionConfig,
     source::Sources,
@@ -98,6 +100,8 @@ pub struct Config {
     pub oidc: OidcConfig,
     /// How rentals are paid.
     pub payments: PaymentsConfig,
+    /// Money out.
+    pub payouts: PayoutsConfig,
     /// What one currency costs in another.
     pub rates: RatesConfig,
     /// The rules of the market.
@@ -133,6 +137,7 @@ impl Default for Config {
             mail: MailConfig::default(),
             oidc: OidcConfig::default(),
             payments: PaymentsConfig::default(),
+            payouts: PayoutsConfig::default(),
             rates: RatesConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
@@ -194,6 +199,16 @@ impl Config {
         self.mail.validate()?;
         oidc::validate(&self.oidc)?;
         self.payments.validate()?;
+        self.payouts.validate()?;
+        let no_address = self.payments.pay_to.is_none() && self.payouts.key_file.is_none();
+        let accepted = self.payments.accepted();
+        let lost = no_address && accepted.iter().any(|asset| asset.pay_to.is_none());
+        if lost && self.payments.mode == PaymentsMode::Facilitator {
+            return Err(ConfigError::invalid(
+                "payments.pay_to",
+                "set the address that is to be paid, or payouts.key_file: its wallet is paid then",
+            ));
+        }
         self.rates.validate()?;
         self.market.validate()?;
         self.agents.validate()?;

@@ -34,8 +34,8 @@ pub struct PaymentsConfig {
     pub chain_rpc_url: Option<SecretText>,
     /// Blocks that must lie on a transaction before it counts.
     pub chain_confirmations: u32,
-    /// The address that is paid: `0x` and 40 hex digits.
-    pub pay_to: String,
+    /// The address that is paid: `0x` and 40 hex digits; without it that of the market's own wallet (`payouts.key_file`).
+    pub pay_to: Option<String>,
     /// The network as CAIP-2: `eip155:84532` is Base Sepolia.
     pub network: String,
     /// Play money that an address or account gets in the sandbox.
@@ -62,7 +62,7 @@ impl Default for PaymentsConfig {
             cdp_key_secret: None,
             chain_rpc_url: None,
             chain_confirmations: 0,
-            pay_to: "0x5261304d41726b65744d61726b65740000000001".to_owned(),
+            pay_to: None,
             network: "eip155:84532".to_owned(),
             sandbox_grant: Amount::from_atomic(100_000_000).unwrap_or_default(),
             quotes_per_minute_ip: 120,
@@ -76,7 +76,9 @@ impl Default for PaymentsConfig {
 impl PaymentsConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.validate_facilitator()?;
-        address("payments.pay_to", &self.pay_to)?;
+        if let Some(pay_to) = &self.pay_to {
+            address("payments.pay_to", pay_to)?;
+        }
         ways::chain_id("payments.network", &self.network)?;
         ways::assets(&self.assets)?;
         ways::facilitators(&self.facilitators)?;
@@ -143,16 +145,6 @@ impl PaymentsConfig {
             return Err(ConfigError::invalid(
                 "payments.cdp_key_secret",
                 "set it together with payments.cdp_key_id, or neither",
-            ));
-        }
-        // nobody has the key of the sandbox's address: money sent there is lost
-        let nobody = Self::default().pay_to;
-        let paid = self.accepted();
-        let lost = |asset: &AssetConfig| *asset.pay_to.as_ref().unwrap_or(&self.pay_to) == nobody;
-        if is_elsewhere && paid.iter().any(lost) {
-            return Err(ConfigError::invalid(
-                "payments.pay_to",
-                "set the address that is to be paid: the default belongs to nobody",
             ));
         }
         Ok(())

@@ -22,6 +22,8 @@ pub struct TasksConfig {
     pub settlement_ms: u32,
     /// Asks what became of payments in doubt, milliseconds.
     pub payments_ms: u32,
+    /// Sends payouts, and asks what became of those in doubt, milliseconds.
+    pub payouts_ms: u32,
     /// Proves that what was posted since the last pass adds up, milliseconds.
     pub ledger_check_ms: u32,
     /// Sends queued mail, milliseconds.
@@ -50,6 +52,7 @@ impl Default for TasksConfig {
             expiry_ms: 1_000,
             settlement_ms: 5_000,
             payments_ms: 5_000,
+            payouts_ms: 5_000,
             ledger_check_ms: 60_000,
             mail_ms: 1_000,
             kyc_ms: 60_000,
@@ -74,6 +77,7 @@ impl TasksConfig {
         within("tasks.settlement_ms", self.settlement_ms, 10, HOUR_MS)?;
         within("tasks.kyc_ms", self.kyc_ms, 10, HOUR_MS)?;
         within("tasks.payments_ms", self.payments_ms, 10, HOUR_MS)?;
+        within("tasks.payouts_ms", self.payouts_ms, 10, HOUR_MS)?;
         within("tasks.ledger_check_ms", self.ledger_check_ms, 10, HOUR_MS)?;
         within("tasks.mail_ms", self.mail_ms, 10, HOUR_MS)?;
         within("tasks.forgetting_ms", self.forgetting_ms, 10, HOUR_MS)?;

@@ -1,5 +1,5 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `offers` → `rates` → `payments` → `wallets` → `rentals` → `metering` → `settlement` → `agentlink` → `analytics` → `admin`.
+//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `offers` → `rates` → `payments` → `wallets` → `rentals` → `metering` → `disputes` → `settlement` → `payouts` → `invoices` → `agentlink` → `analytics` → `admin`.
 
 pub mod access;
 pub mod admin;
@@ -8,8 +8,10 @@ pub mod analytics;
 pub mod apikeys;
 pub mod audit;
 pub mod auth;
+pub mod disputes;
 pub mod earnings;
 pub mod events;
+pub mod invoices;
 pub mod kyc;
 pub mod ledger;
 pub mod mail;
@@ -18,6 +20,7 @@ pub mod nodes;
 pub mod offers;
 pub mod oidc;
 pub mod payments;
+pub mod payouts;
 pub mod rates;
 pub mod rentals;
 pub mod settings;

@@ -1,6 +1,7 @@
 //! The problem codes: which one means what, and which operation answers with which beyond those that all share.
 
 mod accounts;
+mod payouts;
 mod requests;
 mod running;
 #[cfg(test)]
@@ -114,6 +115,18 @@ const RANGE: Code = (
     "ask for 1 to 1000 steps: from must be before to, and near enough for the step",
 );
 
+const FORMAT: Code = (400, "format", "format is json or csv");
+const MONTH: Code = (
+    400,
+    "month",
+    "write a month such as 2026-11, from 2020-01 to 2999-12",
+);
+const DISPUTE_DECIDED: Code = (
+    409,
+    "dispute_decided",
+    "this dispute is decided: the decision is final",
+);
+
 /// What one operation answers besides.
 const OWN: &[(&str, &[Code])] = &[
     (
@@ -152,6 +165,69 @@ const OWN: &[(&str, &[Code])] = &[
             KEY_INVALID,
             KEY_REUSED,
             KEY_IN_USE,
+        ],
+    ),
+    ("get_invoice", &[FORMAT]),
+    (
+        "rental_invoice",
+        &[
+            FORMAT,
+            (
+                409,
+                "invoice_not_issued",
+                "an invoice is issued when the rental is over and its money is split: try again then",
+            ),
+        ],
+    ),
+    ("get_statement", &[FORMAT, MONTH]),
+    ("statement_transfers", &[MONTH]),
+    (
+        "report_rental",
+        &[
+            DISPUTE_DECIDED,
+            PAYMENT_RUNS,
+            (
+                409,
+                "rental_not_paid",
+                "this rental was never paid: there is nothing to dispute",
+            ),
+            (
+                409,
+                "dispute_window_over",
+                "it ended too long ago: what it earned is its provider's",
+            ),
+        ],
+    ),
+    (
+        "add_dispute_evidence",
+        &[
+            DISPUTE_DECIDED,
+            (
+                409,
+                "too_many_statements",
+                "each party adds at most 20 statements: wait for the decision",
+            ),
+        ],
+    ),
+    (
+        "decide_dispute",
+        &[
+            DISPUTE_DECIDED,
+            (
+                409,
+                "dispute_not_settled",
+                "the rental is still being stopped and billed: decide once it is settled",
+            ),
+            (
+                409,
+                "earnings_released",
+                "the provider's part of this rental is payable already, or less than that: it can't be taken back",
+            ),
+            (
+                409,
+                "dispute_uncovered",
+                "the provider has 1.000000 of it left and the platform's fees hold 2.000000: give back less, or wait for more fees",
+            ),
         ],
     ),
     (
@@ -271,7 +347,10 @@ pub(crate) fn of(
 
 /// What each operation answers besides, by area; one may be in several.
 fn all_own() -> impl Iterator<Item = &'static (&'static str, &'static [Code])> + Clone {
-    OWN.iter().chain(accounts::OWN).chain(running::OWN)
+    OWN.iter()
+        .chain(accounts::OWN)
+        .chain(payouts::OWN)
+        .chain(running::OWN)
 }
 
 /// The title of a status.

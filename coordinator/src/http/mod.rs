@@ -10,6 +10,7 @@ pub(crate) mod codes;
 pub mod contract;
 pub mod credentials;
 pub mod csrf;
+pub mod csv;
 mod device;
 pub mod document;
 pub mod error;

@@ -183,8 +183,10 @@ macro_rules! id_values {
 id_values!(
     ApiKeyId,
     DeliveryId,
+    DisputeId,
     EventId,
     IdentityId,
+    InvoiceId,
     KycCaseId,
     KycDocumentId,
     LeaseId,

@@ -15,6 +15,7 @@ pub mod event_relay;
 pub mod expiry;
 pub mod facilitator;
 pub mod forgetting;
+pub mod invoices;
 pub mod kyc;
 pub mod leases;
 pub mod ledger_check;
@@ -22,6 +23,7 @@ pub mod liveness;
 pub mod mail;
 pub mod market_feed;
 pub mod payments;
+pub mod payouts;
 pub mod rates;
 pub mod retention;
 pub mod settlement;
@@ -60,6 +62,8 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         Box::new(settlement::Settlement::new(own())),
     )?;
     start(periods.payments_ms, Box::new(payments::Payments(own())))?;
+    start(periods.payouts_ms, Box::new(payouts::Payouts::new(own())))?;
+    start(invoices::PERIOD_MS, Box::new(invoices::Invoices(own())))?;
     start(periods.kyc_ms, Box::new(kyc::Kyc(own())))?;
     start(
         facilitator::PERIOD_MS,
@@ -76,7 +80,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     )?;
     start(
         periods.ledger_check_ms,
-        Box::new(ledger_check::LedgerCheck(own())),
+        Box::new(ledger_check::LedgerCheck::new(own())),
     )?;
     start(
         ledger_check::SWEEP_PERIOD_MS,

@@ -108,6 +108,9 @@ impl Task for Settlement {
         let (settled, mut failed) = self
             .settle(over.iter().map(|rental| rental.id).collect())
             .await;
+        if settled > 0 {
+            self.app.tasks.poke(super::invoices::NAME);
+        }
         if full && failed == 0 {
             // more wait than one page holds
             self.app.tasks.poke(NAME);

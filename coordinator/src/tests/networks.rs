@@ -53,7 +53,7 @@ async fn each_network_is_settled_by_its_own_facilitator() {
     let test = TestApp::with(move |config| {
         let payments = &mut config.payments;
         payments.mode = PaymentsMode::Facilitator;
-        payments.pay_to = "0x90F79bf6EB2c4f870365E785982E1f101E93b906".into();
+        payments.pay_to = Some("0x90F79bf6EB2c4f870365E785982E1f101E93b906".into());
         let on_base = AssetConfig {
             network: Some(BASE.caip2.to_owned()),
             ..AssetConfig::of(Asset::EURC)

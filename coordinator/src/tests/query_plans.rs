@@ -25,6 +25,7 @@ use crate::{
         event_relay::EventRelay,
         expiry::Expiry,
         forgetting::Forgetting,
+        invoices::Invoices,
         kyc::Kyc,
         leases::Leases,
         ledger_check::{LedgerCheck, LedgerSweep},
@@ -32,6 +33,7 @@ use crate::{
         mail::MailRound,
         market_feed,
         payments::Payments,
+        payouts::Payouts,
         retention::Retention,
         settlement::Settlement,
         spending::Spending,
@@ -43,7 +45,8 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 44] = [
+const GROWING: [&str; 55] = [
+    "account_closings",
     "account_folds",
     "account_links",
     "accounts",
@@ -51,9 +54,14 @@ const GROWING: [&str; 44] = [
     "audit_log",
     "billing_windows",
     "consumer_figures",
+    "dispute_statements",
+    "disputes",
     "enrollment_tokens",
     "events",
+    "given_back",
     "idempotency_keys",
+    "invoice_transfers",
+    "invoices",
     "kyc_cases",
     "kyc_documents",
     "kyc_events",
@@ -68,8 +76,13 @@ const GROWING: [&str; 44] = [
     "offer_prices",
     "offers",
     "oidc_used",
+    "payers_owed",
     "payment_identifiers",
     "payments",
+    "payout_addresses",
+    "payout_approvals",
+    "payout_days",
+    "payouts",
     "provider_earnings",
     "quotes",
     "recovery_codes",
@@ -90,11 +103,13 @@ const GROWING: [&str; 44] = [
     "webhooks",
 ];
 /// Indexes of a part of a table that stays small, however long the table gets: reading all of it is what is wanted.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 9] = [
+    "accounts_outside",
     "billing_windows_to_roll",
     "events_waiting",
     "payments_due",
     "rentals_running",
+    "rentals_to_invoice",
     "rentals_to_settle",
     "user_roles_admin",
     "webhooks_due",
@@ -124,7 +139,7 @@ fn a_scan_is_noticed() {
 }
 
 /// Rents, extends, looks, stops and settles, by balance and by x402.
-async fn trade(stall: &Stall) {
+async fn trade(stall: &Stall) -> (String, RentalId) {
     let consumer = stall.consumer().await;
     let mut by_balance = stall.order(600);
     by_balance["pay_with"] = json!("balance");
@@ -157,6 +172,8 @@ async fn trade(stall: &Stall) {
         (&format!("/api/v1/rentals/{paid}/receipts"), &token),
         (&format!("/api/v1/payments/{payment}"), &token),
         ("/api/v1/balance", &consumer),
+        ("/api/v1/payouts", &stall.provider),
+        ("/api/v1/payout-address", &stall.provider),
         ("/api/v1/analytics/consumer", &consumer),
         ("/api/v1/analytics/provider", &stall.provider),
         ("/api/v1/analytics/market?resource=ram", &stall.provider),
@@ -205,7 +222,59 @@ async fn trade(stall: &Stall) {
     let tokens = "/api/v1/nodes/enrollment-tokens";
     let answer = stall.test.post(tokens, &stall.provider, &json!({})).await;
     assert!(answer.status.is_success(), "{answer:?}");
+    dispute(stall, paid, &token).await;
     end(stall, bought).await;
+    (consumer, bought)
+}
+
+/// Reports a rental, speaks of it, and looks at what was said.
+async fn dispute(stall: &Stall, rental: RentalId, token: &str) {
+    let report = json!({"reason": "slow", "text": "a test"});
+    let path = format!("/api/v1/rentals/{rental}/report");
+    let told = stall.test.post(&path, token, &report).await.json();
+    let path = format!("/api/v1/disputes/{}", told["id"].as_str().expect("an id"));
+    let say = json!({"text": "a test"});
+    let said = stall
+        .test
+        .post(&format!("{path}/evidence"), token, &say)
+        .await;
+    assert_eq!(said.status, StatusCode::CREATED, "{said:?}");
+    for (path, who) in [
+        (path.as_str(), &stall.provider),
+        ("/api/v1/disputes?as=provider", &stall.provider),
+        ("/api/v1/disputes", &stall.provider),
+    ] {
+        let answer = stall.test.get(path, who).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+    }
+}
+
+/// What is issued of a rental that is over, and a month's statement.
+async fn papers(stall: &Stall, consumer: &str, rental: RentalId) {
+    let path = format!("/api/v1/rentals/{rental}/invoice");
+    let invoice = stall.test.get(&path, consumer).await.json();
+    let invoice = format!(
+        "/api/v1/invoices/{}",
+        invoice["id"].as_str().expect("an id")
+    );
+    for (path, who) in [
+        ("/api/v1/invoices", consumer),
+        ("/api/v1/invoices?as=provider", &stall.provider),
+        (&invoice, consumer),
+        (&format!("{invoice}/transfers"), consumer),
+        ("/api/v1/statements?month=2027-01", &stall.provider),
+        ("/api/v1/statements?month=2020-01", consumer),
+        ("/api/v1/statements/2027-01/transfers", consumer),
+    ] {
+        let answer = stall.test.get(path, who).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+    }
+    let since = stall.test.clock.now();
+    let db = &stall.test.app.db;
+    let check = db.read("test.check", move |tx| {
+        crate::domain::invoices::check::check_since(tx, since)
+    });
+    check.await.expect("checked");
 }
 
 /// What administrators look at.
@@ -223,6 +292,8 @@ async fn administrate(stall: &Stall) {
         .as_str()
         .expect("more")
         .to_owned();
+    let payouts = stall.test.get("/api/v1/admin/payouts?state=sent", &admin);
+    assert_eq!(payouts.await.status, StatusCode::OK);
     for query in [
         format!("cursor={cursor}"),
         format!("actor=system&cursor={cursor}"),
@@ -272,12 +343,14 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Spending(app())),
         Box::new(Expiry(app())),
         Box::new(Payments(app())),
+        Box::new(Payouts::new(app())),
         Box::new(Forgetting(app())),
         Box::new(MailRound(app())),
         Box::new(Settlement::new(app())),
-        Box::new(LedgerCheck(app())),
+        Box::new(LedgerCheck::new(app())),
         Box::new(LedgerSweep::new(app())),
         Box::new(Kyc(app())),
+        Box::new(Invoices(app())),
         Box::new(Analytics(app())),
         Box::new(Webhooks(app())),
         Box::new(Retention::new(app())),
@@ -294,9 +367,10 @@ async fn turn_timers(stall: &Stall) {
 #[tokio::test]
 async fn no_statement_reads_a_whole_growing_table() {
     let stall = Stall::open(TestApp::new().await).await;
-    trade(&stall).await;
+    let (consumer, over) = trade(&stall).await;
     administrate(&stall).await;
     turn_timers(&stall).await;
+    papers(&stall, &consumer, over).await;
 
     let mut bad = Vec::new();
     let run = statements::seen_in(stall.test.folder().path());

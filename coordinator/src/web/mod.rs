@@ -5,6 +5,7 @@ mod forgotten;
 mod home;
 mod html;
 mod login;
+mod paper;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(account::routes())
         .merge(forgotten::routes())
         .merge(login::routes())
+        .merge(paper::routes())
 }
 
 async fn home_page(State(app): State<Arc<App>>) -> Html<String> {

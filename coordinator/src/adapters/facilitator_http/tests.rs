@@ -17,7 +17,6 @@ use ring::{
 use serde_json::json;
 use shared::{
     clock::ManualClock,
-    id::Ids,
     money::Amount,
     time::Timestamp,
     x402::{
@@ -62,7 +61,7 @@ fn request() -> SettleRequest {
         .pay(&key, [9; 32], START)
         .expect("signed");
     SettleRequest {
-        payment_id: Ids::counting().mint(),
+        reference: "pay_1".to_owned(),
         terms,
         payload: header::decode(signed.header_v2.as_bytes()).expect("our own payment"),
         version: 2,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use shared::{
     clock::ManualClock,
-    id::Ids,
     x402::{
         address::Address,
         client::{self, SignedPayment},
@@ -51,7 +50,6 @@ const PRICE: i64 = 500;
 struct Chain {
     facilitator: Arc<SandboxFacilitator>,
     clock: ManualClock,
-    ids: Ids,
     db: Db,
 }
 
@@ -59,18 +57,17 @@ impl Chain {
     fn granting(grant: i64, db: Db) -> Self {
         let clock = ManualClock::starting_at(START);
         let facilitator =
-            SandboxFacilitator::new(db.clone(), Arc::new(clock.clone()), amount(grant));
+            SandboxFacilitator::new(db.clone(), Arc::new(clock.clone()), amount(grant), None);
         Self {
             facilitator: Arc::new(facilitator),
             clock,
-            ids: Ids::counting(),
             db,
         }
     }
 
     fn request(&self, terms: &Terms, payload: &str) -> SettleRequest {
         SettleRequest {
-            payment_id: self.ids.mint(),
+            reference: "pay_1".to_owned(),
             terms: terms.clone(),
             payload: header::decode(payload.as_bytes()).expect("our own header"),
             version: 2,
@@ -251,6 +248,7 @@ async fn a_refusal_for_lack_of_money_leaves_the_nonce_unused(db: Db) {
         chain.db.clone(),
         Arc::new(chain.clock.clone()),
         amount(PRICE),
+        None,
     );
     let gift = Terms {
         pay_to: payer().address(),

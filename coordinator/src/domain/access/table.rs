@@ -66,6 +66,15 @@ pub const TABLE: &[Line] = &[
     ),
     Line::of("get_balance", &[Person], With(Scope::AccountRead)),
     Line::of("top_up", &[Person], With(Scope::BalanceWrite)),
+    // money out
+    Line::of("create_payout", &[Provider], Refused).fresh(),
+    Line::of("withdraw", &[Person], Refused).fresh(),
+    Line::of("list_payouts", &[Person], With(Scope::AccountRead)),
+    Line::of("get_payout", &[Person], With(Scope::AccountRead)),
+    Line::of("get_payout_address", &[Person], With(Scope::AccountRead)),
+    Line::of("put_payout_address", &[Person], Refused).fresh(),
+    // it only keeps what held: whoever sees the letter stops a thief at once
+    Line::of("keep_payout_address", &[Person], Refused),
     // rentals
     Line::of("create_rental", &[Anyone], With(Scope::RentalsWrite)),
     Line::of(
@@ -110,6 +119,50 @@ pub const TABLE: &[Line] = &[
     ),
     // a key would outlive itself by it
     Line::of("renew_rental_token", &[Person, Wallet], Refused),
+    // documents
+    Line::of(
+        "list_invoices",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "get_invoice",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "invoice_transfers",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "rental_invoice",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of("get_statement", &[Person], With(Scope::AccountRead)),
+    Line::of("statement_transfers", &[Person], With(Scope::AccountRead)),
+    // disputes
+    Line::of(
+        "report_rental",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
+    Line::of(
+        "list_disputes",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "get_dispute",
+        &[Person, RentalToken],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "add_dispute_evidence",
+        &[Person, RentalToken],
+        With(Scope::RentalsWrite),
+    ),
     // nodes
     Line::of(
         "create_enrollment_token",
@@ -176,6 +229,12 @@ pub const TABLE: &[Line] = &[
     Line::of("resume_ledger", &[Admin], Refused).fresh(),
     Line::of("platform_figures", &[Admin], Refused),
     Line::of("refund", &[Admin], Refused).fresh(),
+    Line::of("admin_list_payouts", &[Admin], Refused),
+    Line::of("approve_payout", &[Admin], Refused).fresh(),
+    Line::of("reject_payout", &[Admin], Refused).fresh(),
+    Line::of("resolve_payout", &[Admin], Refused).fresh(),
+    Line::of("admin_list_disputes", &[Admin], Refused),
+    Line::of("decide_dispute", &[Admin], Refused).fresh(),
     Line::of("get_settings", &[Admin], Refused),
     Line::of("put_settings", &[Admin], Refused).fresh(),
     Line::public("get_announcement"),

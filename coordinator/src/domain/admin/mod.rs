@@ -13,17 +13,23 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use shared::{
-    id::{NodeId, RentalId, SessionId, UserId},
+    id::{DisputeId, NodeId, RentalId, SessionId, UserId},
     money::{Amount, Money},
 };
 
 use super::{
     audit::{self, Entry},
     auth::{self, model::Account},
+    disputes::{
+        self, given_back,
+        model::{Dispute, Wanted},
+    },
+    invoices::{self, model::Rules},
     ledger::{
         self,
         model::{Account as Books, Cause, Posting},
     },
+    mail::Postbox,
     nodes::{self, model::Node},
     payments::idempotency::{self, IdempotencyKey},
     rentals::{
@@ -183,6 +189,23 @@ pub fn end_sessions(
     Ok(ended)
 }
 
+/// Decides a dispute, and issues the credit note of what is given back.
+///
+/// # Errors
+/// As [`disputes::decide`].
+pub fn decide_dispute(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    (postbox, rules): (&Postbox, &Rules),
+    id: DisputeId,
+    wanted: &Wanted,
+    reason: &str,
+) -> Result<Dispute> {
+    let decided = disputes::decide(tx, ctx, postbox, id, wanted, reason)?;
+    invoices::document(tx, ctx, rules, decided.rental)?;
+    Ok(decided)
+}
+
 /// A refund out of the platform's fees.
 #[derive(Debug, Clone)]
 pub struct Refund {
@@ -194,12 +217,18 @@ pub struct Refund {
     pub reason: String,
 }
 
-/// Gives back what a rental cost, out of the platform's fees: to the consumer's balance, or to the wallet that paid. The same key
-/// refunds once.
+/// Gives back what a rental cost, out of the platform's fees: to the consumer's balance, or to the wallet that paid, with a credit note if
+/// its invoice is issued. The same key refunds once.
 ///
 /// # Errors
 /// 404; 409 if the fees don't cover it, or the rental is being paid; 422 for more than it cost.
-pub fn refund(tx: &mut dyn Tx, ctx: &OpCtx, refund: &Refund, key: &IdempotencyKey) -> Result<()> {
+pub fn refund(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    rules: &Rules,
+    refund: &Refund,
+    key: &IdempotencyKey,
+) -> Result<()> {
     if idempotency::find(tx, key)?.is_some() {
         return Ok(());
     }
@@ -216,26 +245,32 @@ pub fn refund(tx: &mut dyn Tx, ctx: &OpCtx, refund: &Refund, key: &IdempotencyKe
             "more than zero, in the rental's currency",
         ));
     }
-    if refund.amount.amount > rental.charged {
+    let left = given_back::left(tx, &rental)?;
+    if refund.amount.amount > left {
         return Err(Error::invalid(
             "/amount",
-            format!("at most what was charged: {}", rental.charged),
+            format!("at most what was charged and not given back yet: {left}"),
         ));
     }
-    let credit = match (rental.consumer, &rental.payer) {
-        (Some(consumer), _) => Books::UserAvailable(consumer),
-        (None, Some(payer)) => Books::PayerRefunds(payer.clone()),
-        (None, None) => return Err(Error::corrupt("rentals", &rental.id.to_string(), "payer")),
-    };
+    let cause = Cause::Goodwill(rental.id, key.reference());
     idempotency::remember(tx, ctx, key, &rental.id.to_string())?;
     let posting = Posting {
         asset: rental.asset,
         debit: Books::PlatformFees,
-        credit,
+        credit: rentals::money_goes_back_to(&rental)?,
         amount: refund.amount.amount,
-        cause: Cause::Goodwill(rental.id, key.reference()),
+        cause: cause.clone(),
     };
     ledger::post(tx, ctx, &posting)?;
+    given_back::note_goodwill(
+        tx,
+        ctx,
+        rental.id,
+        refund.amount.amount,
+        &cause,
+        &refund.reason,
+    )?;
+    invoices::document(tx, ctx, rules, rental.id)?;
     let entry = Entry::of("rental.refunded", rental.id)
         .after(json!({ "amount": refund.amount.amount, "currency": rental.asset }))
         .reason(&refund.reason);

@@ -138,7 +138,7 @@ pub fn release(tx: &mut dyn Tx, ctx: &OpCtx, rental: RentalId, until: Timestamp)
 /// Takes back what a rental earned and isn't payable yet, the youngest first: `credit` gets it, by `cause`.
 ///
 /// # Errors
-/// 409 `earnings_released` if less than that isn't payable yet; 503 if it was changed meanwhile.
+/// 409 `insufficient_funds` if less than that isn't payable yet; 503 if it was changed meanwhile.
 pub fn take_back(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -151,7 +151,7 @@ pub fn take_back(
         .filter(|old| old.pending().is_ok_and(|pending| pending >= amount))
         .ok_or_else(|| {
             Error::conflict(
-                "earnings_released",
+                "insufficient_funds",
                 "the provider's part of this rental is payable already, or less than that: it can't be taken back",
             )
         })?;

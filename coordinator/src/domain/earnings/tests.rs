@@ -126,7 +126,7 @@ async fn what_is_not_payable_can_be_taken_back(test: TestApp) {
     };
     let db = &market.test.app.db;
     let too_much = db.write("test.take", take(EARNED + 1, "a")).await;
-    assert_eq!(too_much.expect_err("too much").code(), "earnings_released");
+    assert_eq!(too_much.expect_err("too much").code(), "insufficient_funds");
     db.write("test.take", take(400, "b")).await.expect("taken");
     assert_eq!(accounts(&market, id).await, (EARNED - 400, 0));
     market.check_books().await;
@@ -134,7 +134,7 @@ async fn what_is_not_payable_can_be_taken_back(test: TestApp) {
     pass(&market).await;
     assert_eq!(accounts(&market, id).await, (0, EARNED - 400));
     let too_late = db.write("test.take", take(1, "c")).await;
-    assert_eq!(too_late.expect_err("too late").code(), "earnings_released");
+    assert_eq!(too_late.expect_err("too late").code(), "insufficient_funds");
     market.check_books().await;
 }
 

@@ -11,6 +11,7 @@
 
 pub mod check;
 pub mod halt;
+pub mod history;
 pub mod holds;
 pub mod model;
 mod store;
@@ -19,7 +20,10 @@ mod tests;
 pub mod watch;
 
 use model::{Account, Posted, Posting};
-use shared::money::{Amount, Asset};
+use shared::{
+    money::{Amount, Asset},
+    time::Timestamp,
+};
 
 use crate::{
     context::OpCtx,
@@ -46,6 +50,9 @@ pub fn post(tx: &mut dyn Tx, ctx: &OpCtx, posting: &Posting) -> Result<Posted> {
     if !store::insert_transfer(tx, ctx.mint(), posting, &debit, &credit, ctx.now)? {
         return same_as_before(tx, posting, &debit, &credit);
     }
+    if let Account::PayerRefunds(payer) = &posting.credit {
+        store::owe(tx, asset, payer, ctx.now)?;
+    }
     for (key, _) in accounts {
         if *key == debit {
             if !store::debit(tx, &debit, posting.amount)? {
@@ -66,6 +73,38 @@ pub fn balance(tx: &mut dyn Tx, asset: Asset, account: &Account) -> Result<Amoun
     let key = account.key(asset);
     let atomic = store::balance(tx, &key)?.unwrap_or(0);
     Amount::from_atomic(atomic).map_err(|_| Error::corrupt("accounts", &key, "balance"))
+}
+
+/// What an account that may be below zero stands at, atomic units.
+///
+/// # Errors
+/// The database's.
+pub fn standing(tx: &mut dyn Tx, asset: Asset, account: &Account) -> Result<i64> {
+    Ok(store::balance(tx, &account.key(asset))?.unwrap_or(0))
+}
+
+/// Wallets without an account that something was credited to and that are to be looked at now, longest ago first.
+///
+/// # Errors
+/// The database's.
+pub fn owed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<(Asset, String)>> {
+    store::owed(tx, now, limit)
+}
+
+/// Looks at a wallet at a moment, and not before.
+///
+/// # Errors
+/// The database's.
+pub fn look_at_payer(tx: &mut dyn Tx, asset: Asset, payer: &str, at: Timestamp) -> Result<()> {
+    store::look_at_payer(tx, asset.code(), payer, at)
+}
+
+/// Looks at a wallet again when something is credited to it.
+///
+/// # Errors
+/// The database's.
+pub fn forget_payer(tx: &mut dyn Tx, asset: Asset, payer: &str) -> Result<()> {
+    store::forget_payer(tx, asset.code(), payer)
 }
 
 fn same_as_before(tx: &mut dyn Tx, posting: &Posting, debit: &str, credit: &str) -> Result<Posted> {

@@ -5,7 +5,7 @@
 //! - Only [`Account::External`] may go below zero: it stands for the world outside.
 
 use shared::{
-    id::{PaymentId, PayoutId, RentalId, UserId},
+    id::{DisputeId, PaymentId, PayoutId, RentalId, UserId},
     money::{Amount, Asset},
 };
 
@@ -37,6 +37,12 @@ pub enum Account {
 }
 
 impl Account {
+    /// The exchange desk: the world outside that takes one currency and gives another.
+    #[must_use]
+    pub fn exchange() -> Self {
+        Self::External("exchange".to_owned())
+    }
+
     /// The account's key: `USDC/rental:rnt_…:escrow`.
     #[must_use]
     pub fn key(&self, asset: Asset) -> String {
@@ -84,6 +90,8 @@ pub enum Cause {
     SandboxGrant(String),
     /// A rental was paid from a balance; the text tells the purchases of one rental apart.
     BalancePurchase(RentalId, String),
+    /// The second half of an exchange: what was given for money of another currency. The text is the first half's reference.
+    Exchange(String),
     /// The provider's share of a billing window.
     WindowProvider(RentalId, i64),
     /// The fee of a billing window.
@@ -102,6 +110,21 @@ pub enum Cause {
     /// A payout's money left for good, or went back to where it came from: one cause for both, so that the ledger itself takes only
     /// one of them.
     PayoutEnded(PayoutId),
+    /// A dispute was decided: a part of what is given back.
+    Dispute(DisputeId, DisputePart),
+}
+
+/// Who bears a part of what a dispute gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisputePart {
+    /// The provider, from what isn't payable yet.
+    Pending,
+    /// The provider, from what is payable.
+    Available,
+    /// The platform: the fee that it took.
+    Fee,
+    /// The platform, where the provider has it no more.
+    Goodwill,
 }
 
 impl Cause {
@@ -112,6 +135,7 @@ impl Cause {
             Self::Payment(_) => "payment",
             Self::SandboxGrant(_) => "sandbox_grant",
             Self::BalancePurchase(..) => "balance_purchase",
+            Self::Exchange(_) => "exchange",
             Self::WindowProvider(..) => "window_provider",
             Self::WindowFee(..) => "window_fee",
             Self::Refund(..) => "refund",
@@ -120,6 +144,10 @@ impl Cause {
             Self::PayoutHeld(_) => "payout_held",
             Self::PayoutSent(_) => "payout_sent",
             Self::PayoutEnded(_) => "payout_ended",
+            Self::Dispute(_, DisputePart::Pending) => "dispute_pending",
+            Self::Dispute(_, DisputePart::Available) => "dispute_available",
+            Self::Dispute(_, DisputePart::Fee) => "dispute_fee",
+            Self::Dispute(_, DisputePart::Goodwill) => "dispute_goodwill",
         }
     }
 
@@ -128,7 +156,8 @@ impl Cause {
     pub fn reference(&self) -> String {
         match self {
             Self::Payment(payment) => payment.to_string(),
-            Self::SandboxGrant(key) => key.clone(),
+            Self::Dispute(dispute, _) => dispute.to_string(),
+            Self::SandboxGrant(key) | Self::Exchange(key) => key.clone(),
             Self::BalancePurchase(rental, part) | Self::Goodwill(rental, part) => {
                 format!("{rental}:{part}")
             }

@@ -2,7 +2,13 @@
 
 pub(super) mod watch;
 
-use shared::{id::TransferId, money::Amount, time::Timestamp};
+pub(super) mod history;
+
+use shared::{
+    id::TransferId,
+    money::{Amount, Asset},
+    time::Timestamp,
+};
 
 use super::model::Posting;
 use crate::{
@@ -107,6 +113,55 @@ pub(super) fn debit(tx: &mut dyn Tx, key: &str, amount: Amount) -> Result<bool> 
 pub(super) fn balance(tx: &mut dyn Tx, key: &str) -> Result<Option<i64>> {
     let rows = tx.query("SELECT balance FROM accounts WHERE id = $1", params![key])?;
     rows.first().map(|row| Ok(row.int(0)?)).transpose()
+}
+
+/// Notes that something is owed to a wallet; when it is looked at stays as it was.
+pub(super) fn owe(tx: &mut dyn Tx, asset: &str, payer: &str, now: Timestamp) -> Result<()> {
+    // an update that changes nothing waits for whoever removes the row, and then writes it anew; DO NOTHING would do nothing
+    tx.execute(
+        "INSERT INTO payers_owed (asset, payer, look_at) VALUES ($1, $2, $3)
+         ON CONFLICT (asset, payer) DO UPDATE SET look_at = payers_owed.look_at",
+        params![asset, payer, now],
+    )?;
+    Ok(())
+}
+
+pub(super) fn look_at_payer(
+    tx: &mut dyn Tx,
+    asset: &str,
+    payer: &str,
+    at: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO payers_owed (asset, payer, look_at) VALUES ($1, $2, $3)
+         ON CONFLICT (asset, payer) DO UPDATE SET look_at = excluded.look_at",
+        params![asset, payer, at],
+    )?;
+    Ok(())
+}
+
+pub(super) fn forget_payer(tx: &mut dyn Tx, asset: &str, payer: &str) -> Result<()> {
+    tx.execute(
+        "DELETE FROM payers_owed WHERE asset = $1 AND payer = $2",
+        params![asset, payer],
+    )?;
+    Ok(())
+}
+
+/// Wallets that are to be looked at now.
+pub(super) fn owed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<(Asset, String)>> {
+    let rows = tx.query(
+        "SELECT asset, payer FROM payers_owed WHERE look_at <= $1 ORDER BY look_at, asset, payer LIMIT $2",
+        params![now, limit],
+    )?;
+    rows.iter()
+        .map(|row| {
+            let (asset, payer) = (row.text(0)?, row.text(1)?);
+            let known = Asset::from_code(asset);
+            let known = known.ok_or_else(|| Error::corrupt("payers_owed", payer, "asset"))?;
+            Ok((known, payer.to_owned()))
+        })
+        .collect()
 }
 
 /// Every asset with Σ of its balances, if that isn't zero.

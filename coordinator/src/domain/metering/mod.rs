@@ -232,6 +232,19 @@ pub fn records_of(
     store::records_of(tx, node, rental, after, limit)
 }
 
+/// A node's newest records of a rental: their numbers, hashes and when they arrived, newest first.
+///
+/// # Errors
+/// The database's.
+pub fn newest_receipts(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    rental: RentalId,
+    limit: i64,
+) -> Result<Vec<(i64, Hash, Timestamp)>> {
+    store::newest_receipts(tx, node, rental, limit)
+}
+
 /// When a node's journal last spoke of a rental, by the node's wall clock.
 ///
 /// # Errors

@@ -162,6 +162,27 @@ pub(super) fn records_of(
         .collect()
 }
 
+/// A node's newest records of a rental: number, hash, arrival; newest first.
+pub(super) fn newest_receipts(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    rental: RentalId,
+    limit: i64,
+) -> Result<Vec<(i64, Hash, Timestamp)>> {
+    let rows = tx.query(
+        "SELECT seq, hash, received_at FROM usage_records WHERE rental_id = $1 AND node_id = $2 ORDER BY seq DESC LIMIT $3",
+        params![rental, node, limit],
+    )?;
+    rows.iter()
+        .map(|row| {
+            let seq = row.int(0)?;
+            let hash = Hash::from_bytes(row.blob(1)?)
+                .ok_or_else(|| Error::corrupt("usage_records", &seq.to_string(), "hash"))?;
+            Ok((seq, hash, Timestamp::from_micros(row.int(2)?)))
+        })
+        .collect()
+}
+
 /// A node's last record of a rental.
 pub(super) fn last_record_of(
     tx: &mut dyn Tx,

@@ -2,14 +2,14 @@
 
 use shared::time::Timestamp;
 
-use super::store::check as store;
+use super::store::{check as store, options};
 use crate::{
     domain::ledger::{check::Finding, watch::Stretch},
     error::Result,
     store::Tx,
 };
 
-const I7: &str = "each credited payment has exactly one posting, each posting a payment";
+const I7: &str = "each credited payment has exactly one posting, each posting a payment; an exchange has both halves";
 /// After the end of its authorization a payment may be open for so long.
 const OPEN_AFTER_S_MAX: i64 = 15 * 60;
 
@@ -18,7 +18,9 @@ const OPEN_AFTER_S_MAX: i64 = 15 * 60;
 /// # Errors
 /// The database's.
 pub fn check(tx: &mut dyn Tx) -> Result<Finding> {
-    Ok(Finding::new("I7", I7, store::posting_mismatches(tx)?))
+    let mut broken = store::posting_mismatches(tx)?;
+    broken.extend(options::half_exchanges(tx)?);
+    Ok(Finding::new("I7", I7, broken))
 }
 
 /// I7 of what was posted and credited in a stretch.

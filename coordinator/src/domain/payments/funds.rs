@@ -2,10 +2,10 @@
 
 use shared::{
     id::UserId,
-    money::{Amount, Asset, Money},
+    money::{Amount, Money},
 };
 
-use super::model::Payment;
+use super::model::{Payment, Quote};
 use crate::{
     context::OpCtx,
     domain::{
@@ -31,11 +31,12 @@ pub fn announce_top_up(
     ctx: &OpCtx,
     user: UserId,
     paid: &Payment,
-    asset: Asset,
+    quote: &Quote,
 ) -> Result<()> {
+    // in the balance's currency, whatever it was paid with
     let amount = Money {
-        amount: paid.amount,
-        currency: asset,
+        amount: quote.amount,
+        currency: quote.asset,
     };
     let facts = serde_json::json!({ "payment_id": paid.id, "amount": amount });
     let event = Event {

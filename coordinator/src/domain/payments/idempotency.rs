@@ -78,7 +78,7 @@ impl IdempotencyKey {
 /// # Errors
 /// 422 if that was another request.
 pub fn find(tx: &mut dyn Tx, key: &IdempotencyKey) -> Result<Option<String>> {
-    match store::key(tx, &key.scope, &key.key)? {
+    match store::keys::key(tx, &key.scope, &key.key)? {
         None => Ok(None),
         Some((hash, resource)) if hash == key.request_sha256 => Ok(Some(resource)),
         Some(_) => Err(Error::new(
@@ -94,7 +94,7 @@ pub fn find(tx: &mut dyn Tx, key: &IdempotencyKey) -> Result<Option<String>> {
 /// # Errors
 /// 409 if the same key is being used at this very moment: repeat it, and the answer is there.
 pub fn remember(tx: &mut dyn Tx, ctx: &OpCtx, key: &IdempotencyKey, resource: &str) -> Result<()> {
-    if store::insert_key(
+    if store::keys::insert_key(
         tx,
         &key.scope,
         &key.key,
@@ -118,5 +118,5 @@ pub fn remember(tx: &mut dyn Tx, ctx: &OpCtx, key: &IdempotencyKey, resource: &s
 /// # Errors
 /// The database's.
 pub fn forget(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<u64> {
-    store::forget_keys(tx, before, limit)
+    store::keys::forget_keys(tx, before, limit)
 }

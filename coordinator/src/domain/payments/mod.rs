@@ -18,6 +18,7 @@ pub mod ports;
 pub mod purpose;
 pub mod routes;
 mod store;
+pub mod ways;
 pub mod x402_http;
 
 use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_delay_ms};
@@ -28,6 +29,7 @@ use shared::{
     time::Timestamp,
     x402::{exact::VerifiedPayment, payment::PresentedPayment},
 };
+pub use ways::quotes_for_request;
 
 use super::ledger::{
     self, halt,
@@ -90,11 +92,13 @@ pub fn quote(
         network: payee.network,
         token: payee.token,
         pay_to: payee.pay_to,
+        others: ways::others(payees, (order.amount, payee), ctx.now)?,
         payment_id: None,
         created_at: ctx.now,
         expires_at: ctx.now.plus_ms(ttl_ms),
     };
     store::insert_quote(tx, &quote)?;
+    store::options::insert(tx, quote.id, &quote.others)?;
     Ok(quote)
 }
 
@@ -103,7 +107,7 @@ pub fn quote(
 /// # Errors
 /// 404 if there is none, 409 if it expired or was used.
 pub fn open_quote(tx: &mut dyn Tx, ctx: &OpCtx, id: QuoteId) -> Result<Quote> {
-    let quote = store::quote(tx, id)?.ok_or_else(|| Error::not_found("quote"))?;
+    let quote = ways::whole(tx, id)?.ok_or_else(|| Error::not_found("quote"))?;
     if quote.payment_id.is_some() {
         return Err(Error::conflict(
             "quote_used",
@@ -124,24 +128,8 @@ pub fn open_quote(tx: &mut dyn Tx, ctx: &OpCtx, id: QuoteId) -> Result<Quote> {
 /// # Errors
 /// Internal if it is gone.
 pub fn quote_of(tx: &mut dyn Tx, payment: &Payment) -> Result<Quote> {
-    store::quote(tx, payment.quote_id)?
+    ways::whole(tx, payment.quote_id)?
         .ok_or_else(|| Error::corrupt("payments", &payment.id.to_string(), "quote_id"))
-}
-
-/// Quotes that a request was answered with and that are still open, newest first.
-///
-/// # Errors
-/// The database's.
-pub fn quotes_for_request(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    request_sha256: &[u8; 32],
-    amount: u128,
-) -> Result<Vec<Quote>> {
-    match i64::try_from(amount) {
-        Ok(amount) => store::open_quotes(tx, request_sha256, amount, ctx.now),
-        Err(_) => Ok(Vec::new()),
-    }
 }
 
 /// What receiving a payment found.
@@ -210,6 +198,10 @@ pub fn receive(
     (presented, request_sha256): (&PresentedPayment, &[u8; 32]),
     verified: &VerifiedPayment,
 ) -> Result<Received> {
+    let identity = &verified.identity;
+    let way = quote.way(identity.network.caip2, &identity.asset);
+    let way =
+        way.ok_or_else(|| Error::internal("a payment was checked against no way of its quote"))?;
     let signed = &verified.authorization;
     let seconds = |value: u128| i64::try_from(value).unwrap_or(i64::MAX);
     let payment = Payment {
@@ -221,7 +213,7 @@ pub fn receive(
         payer: verified.identity.payer.to_string(),
         nonce: nonce_text(&verified.identity.nonce),
         pay_to: signed.to.to_string(),
-        amount: quote.amount,
+        amount: way.amount,
         valid_after_s: seconds(signed.valid_after),
         valid_before_s: seconds(signed.valid_before),
         x402_version: presented.version(),
@@ -328,6 +320,8 @@ pub fn advance(
 
 /// Books a settled payment to where its money goes, a rental's escrow or a balance: the state and the posting in one transaction. That money
 /// has moved stays true whoever asked meanwhile: any open payment that settlement was asked for is credited. `None` if it has ended.
+/// Money in another currency than the quote's goes to the exchange, which gives what was quoted: two transfers of one payment, each in
+/// the books of its own currency.
 ///
 /// # Errors
 /// The database's.
@@ -335,7 +329,7 @@ pub fn credit(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
     payment: &Payment,
-    asset: Asset,
+    quote: &Quote,
     tx_hash: &str,
 ) -> Result<Option<Payment>> {
     let credited = Payment {
@@ -348,17 +342,34 @@ pub fn credit(
     if !store::credit(tx, &credited)? {
         return Ok(None);
     }
-    let posting = Posting {
-        asset,
+    let target = match payment.target {
+        Target::Rental(rental) => Account::RentalEscrow(rental),
+        Target::Balance(user) => Account::UserAvailable(user),
+    };
+    let way = quote.way_of(payment)?;
+    let is_exchanged = way.asset != quote.asset;
+    let came = Posting {
+        asset: way.asset,
         debit: Account::External(payment.network.clone()),
-        credit: match payment.target {
-            Target::Rental(rental) => Account::RentalEscrow(rental),
-            Target::Balance(user) => Account::UserAvailable(user),
+        credit: if is_exchanged {
+            Account::exchange()
+        } else {
+            target.clone()
         },
         amount: payment.amount,
         cause: Cause::Payment(payment.id),
     };
-    ledger::post(tx, ctx, &posting)?;
+    ledger::post(tx, ctx, &came)?;
+    if is_exchanged {
+        let given = Posting {
+            asset: quote.asset,
+            debit: Account::exchange(),
+            credit: target,
+            amount: quote.amount,
+            cause: Cause::Exchange(payment.id.to_string()),
+        };
+        ledger::post(tx, ctx, &given)?;
+    }
     Ok(Some(credited))
 }
 

@@ -16,6 +16,7 @@ use shared::{
 };
 
 pub use super::purpose::{Purpose, Slice, Target};
+use super::ways::Way;
 use crate::error::{Error, Result};
 
 /// A priced order.
@@ -37,6 +38,8 @@ pub struct Quote {
     pub token: Token,
     /// To whom.
     pub pay_to: Address,
+    /// What it may be paid with instead.
+    pub others: Vec<Way>,
     /// The payment that used it.
     pub payment_id: Option<PaymentId>,
     /// When it was made.

@@ -4,6 +4,8 @@
 //! - There is at least one; the first one's currency is what an offer is priced in unless it says otherwise.
 //! - (network, token) is there once.
 
+use std::sync::Arc;
+
 use shared::{
     money::Asset,
     x402::{
@@ -12,7 +14,10 @@ use shared::{
     },
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    domain::rates::Rates,
+    error::{Error, Result},
+};
 
 /// One way to be paid by x402.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +37,24 @@ pub struct Payee {
 pub struct Payees {
     first: Payee,
     others: Vec<Payee>,
+    rates: Arc<Rates>,
 }
 
 impl Payees {
-    /// `first` and whatever else is accepted.
+    /// `first` and whatever else is accepted, one for another at these rates.
     #[must_use]
-    pub const fn new(first: Payee, others: Vec<Payee>) -> Self {
-        Self { first, others }
+    pub const fn new(first: Payee, others: Vec<Payee>, rates: Arc<Rates>) -> Self {
+        Self {
+            first,
+            others,
+            rates,
+        }
+    }
+
+    /// What one currency costs in another.
+    #[must_use]
+    pub fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// All of them, in order.

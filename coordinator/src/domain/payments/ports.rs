@@ -9,16 +9,17 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use shared::{
-    id::PaymentId,
-    x402::{address::Address, network::Network, terms::Terms},
+use shared::x402::{
+    address::Address,
+    network::{Network, Token},
+    terms::Terms,
 };
 
 /// A payment to be verified or settled.
 #[derive(Debug, Clone)]
 pub struct SettleRequest {
-    /// Which of our payments it is: the `payment-identifier`.
-    pub payment_id: PaymentId,
+    /// Which of our payments or payouts it is: the `payment-identifier`.
+    pub reference: String,
     /// What was offered, from our own records.
     pub terms: Terms,
     /// What the client sent, verbatim.
@@ -110,6 +111,22 @@ pub enum OnChain {
 pub trait Chain: Send + Sync + Debug {
     /// What became of a payment's authorization.
     async fn look(&self, request: &SettleRequest) -> OnChain;
+
+    /// How much of a token an address has, atomic units, deep enough to stay so.
+    ///
+    /// # Errors
+    /// For the log: no answer that can be relied on.
+    async fn balance(
+        &self,
+        network: &'static Network,
+        token: &Token,
+        of: &Address,
+    ) -> Result<i64, String> {
+        Err(format!(
+            "nobody knows what {of} has of {} on {}",
+            token.address, network.caip2
+        ))
+    }
 }
 
 /// Verifies and settles payments.

@@ -1,8 +1,10 @@
-//! SQL of quotes, payments and idempotency keys; [`check`] has that of their invariants.
+//! SQL of quotes and payments; of idempotency keys in [`keys`], of clients' own names in [`identifiers`], of ways to pay in
+//! [`options`], of their invariants in [`check`].
 
 pub(super) mod check;
-
 pub(super) mod identifiers;
+pub(super) mod keys;
+pub(super) mod options;
 
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
@@ -39,6 +41,7 @@ fn parse_quote(row: &Row) -> Result<Quote> {
         network,
         token: *network.token(asset).ok_or_else(|| bad("asset"))?,
         pay_to: row.text(13)?.parse().map_err(|_| bad("pay_to"))?,
+        others: Vec::new(),
         payment_id: row
             .opt_text(14)?
             .map(str::parse)
@@ -318,40 +321,4 @@ pub(super) fn due(
         params![now, after.0, after.1, limit],
     )?;
     rows.iter().map(parse_payment).collect()
-}
-
-/// Remembers what a key did; false if it was used before.
-pub(super) fn insert_key(
-    tx: &mut dyn Tx,
-    scope: &str,
-    key: &str,
-    request_sha256: &[u8],
-    resource: &str,
-    now: Timestamp,
-) -> Result<bool> {
-    Ok(tx.execute(
-        "INSERT INTO idempotency_keys (scope, key, request_sha256, resource_id, created_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT DO NOTHING",
-        params![scope, key, request_sha256, resource, now],
-    )? == 1)
-}
-
-/// Forgets up to `limit` keys from before a moment, oldest first; how many.
-pub(super) fn forget_keys(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<u64> {
-    Ok(tx.execute(
-        "DELETE FROM idempotency_keys WHERE (scope, key) IN
-         (SELECT scope, key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
-        params![before, limit],
-    )?)
-}
-
-/// What a key did: (hash of the request, resource).
-pub(super) fn key(tx: &mut dyn Tx, scope: &str, key: &str) -> Result<Option<(Vec<u8>, String)>> {
-    let rows = tx.query(
-        "SELECT request_sha256, resource_id FROM idempotency_keys WHERE scope = $1 AND key = $2",
-        params![scope, key],
-    )?;
-    rows.first()
-        .map(|row| Ok((row.blob(0)?.to_vec(), row.text(1)?.to_owned())))
-        .transpose()
 }

@@ -5,7 +5,7 @@
 //! - Every 402 speaks both versions, v2 in `PAYMENT-REQUIRED` and v1 in the body; every receipt has both headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::CACHE_CONTROL};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::x402::{
     address::Address,
     authorization::MalformedPayload,
@@ -13,8 +13,10 @@ use shared::x402::{
     network::Network,
     payment::PresentedPayment,
     terms::Terms,
-    wire_v2::{Object, SettleResponse},
+    wire_v2::{self, Object, SettleResponse},
 };
+
+use crate::error::{Error, Result};
 
 /// The response headers that browsers must be allowed to read (CORS).
 pub const EXPOSED: [HeaderName; 3] = [PAYMENT_REQUIRED, PAYMENT_RESPONSE, X_PAYMENT_RESPONSE];
@@ -43,7 +45,7 @@ pub enum Unreadable {
 ///
 /// # Errors
 /// There is one, but it can't be read.
-pub fn presented(headers: &HeaderMap) -> Result<Option<PresentedPayment>, Unreadable> {
+pub fn presented(headers: &HeaderMap) -> std::result::Result<Option<PresentedPayment>, Unreadable> {
     let mut values = [header::PAYMENT_SIGNATURE, header::X_PAYMENT]
         .into_iter()
         .flat_map(|name| headers.get_all(name));
@@ -64,6 +66,31 @@ pub struct PaymentRequired {
     pub headers: HeaderMap,
     /// Version 1's terms: a JSON object, to which more members may be added.
     pub body: Value,
+}
+
+impl PaymentRequired {
+    /// Adds more ways to pay the same, in both versions.
+    ///
+    /// # Errors
+    /// Internal if what was made before can't be read.
+    pub fn also(&mut self, others: &[Terms]) -> Result<()> {
+        if others.is_empty() {
+            return Ok(());
+        }
+        let before = self
+            .headers
+            .get(PAYMENT_REQUIRED)
+            .map(HeaderValue::as_bytes);
+        let mut v2: wire_v2::PaymentRequired =
+            header::decode(before.unwrap_or_default()).map_err(Error::internal)?;
+        v2.accepts.extend(others.iter().map(Terms::requirements_v2));
+        self.headers
+            .insert(PAYMENT_REQUIRED, base64_value(header::encode(&v2)));
+        if let Some(v1) = self.body["accepts"].as_array_mut() {
+            v1.extend(others.iter().map(|terms| json!(terms.requirements_v1())));
+        }
+        Ok(())
+    }
 }
 
 /// Asks for `terms`; `error` says why the request isn't served yet, `extensions` what else may be said with a payment.
@@ -127,7 +154,6 @@ fn base64_value(text: String) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
     use shared::{
         money::Amount,
         time::Timestamp,
@@ -136,7 +162,7 @@ mod tests {
             network::{BASE_SEPOLIA, BASE_SEPOLIA_USDC},
             signature::PayerKey,
             terms::Resource,
-            wire_v1, wire_v2,
+            wire_v1,
         },
     };
 

@@ -35,7 +35,10 @@ use shared::{
     time::Timestamp,
 };
 
-use super::events::{self, Event};
+use super::{
+    events::{self, Event},
+    ledger::model::Account,
+};
 use crate::{
     context::{Actor, OpCtx},
     error::{Error, Result},
@@ -208,6 +211,30 @@ pub fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
     store::to_settle(tx, limit)
 }
 
+/// Rentals that were paid and are settled, and whose invoice isn't issued yet, the longest settled first.
+///
+/// # Errors
+/// The database's.
+pub fn to_invoice(tx: &mut dyn Tx, limit: i64) -> Result<Vec<RentalId>> {
+    store::invoicing::to_invoice(tx, limit)
+}
+
+/// Notes that a settled rental's invoice is issued in this transaction; false if that was before, or nothing was paid. More money for it
+/// takes the note back.
+///
+/// # Errors
+/// 503 if somebody else wrote it since.
+pub fn mark_invoiced(tx: &mut dyn Tx, rental: &Rental, now: Timestamp) -> Result<bool> {
+    if !store::invoicing::waits_for_invoice(tx, rental.id)? {
+        return Ok(false);
+    }
+    if store::invoicing::mark_invoiced(tx, rental.id, rental.version, now)? {
+        Ok(true)
+    } else {
+        Err(StoreError::Busy(format!("rental {} was written meanwhile", rental.id)).into())
+    }
+}
+
 /// Rentals of a node that it must know of.
 ///
 /// # Errors
@@ -228,6 +255,18 @@ pub fn save(tx: &mut dyn Tx, rental: &Rental) -> Result<Rental> {
         })
     } else {
         Err(StoreError::Busy(format!("rental {} was written meanwhile", rental.id)).into())
+    }
+}
+
+/// Where money goes that is given back for a rental: to the consumer's balance, or to what is owed to the wallet that paid.
+///
+/// # Errors
+/// Internal: it has neither.
+pub fn money_goes_back_to(rental: &Rental) -> Result<Account> {
+    match (rental.consumer, &rental.payer) {
+        (Some(consumer), _) => Ok(Account::UserAvailable(consumer)),
+        (None, Some(payer)) => Ok(Account::PayerRefunds(payer.clone())),
+        (None, None) => Err(Error::corrupt("rentals", &rental.id.to_string(), "payer")),
     }
 }
 

@@ -196,7 +196,13 @@ fn take(
             "extension_echo_mismatch: the extension {name} was echoed otherwise than it was offered"
         )));
     }
-    let verified = match exact::check(&first.terms(public_url), presented, ctx.now) {
+    let identity = presented.identity();
+    let way = identity.and_then(|paid| first.way(paid.network.caip2, &paid.asset));
+    let terms = match &way {
+        Some(way) => first.terms_of(way, public_url),
+        None => first.terms(public_url),
+    };
+    let verified = match exact::check(&terms, presented, ctx.now) {
         Ok(verified) => verified,
         Err(reject) => {
             return Ok(Reception::AskAgain(format!("{}: {reject}", reject.code())));
@@ -275,8 +281,7 @@ fn quotes_for(
             Ok(vec![quote])
         }
         _ => {
-            let value = presented.authorization.value;
-            let mut quotes = payments::quotes_for_request(tx, ctx, request_sha256, value)?;
+            let mut quotes = payments::quotes_for_request(tx, ctx, request_sha256, presented)?;
             quotes.retain(|quote| wanted.is_sold_by(quote, ctx));
             Ok(quotes)
         }

@@ -41,6 +41,8 @@ pub enum EndReason {
     Expired,
     /// An admin stopped it.
     Banned,
+    /// Whoever rents it reported it.
+    Reported,
 }
 
 /// What happens to a rental.
@@ -96,7 +98,7 @@ impl State {
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Completed,
         Self::Stopped,
         Self::OutOfFunds,
@@ -107,6 +109,7 @@ impl EndReason {
         Self::Preempted,
         Self::Expired,
         Self::Banned,
+        Self::Reported,
     ];
 
     /// The name in the database and in the API.
@@ -123,6 +126,7 @@ impl EndReason {
             Self::Preempted => "preempted",
             Self::Expired => "expired",
             Self::Banned => "banned",
+            Self::Reported => "reported",
         }
     }
 

@@ -2,6 +2,8 @@
 
 pub(super) mod alerts;
 
+pub(super) mod invoicing;
+
 use shared::{
     id::{NodeId, RentalId, UserId},
     money::{Amount, Asset, Rate},
@@ -161,6 +163,7 @@ pub(super) fn update(tx: &mut dyn Tx, rental: &Rental) -> Result<bool> {
         "UPDATE rentals SET state = $1, stop_reason = $2, end_reason = $3, detail = $4, phase = $5, duration_ms = $6, paid = $7,
              container_id = $8, image_digest = $9, paid_at = $10, started_at = $11, finished_at = $12, lease_until = $13,
              ended_at = $14, settled_at = $15, window_end = $16, billed_ms = $17, charged = $18, fee = $19, refunded = $20,
+             invoiced_at = CASE WHEN CAST($15 AS BIGINT) IS NULL THEN NULL ELSE invoiced_at END,
              sealed_spec = CASE WHEN $1 = 'ended' THEN NULL ELSE sealed_spec END, version = version + 1
          WHERE id = $21 AND version = $22",
         params![

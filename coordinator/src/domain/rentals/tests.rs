@@ -3,7 +3,6 @@
 mod access;
 mod currencies;
 mod extensions;
-mod facilitator;
 mod formats;
 mod jobs;
 mod payments;

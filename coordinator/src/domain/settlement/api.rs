@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     context::OpCtx,
-    domain::{metering, nodes, rentals},
+    domain::{disputes::given_back, metering, nodes, rentals},
     error::Result,
     http::{Json, Page, Paging, Path, Problems, Query},
 };
@@ -32,7 +32,7 @@ struct SettleBody {
     rental_id: RentalId,
 }
 
-/// How a rental's money is split; the parts add up to what was paid.
+/// How a rental's money is split: provider, fee, refund and escrow add up to what was paid and the platform's goodwill.
 #[derive(Debug, Serialize, ToSchema)]
 struct SplitView {
     #[schema(value_type = String)]
@@ -46,6 +46,9 @@ struct SplitView {
     provider: Money,
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     platform_fee: Money,
+    /// What the platform gave back beyond its fee.
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    platform_goodwill: Money,
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     refund: Money,
     #[schema(value_type = crate::http::openapi::MoneySchema)]
@@ -64,14 +67,15 @@ async fn settle(
     Json(request): Json<SettleBody>,
 ) -> Result<Json<SplitView>> {
     let id = request.rental_id;
-    let rental = app
+    let (rental, back) = app
         .db
         .write("settlement.settle", move |tx| {
             rentals::get(tx, &ctx, id)?;
-            super::settle(tx, &ctx, id)
+            let rental = super::settle(tx, &ctx, id)?;
+            Ok((rental, given_back::total(tx, id)?))
         })
         .await?;
-    let split = super::split(&rental)?;
+    let split = super::split(&rental, &back)?;
     let money = |amount| Money {
         amount,
         currency: rental.asset,
@@ -83,6 +87,7 @@ async fn settle(
         paid: money(split.paid),
         provider: money(split.provider),
         platform_fee: money(split.fee),
+        platform_goodwill: money(split.goodwill),
         refund: money(split.refund),
         escrow: money(split.escrow),
     }))

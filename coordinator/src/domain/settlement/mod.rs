@@ -3,6 +3,7 @@
 //! # Invariants
 //! - Paid in = provider + fee + refund, for each settled rental, to the last unit; its escrow is empty.
 //! - A window is posted once (its start is its key in the ledger); windows neither overlap nor leave gaps.
+//! - Nothing is billed beyond the moment at which the rental was reported.
 //! - Only time of which the evidence is complete is billed; what comes later can still be billed by the next window.
 
 #![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects)]
@@ -17,6 +18,7 @@ use model::Window;
 use shared::{id::RentalId, money::Amount, time::Timestamp};
 
 use super::{
+    disputes::{self, model::Parts},
     earnings,
     ledger::{
         self,
@@ -54,7 +56,8 @@ fn bill(tx: &mut dyn Tx, ctx: &OpCtx, rental: Rental) -> Result<Rental> {
     let Some(head) = metering::head(tx, rental.node_id)? else {
         return Ok(rental);
     };
-    let Some(span) = model::next_span(&rental, head.received_at.min(ctx.now)) else {
+    let reported_at = disputes::billed_until(tx, rental.id)?;
+    let Some(span) = model::next_span(&rental, head.received_at.min(ctx.now), reported_at) else {
         return Ok(rental);
     };
     if rental.state != State::Ended && span.end.ms_since(span.start) < WINDOW_MS_MIN {
@@ -97,31 +100,23 @@ fn post(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, window: &Window) -> Resul
     ledger::post(tx, ctx, &fee).map(|_| ())
 }
 
-/// Makes what a rental earned payable, as far as it can't be disputed any more; true if anything was. Safe to repeat.
+/// Makes what a rental earned payable, as far as it can't be disputed any more and isn't disputed; true if anything was. Safe to repeat.
 ///
 /// # Errors
 /// The database's; 503 if it was changed meanwhile.
 pub fn release(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId, window_ms: i64) -> Result<bool> {
+    if disputes::is_open(tx, id)? {
+        return Ok(false);
+    }
     earnings::release(tx, ctx, id, ctx.now.plus_ms(window_ms.saturating_neg()))
 }
 
 fn refund_rest(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental) -> Result<Rental> {
     let rest = rental.paid.minus(rental.charged)?.minus(rental.refunded)?;
-    let owner = match (rental.consumer, &rental.payer) {
-        (Some(consumer), _) => Account::UserAvailable(consumer),
-        (None, Some(payer)) => Account::PayerRefunds(payer.clone()),
-        (None, None) => {
-            return Err(crate::error::Error::corrupt(
-                "rentals",
-                &rental.id.to_string(),
-                "payer",
-            ));
-        }
-    };
     let posting = Posting {
         asset: rental.asset,
         debit: Account::RentalEscrow(rental.id),
-        credit: owner,
+        credit: rentals::money_goes_back_to(rental)?,
         amount: rest,
         cause: Cause::Refund(rental.id, rental.paid),
     };
@@ -163,31 +158,34 @@ pub fn take_unrolled(
     store::take_unrolled(tx, now, limit)
 }
 
-/// How a rental's money was split.
+/// How a rental's money was split: paid + goodwill = provider + fee + refund + escrow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Split {
     /// What was paid.
     pub paid: Amount,
-    /// The provider's part of what was charged.
+    /// What the provider has of what was charged.
     pub provider: Amount,
-    /// The platform's part.
+    /// What the platform has of it.
     pub fee: Amount,
+    /// What the platform gave back out of other fees.
+    pub goodwill: Amount,
     /// What went back.
     pub refund: Amount,
     /// What is still in escrow.
     pub escrow: Amount,
 }
 
-/// The split of a rental; its parts add up to what was paid.
+/// The split of a rental of which `back` was given back after it was charged.
 ///
 /// # Errors
-/// Internal if they don't.
-pub fn split(rental: &Rental) -> Result<Split> {
+/// Internal if its parts can't be.
+pub fn split(rental: &Rental, back: &Parts) -> Result<Split> {
     Ok(Split {
         paid: rental.paid,
-        provider: rental.charged.minus(rental.fee)?,
-        fee: rental.fee,
-        refund: rental.refunded,
+        provider: rental.charged.minus(rental.fee)?.minus(back.of_provider)?,
+        fee: rental.fee.minus(back.of_fee)?,
+        goodwill: back.goodwill,
+        refund: rental.refunded.plus(back.total()?)?,
         escrow: rental.paid.minus(rental.charged)?.minus(rental.refunded)?,
     })
 }

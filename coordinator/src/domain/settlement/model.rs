@@ -31,9 +31,14 @@ pub struct Window {
 }
 
 /// The time that can be billed next: from the last window's end to the last moment of which evidence is complete. `evidence_until`
-/// is when the node's last accepted beat arrived. `None` if there is nothing yet.
+/// is when the node's last accepted beat arrived; a rental that was reported isn't billed beyond `reported_at`. `None` if there is nothing
+/// yet.
 #[must_use]
-pub fn next_span(rental: &Rental, evidence_until: Timestamp) -> Option<Interval> {
+pub fn next_span(
+    rental: &Rental,
+    evidence_until: Timestamp,
+    reported_at: Option<Timestamp>,
+) -> Option<Interval> {
     let whole = |at: Timestamp| Timestamp::from_micros(floor_ms(at).saturating_mul(1_000));
     let start = rental.window_end.or_else(|| rental.started_at.map(whole))?;
     let end = match (rental.finished_at, rental.state) {
@@ -41,7 +46,7 @@ pub fn next_span(rental: &Rental, evidence_until: Timestamp) -> Option<Interval>
         (None, State::Ended) => evidence_until.min(rental.lease_until),
         (None, _) => evidence_until,
     };
-    let end = whole(end);
+    let end = whole(reported_at.map_or(end, |reported| end.min(reported)));
     (start < end).then_some(Interval { start, end })
 }
 

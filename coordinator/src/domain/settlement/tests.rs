@@ -23,7 +23,7 @@ async fn a_quarter_of_a_gib_for_an_hour_costs_500_units(test: TestApp) {
     market.check_books().await;
     let rental = market.rental(id).await;
     assert_eq!(rental.state, State::Ended, "{rental:?}");
-    let split = split(&rental).expect("it adds up");
+    let split = split(&rental, &Parts::default()).expect("it adds up");
     let units = [
         split.paid,
         split.provider,
@@ -103,7 +103,7 @@ async fn adds_up(market: &Market, id: RentalId) {
     assert!(billed <= crate::testing::market::running_ms(&market.test, &rental));
     assert!(billed <= market.covered_ms().await);
     assert!(billed <= rental.duration_ms);
-    let split = split(&rental).expect("it adds up");
+    let split = split(&rental, &Parts::default()).expect("it adds up");
     let parts = [split.provider, split.fee, split.refund, split.escrow];
     let sum: i64 = parts.iter().map(|part| part.atomic()).sum();
     assert_eq!(sum, split.paid.atomic());
@@ -128,6 +128,11 @@ async fn random_lives_add_up(test: TestApp) {
         adds_up(&market, id).await;
         let rental = market.rental(id).await;
         assert!(rental.settled_at.is_some(), "{rental:?}");
-        assert_eq!(split(&rental).expect("it adds up").escrow, Amount::ZERO);
+        assert_eq!(
+            split(&rental, &Parts::default())
+                .expect("it adds up")
+                .escrow,
+            Amount::ZERO
+        );
     }
 }

@@ -118,6 +118,18 @@ pub(super) const ROWS: &[Row] = &[
     row("top_up", Consumer, "", r#"{"amount": {"amount": "1", "currency": "USDC"}}"#,
                                                                                 [401, 402, 402, 402, 402, 401, 403, 402, 402, 403, 401]),
 
+    // nobody has an address that holds yet, but the consumer, who took out all they had
+    row("put_payout_address", Consumer, "", r#"{"address": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"}"#,
+                                                                                [401, 200, 200, 200, 200, 401, 403, 403, 200, 403, 401]),
+    row("get_payout_address", Consumer, "", "",                                 [401, 200, 200, 200, 200, 401, 403, 200, 200, 403, 401]),
+    row("keep_payout_address", Consumer, "", "",                                [401, 204, 204, 204, 204, 401, 403, 403, 204, 403, 401]),
+    row("create_payout", Provider, "", r#"{"amount": {"amount": "5", "currency": "USDC"}}"#,
+                                                                                [401, 403, 403, 409, 409, 401, 403, 403, 403, 403, 401]),
+    row("withdraw", Consumer, "", r#"{"amount": {"amount": "90", "currency": "USDC"}}"#,
+                                                                                [401, 409, 409, 409, 409, 401, 403, 403, 409, 403, 401]),
+    row("list_payouts", Consumer, "", "",                                       [401, 200, 200, 200, 200, 401, 403, 200, 200, 403, 401]),
+    row("get_payout", Consumer, "payout", "",                                   [401, 200, 404, 404, 404, 401, 403, 200, 404, 403, 401]),
+
     row("create_rental", Consumer, "", RENT,                                    [402, 402, 402, 402, 402, 402, 403, 402, 402, 402, 401]),
     row("list_rentals", Consumer, "", "",                                       [401, 200, 200, 200, 200, 401, 403, 200, 200, 200, 401]),
     row("get_rental", Consumer, "rental", "",                                   [401, 200, 404, 200, 404, 401, 403, 200, 200, 200, 401]),
@@ -129,6 +141,20 @@ pub(super) const ROWS: &[Row] = &[
     row("delete_rental", Consumer, "rental", "",                                [401, 200, 404, 404, 404, 401, 403, 200, 200, 200, 401]),
 
     row("renew_rental_token", Consumer, "rental", "",                           [401, 201, 404, 404, 404, 401, 403, 403, 404, 403, 401]),
+    row("list_invoices", Consumer, "", "",                                      [401, 200, 200, 200, 200, 401, 403, 200, 200, 200, 401]),
+    row("get_invoice", Consumer, "invoice", "",                                 [401, 200, 404, 200, 404, 401, 403, 200, 200, 404, 401]),
+    row("invoice_transfers", Consumer, "invoice", "",                           [401, 200, 404, 200, 404, 401, 403, 200, 200, 404, 401]),
+    // it runs
+    row("rental_invoice", Consumer, "rental", "",                               [401, 409, 404, 409, 404, 401, 403, 409, 409, 409, 401]),
+    row("get_statement", Consumer, "?month=2027-01", "",                        [401, 200, 200, 200, 200, 401, 403, 200, 200, 403, 401]),
+    row("statement_transfers", Consumer, "month", "",                           [401, 200, 200, 200, 200, 401, 403, 200, 200, 403, 401]),
+    // the world's dispute is about a rental that was reported already: reporting it again finds it
+    row("report_rental", Consumer, "rental_in_dispute", r#"{"reason": "slow", "text": "a test"}"#,
+                                                                                [401, 200, 404, 404, 404, 401, 403, 200, 403, 404, 401]),
+    row("list_disputes", Consumer, "", "",                                      [401, 200, 200, 200, 200, 401, 403, 200, 200, 200, 401]),
+    row("get_dispute", Consumer, "dispute", "",                                 [401, 200, 404, 200, 404, 401, 403, 200, 200, 404, 401]),
+    row("add_dispute_evidence", Consumer, "dispute", r#"{"text": "a test"}"#,   [401, 201, 404, 201, 404, 401, 403, 201, 201, 404, 401]),
+
     row("create_enrollment_token", Provider, "", "",                            [401, 403, 403, 201, 201, 401, 403, 201, 403, 403, 401]),
     row("enroll_node", Provider, "", "enrol",                                   [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401]),
     row("list_nodes", Provider, "", "",                                         [401, 403, 403, 200, 200, 401, 403, 200, 200, 403, 401]),
@@ -167,6 +193,15 @@ pub(super) const ROWS: &[Row] = &[
     // nothing was charged yet: more than that isn't refunded
     row("refund", Consumer, "", r#"{"rental_id": "<rental>", "amount": {"amount": "1", "currency": "USDC"}, "reason": "a test"}"#,
                                                                                 [401, 403, 403, 403, 403, 401, 403, 403, 422, 403, 401]),
+    row("admin_list_payouts", Consumer, "?state=sent", "",                      [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
+    // it was paid
+    row("approve_payout", Consumer, "payout", r#"{"reason": "a test"}"#,        [401, 403, 403, 403, 403, 401, 403, 403, 409, 403, 401]),
+    row("reject_payout", Consumer, "payout", r#"{"reason": "a test"}"#,         [401, 403, 403, 403, 403, 401, 403, 403, 409, 403, 401]),
+    row("resolve_payout", Consumer, "payout", r#"{"reason": "a test"}"#,        [401, 403, 403, 403, 403, 401, 403, 403, 409, 403, 401]),
+    row("admin_list_disputes", Consumer, "", "",                                [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
+    // its rental is still being stopped
+    row("decide_dispute", Consumer, "dispute", r#"{"refund": "none", "reason": "a test"}"#,
+                                                                                [401, 403, 403, 403, 403, 401, 403, 403, 409, 403, 401]),
     row("get_settings", Consumer, "", "",                                       [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),
     row("put_settings", Consumer, "", r#"{"fee_bps": null, "signups_open": true, "announcement": null, "reason": "a test"}"#,
                                                                                 [401, 403, 403, 403, 403, 401, 403, 403, 200, 403, 401]),

@@ -101,6 +101,7 @@ impl World {
             // everybody has one address, and signs in again and again
             config.auth.attempts_per_minute_account = 1_000;
             config.auth.attempts_per_minute_ip = 1_000;
+            config.payouts.address_hold_s = 0;
         })
         .await;
         let lifecycle = test.start_tasks();
@@ -125,6 +126,8 @@ impl World {
         node.beat(&test).await;
         node.start(rental);
         node.beat(&test).await;
+        let invoice = invoiced(&test, &mut node, &consumer, offer).await;
+        let (disputed, dispute) = disputed(&test, &consumer, offer).await;
         let find = test
             .app
             .db
@@ -142,13 +145,19 @@ impl World {
             "offer_id": offer, "resources": {"ram_bytes": market::RAM_BYTES, "cpu_millis": 100}, "duration_seconds": 600,
         });
         let quote = test.post("/api/v1/payments/quote", "", &quoted).await;
+        let payout = paid_out(&test, &consumer).await;
         let names = BTreeMap::from([
+            ("payout", payout),
             ("session", another_session(&test, &consumer).await),
             ("offer", offer.to_string()),
             ("node", node.id.to_string()),
             ("idle_node", idle.id.to_string()),
             ("rental", rental.to_string()),
             ("payment", payment.to_string()),
+            ("rental_in_dispute", disputed),
+            ("dispute", dispute),
+            ("invoice", invoice),
+            ("month", "2027-01".to_owned()),
             ("quote", text(&quote, "id")),
             ("api_key", text(&to_end, "id")),
             ("user", text(&someone, "id")),
@@ -316,6 +325,57 @@ async fn another_session(test: &TestApp, token: &str) -> String {
         .as_str()
         .expect("an id")
         .to_owned()
+}
+
+/// A withdrawal of the consumer's that was paid.
+async fn paid_out(test: &TestApp, token: &str) -> String {
+    let body = json!({"amount": {"amount": "1", "currency": "USDC"}});
+    let mut payer = Payer::numbered(9);
+    let topped = payer
+        .buy(test, "/api/v1/balance/topups", token, &body)
+        .await;
+    assert!(topped.status.is_success(), "{topped:?}");
+    let address = json!({"address": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"});
+    let put = request("PUT", "/api/v1/payout-address", token, &address);
+    text(&test.send(put).await, "address");
+    let mut asked = request("POST", "/api/v1/balance/withdrawals", token, &body);
+    let key = HeaderValue::from_static("before");
+    asked.headers_mut().insert("idempotency-key", key);
+    let payout = text(&test.send(asked).await, "id");
+    let driven = test.app.tasks.run_now(&[crate::tasks::payouts::NAME]).await;
+    driven.expect("payouts are sent");
+    payout
+}
+
+/// The invoice of a third rental of the consumer, which never started.
+async fn invoiced(
+    test: &TestApp,
+    node: &mut ScriptedNode,
+    consumer: &str,
+    offer: shared::id::OfferId,
+) -> String {
+    let order = market::order(offer, 600);
+    let mut payer = Payer::numbered(3);
+    let bought = payer.buy(test, "/api/v1/rentals", consumer, &order).await;
+    let rental = rental_of(&bought);
+    node.beat(test).await;
+    node.fail(rental, "image_missing");
+    node.beat(test).await;
+    market::settle(test).await;
+    let path = format!("/api/v1/rentals/{rental}/invoice");
+    text(&test.get(&path, consumer).await, "id")
+}
+
+/// Another rental of the consumer, reported; and its dispute.
+async fn disputed(test: &TestApp, consumer: &str, offer: shared::id::OfferId) -> (String, String) {
+    let order = market::order(offer, 600);
+    let mut payer = Payer::numbered(2);
+    let bought = payer.buy(test, "/api/v1/rentals", consumer, &order).await;
+    let rental = rental_of(&bought).to_string();
+    let path = format!("/api/v1/rentals/{rental}/report");
+    let report = json!({"reason": "slow", "text": "a test"});
+    let dispute = text(&test.post(&path, consumer, &report).await, "id");
+    (rental, dispute)
 }
 
 /// A webhook to nowhere.

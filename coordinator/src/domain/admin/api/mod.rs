@@ -1,5 +1,6 @@
 //! `/admin/*`: books, figures, refunds; accounts, nodes and settings are in the files beside.
 
+mod disputes;
 mod nodes;
 mod settings;
 mod users;
@@ -21,6 +22,7 @@ use crate::{
     context::OpCtx,
     domain::{
         admin::{self, Refund},
+        invoices,
         ledger::{self, model::Account as Books},
         payments::idempotency::IdempotencyKey,
     },
@@ -44,6 +46,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(resume_books))
         .routes(routes!(figures))
         .routes(routes!(refund))
+        .routes(routes!(disputes::list))
+        .routes(routes!(disputes::decide))
         .routes(routes!(settings::get, settings::put))
         .routes(routes!(settings::announcement))
 }
@@ -202,9 +206,10 @@ async fn refund(
         rental_id: refund.rental,
         amount: refund.amount.clone(),
     };
+    let rules = invoices::api::rules(&app);
     app.db
         .write("admin.refund", move |tx| {
-            admin::refund(tx, &ctx, &refund, &key)
+            admin::refund(tx, &ctx, &rules, &refund, &key)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(view)))

@@ -6,6 +6,7 @@ use axum::{
 };
 use serde_json::json;
 
+use super::view::options;
 use crate::{
     app::App,
     context::OpCtx,
@@ -61,11 +62,15 @@ pub(super) async fn ask(
     let site = wallets::site(app);
     let sign_in = wallets::challenge(app, &site, app.purchases.chains())?;
     let extensions = extensions::offered(&quote.purpose, &sign_in);
-    let terms = quote.terms(&app.purchases.public_url);
-    let mut parts = x402_http::payment_required(&terms, why, &extensions);
+    let public_url = &app.purchases.public_url;
+    let mut parts = x402_http::payment_required(&quote.terms(public_url), why, &extensions);
+    let others = quote.others.iter();
+    let others: Vec<_> = others.map(|way| quote.terms_of(way, public_url)).collect();
+    parts.also(&others)?;
     if let Some(body) = parts.body.as_object_mut() {
         body.insert("quote_id".to_owned(), json!(quote.id));
         body.insert("quote_expires_at".to_owned(), json!(quote.expires_at));
+        body.insert("options".to_owned(), json!(options(&quote)));
     }
     Ok((
         StatusCode::PAYMENT_REQUIRED,

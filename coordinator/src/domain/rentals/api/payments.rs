@@ -21,7 +21,7 @@ use super::{
     answer, ask,
     body::{self, QuoteBody, RentBody, request_sha256},
     rent,
-    view::QuoteView,
+    view::{QuoteView, options},
 };
 use crate::{
     app::App,
@@ -105,6 +105,7 @@ fn quote_view(quote: &Quote, slice: &Slice) -> Result<QuoteView> {
         rate_per_hour: money(rent::per_hour(slice.rate)?),
         duration_seconds: slice.duration_ms / 1_000,
         expires_at: quote.expires_at,
+        options: options(quote),
     })
 }
 

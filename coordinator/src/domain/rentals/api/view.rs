@@ -11,7 +11,10 @@ use shared::{
 use utoipa::ToSchema;
 
 use crate::{
-    domain::rentals::model::{EndReason, Rental},
+    domain::{
+        payments::{model::Quote, ways::Way},
+        rentals::model::{EndReason, Rental},
+    },
     error::Result,
 };
 
@@ -24,7 +27,7 @@ pub struct RentalView {
     #[schema(example = "running")]
     state: &'static str,
     /// Why it ended: `completed`, `stopped`, `out_of_funds`, `failed_to_start`, `exited`, `oom_killed`, `node_lost`, `preempted`,
-    /// `expired`, `banned`.
+    /// `expired`, `banned`, `reported`.
     reason: Option<&'static str>,
     /// The state's reason in words.
     state_reason: String,
@@ -160,4 +163,51 @@ pub struct QuoteView {
     pub(super) duration_seconds: i64,
     #[schema(value_type = String, format = DateTime)]
     pub(super) expires_at: Timestamp,
+    /// Every way to pay it, in the order of the terms.
+    pub(super) options: Vec<PayOptionView>,
+}
+
+/// A way to pay a quote.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PayOptionView {
+    /// CAIP-2.
+    #[schema(example = "eip155:84532")]
+    network: &'static str,
+    /// The token's contract.
+    token: String,
+    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    amount: Money,
+    /// What was promised, where it isn't the price's own currency.
+    rate: Option<RateView>,
+}
+
+/// An exchange rate that a quote promises.
+#[derive(Debug, Serialize, ToSchema)]
+struct RateView {
+    /// Of this currency for one of the price's, rounded up to 8 places; our spread is in it.
+    #[schema(example = "0.92592593")]
+    rate: String,
+    /// Who says so.
+    source: String,
+    /// When it held.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+}
+
+/// The ways to pay a quote, its own first.
+pub(super) fn options(quote: &Quote) -> Vec<PayOptionView> {
+    let option = |way: Way| PayOptionView {
+        network: way.network.caip2,
+        token: way.token.address.to_string(),
+        amount: Money {
+            amount: way.amount,
+            currency: way.asset,
+        },
+        rate: way.rate.map(|rate| RateView {
+            rate: rate.text(),
+            at: rate.at,
+            source: rate.source,
+        }),
+    };
+    quote.ways().map(option).collect()
 }

@@ -136,8 +136,8 @@ impl Purchases {
 
     fn request(&self, payment: &Payment, quote: &Quote) -> Result<SettleRequest> {
         Ok(SettleRequest {
-            payment_id: payment.id,
-            terms: quote.terms(&self.public_url),
+            reference: payment.id.to_string(),
+            terms: quote.terms_of(&quote.way_of(payment)?, &self.public_url),
             payload: serde_json::from_str(&payment.payload)
                 .map_err(|_| Error::corrupt("payments", &payment.id.to_string(), "payload"))?,
             version: payment.x402_version,
@@ -254,8 +254,7 @@ impl Purchases {
             (self.context(), self.rules, payment.clone(), quote.clone());
         self.db
             .write("payment.credit", move |tx| {
-                let Some(credited) =
-                    payments::credit(tx, &ctx, &payment, quote.asset, &transaction)?
+                let Some(credited) = payments::credit(tx, &ctx, &payment, &quote, &transaction)?
                 else {
                     return Ok(Moved::BySomebodyElse);
                 };
@@ -361,13 +360,13 @@ fn deliver(
 ) -> Result<()> {
     match (&quote.purpose, paid.target) {
         (Purpose::Rent(_), Target::Rental(rental)) => {
-            changes::activate(tx, ctx, rules, rental, paid.amount)?;
+            changes::activate(tx, ctx, rules, rental, quote.amount)?;
         }
         (Purpose::Extend(_, slice), Target::Rental(rental)) => {
-            changes::extend(tx, ctx, rules, rental, slice.duration_ms, paid.amount)?;
+            changes::extend(tx, ctx, rules, rental, slice.duration_ms, quote.amount)?;
         }
         (_, Target::Balance(user)) => {
-            payments::funds::announce_top_up(tx, ctx, user, paid, quote.asset)?;
+            payments::funds::announce_top_up(tx, ctx, user, paid, quote)?;
         }
         (Purpose::TopUp(_), Target::Rental(_)) => {
             return Err(Error::corrupt("payments", &paid.id.to_string(), "user_id"));

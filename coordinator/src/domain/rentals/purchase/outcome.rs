@@ -113,13 +113,13 @@ async fn end_on(chain: &dyn Chain, request: &SettleRequest) -> Option<SettleOutc
             transaction,
             paid: false,
         } => {
-            tracing::warn!(payment.id = %request.payment_id, transaction, "the payer used the authorization otherwise");
+            tracing::warn!(payment.id = %request.reference, transaction, "the payer used the authorization otherwise");
             refused("authorization_used_otherwise")
         }
         OnChain::Unused { expired: true } => refused("authorization_expired"),
         OnChain::Unused { expired: false } => None,
         OnChain::Unknown { detail } => {
-            tracing::warn!(payment.id = %request.payment_id, detail, "the chain gives no clear answer");
+            tracing::warn!(payment.id = %request.reference, detail, "the chain gives no clear answer");
             None
         }
     }

@@ -4,12 +4,10 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use shared::x402::{client::SignedPayment, header};
 
-use super::{
-    facilitator::Turn,
-    payments::{RENT, count, exactly_one, with_double},
-};
+use super::payments::{RENT, count, exactly_one, with_double};
 use crate::testing::{
     Answer, TestApp,
+    facilitator::Turn,
     market::{Market, rental_of},
     on_both_stores,
     payer::{Payer, paid},

@@ -316,7 +316,12 @@ async fn a_payment_of_another_kind_is_refused_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_official_client_of_version_1_is_understood() {
-    let market = Market::open(TestApp::new().await).await;
+    // whom the recorded payment is for
+    let test = TestApp::with(|config| {
+        let payee = "0x5261304d41726b65744d61726b65740000000001";
+        config.payments.pay_to = Some(payee.to_owned());
+    });
+    let market = Market::open(test.await).await;
     let order = market.order(600);
     let asked = market.test.post(RENT, "", &order).await;
     assert_eq!(asked.status, StatusCode::PAYMENT_REQUIRED, "{asked:?}");

@@ -8,7 +8,6 @@ use shared::{
     x402::header::{PAYMENT_RESPONSE, decode},
 };
 
-use super::facilitator::{Double, Turn};
 use crate::{
     domain::{
         payments::{model::PaymentState, ports::Facilitator},
@@ -20,6 +19,7 @@ use crate::{
     params,
     testing::{
         Answer, TestApp,
+        facilitator::{Double, Turn},
         market::{Market, RAM_BYTES, rental_of, settle},
         on_both_stores,
         payer::{Payer, paid},

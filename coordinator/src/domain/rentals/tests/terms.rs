@@ -3,12 +3,10 @@
 use serde_json::{Value, json};
 use shared::x402::header::{decode, encode};
 
-use super::{
-    facilitator::Turn,
-    payments::{RENT, count, exactly_one, with_double},
-};
+use super::payments::{RENT, count, exactly_one, with_double};
 use crate::testing::{
     TestApp,
+    facilitator::Turn,
     market::{Market, rental_of},
     payer::{Payer, paid},
 };

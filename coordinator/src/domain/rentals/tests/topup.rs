@@ -7,12 +7,10 @@ use shared::{
     x402::header::{PAYMENT_RESPONSE, X_PAYMENT_RESPONSE, decode},
 };
 
-use super::{
-    facilitator::Turn,
-    payments::{count, with_double},
-};
+use super::payments::{count, with_double};
 use crate::testing::{
     Answer, TestApp,
+    facilitator::{Double, Turn},
     market::{Market, rental_of},
     on_both_stores,
     payer::{Payer, paid},
@@ -160,7 +158,7 @@ async fn a_crash_at_each_step_credits_once(test: TestApp) {
             assert!(answer.json().get("rental_id").is_none(), "{answer:?}");
         }
         let test = market.test.restarted();
-        double = super::facilitator::Double::new(&super::payments::facilitator_of(&test), &[]);
+        double = Double::new(&super::payments::facilitator_of(&test), &[]);
         market.test = test.paid_through(std::sync::Arc::clone(&double) as _);
         market.test.clock.advance_ms(80_000);
         let ended = market.test.app.purchases.reconcile().await;

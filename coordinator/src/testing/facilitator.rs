@@ -18,7 +18,7 @@ use crate::domain::payments::ports::{
 
 /// What it does at its next call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Turn {
+pub enum Turn {
     /// Never answers to `verify`.
     HangInVerify,
     /// Never answers to `settle`, and nothing moves.
@@ -37,19 +37,21 @@ pub(super) enum Turn {
 
 /// The facilitator; what isn't planned goes to the one inside.
 #[derive(Debug)]
-pub(super) struct Double {
+pub struct Double {
     inner: Arc<dyn Facilitator>,
     plan: Mutex<VecDeque<Turn>>,
     /// Told when a hanging or waiting call has begun.
-    pub(super) begun: Notify,
+    pub begun: Notify,
     /// Lets a waiting call go on.
-    pub(super) go: Notify,
+    pub go: Notify,
     /// Calls of `settle`.
-    pub(super) settles: AtomicUsize,
+    pub settles: AtomicUsize,
 }
 
 impl Double {
-    pub(super) fn new(inner: &Arc<dyn Facilitator>, plan: &[Turn]) -> Arc<Self> {
+    /// In front of `inner`.
+    #[must_use]
+    pub fn new(inner: &Arc<dyn Facilitator>, plan: &[Turn]) -> Arc<Self> {
         Arc::new(Self {
             inner: Arc::clone(inner),
             plan: Mutex::new(plan.iter().cloned().collect()),
@@ -59,7 +61,11 @@ impl Double {
         })
     }
 
-    pub(super) fn plan(&self, turn: Turn) {
+    /// Plans another turn.
+    ///
+    /// # Panics
+    /// If a test panicked before.
+    pub fn plan(&self, turn: Turn) {
         self.plan.lock().expect("no panic").push_back(turn);
     }
 
