@@ -315,7 +315,10 @@ impl World {
             assert!(row.ended_at_s <= limit_s, "too late: {}", case());
             credited += usize::from(is_credited);
         }
-        assert!(credited > 0 && credited < paying.len(), "{credited}");
+        // whose driver died before settlement was asked for pays only if its client comes back, which a few seeds may never do
+        let is_telling = paying.len() >= TELLING;
+        assert!(!is_telling || credited > 0, "none of {}", paying.len());
+        assert!(credited < paying.len(), "{credited}");
         let now = self.test.clock.now();
         let report = books::check(&self.test.app.db, now).await;
         let report = report.expect("a report");
@@ -325,6 +328,9 @@ impl World {
         assert!(passed.findings.is_empty(), "{passed:#?}");
     }
 }
+
+/// So many payments without a single credit would mean that nothing was tried.
+const TELLING: usize = 64;
 
 /// The slice of a machine that each payment rents: many fit.
 const SLICE: Resources = Resources {
