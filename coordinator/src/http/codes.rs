@@ -220,11 +220,6 @@ const OWN: &[(&str, &[Code])] = &[
             ),
             (
                 409,
-                "earnings_released",
-                "the provider's part of this rental is payable already, or less than that: it can't be taken back",
-            ),
-            (
-                409,
                 "dispute_uncovered",
                 "the provider has 1.000000 of it left and the platform's fees hold 2.000000: give back less, or wait for more fees",
             ),
