@@ -34,7 +34,7 @@ use crate::{
     probe::{self, Prober},
     reconcile,
     report::{self, Contact, Meter, Parts, Reporter},
-    runtime::{ContainerRuntime, docker::DockerRuntime},
+    runtime::{ContainerRuntime, RuntimeError, docker::DockerRuntime},
 };
 
 /// How long tasks may take to end.
@@ -165,7 +165,7 @@ pub async fn measure(
     prober: &Arc<Mutex<Prober>>,
     runtime: &dyn ContainerRuntime,
 ) -> anyhow::Result<Inventory> {
-    let facts = runtime.facts().await;
+    let facts = runtime.facts().await.map_err(RuntimeError::reason);
     let prober = Arc::clone(prober);
     tokio::task::spawn_blocking(move || {
         prober

@@ -18,7 +18,7 @@ use std::{path::PathBuf, time::Duration};
 use shared::resources::{Inventory, Load};
 
 use self::{gpu::GpuProbe, load::CpuTimes};
-use crate::runtime::{EngineFacts, RuntimeError};
+use crate::runtime::EngineFacts;
 
 /// How often the inventory is measured anew.
 pub const REFRESH: Duration = Duration::from_secs(60);
@@ -52,14 +52,11 @@ impl Prober {
         }
     }
 
-    /// What the machine has, `engine` being what the container engine said of itself.
+    /// What the machine has, `engine` being what the container engine said of itself, or why there is none.
     ///
     /// # Errors
     /// The kernel doesn't say how much memory there is.
-    pub fn inventory(
-        &mut self,
-        engine: Result<EngineFacts, RuntimeError>,
-    ) -> anyhow::Result<Inventory> {
+    pub fn inventory(&mut self, engine: Result<EngineFacts, String>) -> anyhow::Result<Inventory> {
         let (gpus, gpu_absent_reason) = match self.gpus.inventory() {
             Ok(gpus) => (gpus, None),
             Err(reason) => (Vec::new(), Some(reason)),
@@ -67,7 +64,7 @@ impl Prober {
         let host = host::measure(&self.root)?;
         let (docker, docker_absent_reason, docker_cgroup) = match engine {
             Ok(facts) => (Some(facts.docker), None, facts.cgroup_version),
-            Err(error) => (None, Some(bounded(&error.reason())), None),
+            Err(reason) => (None, Some(bounded(&reason)), None),
         };
         Ok(Inventory {
             hostname: host.hostname,

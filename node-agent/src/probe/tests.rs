@@ -7,8 +7,8 @@ use shared::resources::{Disk, Gpu, GpuLoad};
 use super::{host::Found, *};
 use crate::testing::TempDir;
 
-fn no_docker() -> Result<EngineFacts, RuntimeError> {
-    Err(RuntimeError::Unavailable("not asked".to_owned()))
+fn no_docker() -> Result<EngineFacts, String> {
+    Err("not asked".to_owned())
 }
 
 fn build_fake_nvml(dir: &TempDir) -> PathBuf {
