@@ -9,17 +9,18 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use shared::{clock::SystemClock, resources::Inventory};
 
 use crate::{
+    boundary,
     config::{Config, Flags},
     data_dir::DataDir,
     endpoint::BaseUrl,
     enroll::{self, Order},
     http::RequestError,
     identity::Identity,
-    journal, lifecycle, logging,
+    journal, lifecycle, logging, manual,
     probe::Prober,
     status::Status,
 };
@@ -75,6 +76,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of ramarket-agent and ramarket-helper into a folder
+    Man {
+        /// The folder; it must exist
+        folder: PathBuf,
+    },
 }
 
 /// Does what the command line asks and returns its exit code.
@@ -102,6 +113,16 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Completions { shell } => {
+            return print(&manual::completions(&mut Cli::command(), *shell)?);
+        }
+        Command::Man { folder } => {
+            manual::pages(Cli::command(), folder)?;
+            return manual::page(boundary::program::Cli::command(), "8", folder);
+        }
+        _ => {}
+    }
     let config = Config::load(cli.config.as_deref(), &cli.flags)?;
     logging::start(&config.log, config.log_format)?;
     let dir = DataDir::new(&config.data_dir);
@@ -147,6 +168,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 describe(&inventory)
             })
         }
+        // done above, since they need no settings
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
 

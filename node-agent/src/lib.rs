@@ -23,6 +23,7 @@ mod logging;
 #[cfg(test)]
 #[path = "../../shared/src/tests/mangled.rs"]
 pub(crate) mod mangled;
+mod manual;
 pub mod measure;
 pub mod probe;
 pub mod reconcile;

@@ -47,6 +47,11 @@ impl Binding {
         Ok(Self { file, bound })
     }
 
+    /// The scope that is served, once there was a request.
+    pub(super) fn bound(self) -> Option<String> {
+        self.bound
+    }
+
     /// Whether `scope` may be served; the first one is written down.
     ///
     /// # Errors

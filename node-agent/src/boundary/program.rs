@@ -7,7 +7,8 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use futures_util::future::try_join_all;
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -16,25 +17,45 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    binding::Binding,
     guard::{Engine, Room},
     server::{Helper, Peers},
     settings::{self, Flags, Settings},
     socket,
 };
-use crate::{data_dir::DataDir, logging, runtime::docker::DockerRuntime, systemd};
+use crate::{
+    data_dir::DataDir,
+    logging, manual,
+    runtime::{ContainerRuntime as _, docker::DockerRuntime, hardening},
+    systemd,
+};
 
 /// How long calls may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Does for ramarket-agent what only root may: containers, and nothing that the agent can't say in a handful of typed verbs.
 #[derive(Debug, Parser)]
-#[command(name = "ramarket-helper", version, about)]
+#[command(name = "ramarket-helper", version)]
 pub struct Cli {
     /// The configuration file; /etc/ramarket/helper.toml if there is one
     #[arg(long, env = "RAMARKET_HELPER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
+    /// Serves the agent unless one is given
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stop and remove every rental of this machine's agent, whether agent and helper run or not
+    EndRentals,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Runs until SIGTERM or SIGINT and returns the exit code: 0 ended as told · 1 failed · 2 used wrongly.
@@ -52,13 +73,38 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
+    if let Some(Command::Completions { shell }) = cli.command {
+        let script = manual::completions(&mut Cli::command(), shell)?;
+        return Ok(std::io::stdout().lock().write_all(script.as_bytes())?);
+    }
     let settings = Settings::load(cli.config.as_deref(), &cli.flags)?;
     logging::start(&settings.log, settings.log_format)?;
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_stack_size(512 * 1024)
-        .build()?
-        .block_on(Box::pin(serve(settings)))
+        .build()?;
+    match cli.command {
+        Some(Command::EndRentals) => runtime.block_on(end_rentals(&settings)),
+        _ => runtime.block_on(Box::pin(serve(settings))),
+    }
+}
+
+/// For the removal of the package: nobody would end them when their time is over.
+async fn end_rentals(settings: &Settings) -> anyhow::Result<()> {
+    let Some(scope) = Binding::read(&settings.state_dir)?.bound() else {
+        // no agent was ever served: there are none
+        return Ok(());
+    };
+    let engine = DockerRuntime::new(Some(&settings.docker_host), scope)?;
+    let found = engine.list().await?;
+    tracing::info!(rentals = found.len(), "ending every rental");
+    let ended = found.iter().map(|container| async {
+        let grace = Duration::from_secs(hardening::STOP_GRACE_S.unsigned_abs());
+        engine.stop(&container.id, grace).await?;
+        engine.remove(&container.id).await
+    });
+    try_join_all(ended).await?;
+    Ok(())
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
