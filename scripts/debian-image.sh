@@ -34,7 +34,7 @@ make_image() {
     # made anew by each machine that boots from it
     : >"$work/root/etc/machine-id"
     tar -C "$work/root" --one-file-system --numeric-owner -cf - . |
-        docker import --change 'LABEL ramarket.image=debian' --change 'CMD ["/sbin/init"]' --change 'STOPSIGNAL SIGRTMIN+3' - "$name" >/dev/null
+        docker import --change 'LABEL ramarket.image=debian' --change 'CMD ["/sbin/init"]' - "$name" >/dev/null
 }
 
 engine_answers || scripts/docker-engine.sh start

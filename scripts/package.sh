@@ -4,6 +4,8 @@
 #   scripts/package.sh [FOLDER]             optimised
 #   PROFILE=dev scripts/package.sh FOLDER   of the programs that `make test` has built
 #   VERSION=0.2.0-1 …                       another version than the workspace's
+#   PACKAGES=ramarket-agent …               this one alone
+#   scripts/package.sh --tools              only makes sure that what packs is there
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
@@ -13,7 +15,6 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 tools=$target/tools
 PROFILE=${PROFILE:-release}
 case $PROFILE in dev) bin=$target/debug ;; *) bin=$target/$PROFILE ;; esac
-folder=$(realpath -m "${1:-$target/debian}")
 
 # Unoptimised: it packs three programs, and compiles in a third of the time.
 install_cargo_deb() {
@@ -47,16 +48,19 @@ pack() {
     local arguments=(--no-build --no-strip --profile "$PROFILE" -p "$1" --output "$folder/")
     [ -z "${VERSION:-}" ] || arguments+=(--deb-version "$VERSION")
     [ "$PROFILE" != dev ] || arguments+=(--fast)
-    "$tools/bin/cargo-deb" deb "${arguments[@]}" >&2
+    "$tools/bin/cargo-deb" deb --quiet "${arguments[@]}" >&2
 }
 
 need_rust
-need dpkg-dev dpkg-deb
+need dpkg dpkg-deb
 step "cargo-deb" install_cargo_deb
+[ "${1:-}" != --tools ] || exit 0
+folder=$(realpath -m "${1:-$target/debian}")
 [ "$PROFILE" = dev ] || step "programs" cargo build --locked --profile "$PROFILE" --bins -p ramarket-agent -p ramarket-coordinator
 mkdir -p "$folder"
 step "manuals and completions" generate
-step "packages" pack ramarket-agent
-pack ramarket-coordinator
+for package in ${PACKAGES:-ramarket-agent ramarket-coordinator}; do
+    step "$package" pack "$package"
+done
 (cd "$folder" && sha256sum -- *.deb >SHA256SUMS)
 ls "$folder"/*.deb

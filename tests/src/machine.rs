@@ -42,18 +42,22 @@ fn target() -> PathBuf {
     target.expect("a folder above debug").to_owned()
 }
 
-/// Builds Debian packages of the programs under test, as `version`, into `folder`.
+/// Builds the Debian packages `names` of the programs under test, as `version`, into `folder`.
 ///
 /// # Panics
 /// If that fails.
-pub fn packages(folder: &Path, version: &str) {
+pub fn packages(folder: &Path, version: &str, names: &[&str]) {
     let folder = folder.to_str().expect("text");
     let built = script(
         "package.sh",
         &[folder],
-        &[("PROFILE", "dev"), ("VERSION", version)],
+        &[
+            ("PROFILE", "dev"),
+            ("VERSION", version),
+            ("PACKAGES", &names.join(" ")),
+        ],
     );
-    assert!(built.lines().count() >= 2, "{built}");
+    assert_eq!(built.lines().count(), names.len(), "{built}");
 }
 
 impl Machine {
@@ -75,6 +79,8 @@ impl Machine {
             "SYS_ADMIN",
             "--cap-add",
             "NET_ADMIN",
+            "--cap-add",
+            "SYS_PTRACE",
             "--security-opt",
             "seccomp=unconfined",
             "--cgroupns",
