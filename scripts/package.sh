@@ -18,10 +18,10 @@ case $PROFILE in dev) bin=$target/debug ;; *) bin=$target/$PROFILE ;; esac
 
 # Unoptimised: it packs three programs, and compiles in a third of the time.
 install_cargo_deb() {
-    [ "$("$tools/bin/cargo-deb" --version 2>/dev/null)" = "$CARGO_DEB_VERSION" ] && return
+    [ "$("$tools/bin/cargo-deb" --version 2>/dev/null)" = "cargo-deb $CARGO_DEB_VERSION" ] && return
     CARGO_TARGET_DIR=$tools/build CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 \
         cargo install --quiet --locked --debug --root "$tools" --version "$CARGO_DEB_VERSION" --no-default-features cargo-deb
-    rm -r "$tools/build"
+    rm -rf "$tools/build"
 }
 
 # completions PROGRAM PACKAGE: for each shell, under the name by which that shell looks for it
