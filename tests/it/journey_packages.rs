@@ -181,6 +181,18 @@ fn unprivileged(machine: &Machine) {
     let by = |user: &str| machine.run(&format!("runuser -u {user} -- {probe}"));
     assert!(by("ramarket-agent").contains("\"docker\": {"));
     assert!(by("nobody").contains("\"docker\": null"));
+    // also where the file system would let somebody in, the kernel's word on who it is counts
+    machine.run(&format!("chmod 777 /run/ramarket-helper {socket}"));
+    assert!(by("nobody").contains("\"docker\": null"));
+    machine.run(&format!(
+        "chmod 750 /run/ramarket-helper && chmod 660 {socket}"
+    ));
+    let heard = format!("journalctl --no-pager --output cat --unit {HELPER}");
+    let heard = machine.run(&heard);
+    assert!(
+        heard.contains("somebody else than the agent connected"),
+        "{heard}"
+    );
     let helper = machine.property(HELPER, "MainPID");
     assert_eq!(machine.run(&format!("ps -o user= -p {helper}")), "root");
 }
