@@ -1,5 +1,5 @@
 //! A provider and an operator install packages on a Debian with systemd: services come up, the market's own script installs the agent,
-//! a hung agent is replaced, an upgrade touches no rental, and a purge leaves nothing.
+//! a hung agent is replaced, upgrades and removals leave rentals as the provider chose, and a purge leaves nothing.
 
 use std::time::Duration;
 
@@ -43,6 +43,11 @@ async fn packages_install_start_upgrade_and_purge_as_a_provider_expects() {
     upgraded(&machine, second.path()).await;
     assert_eq!(pid_of(&rental).await, pid, "the upgrade touched a rental");
     online(&provider, &node).await;
+    removed(&machine);
+    assert_eq!(pid_of(&rental).await, pid, "the removal touched a rental");
+    back(&machine).await;
+    online(&provider, &node).await;
+    assert_eq!(pid_of(&rental).await, pid, "coming back touched a rental");
 
     purged(&machine).await;
     let left = Engine::shared().of_node(&node).await;
@@ -262,6 +267,26 @@ async fn upgraded(machine: &Machine, folder: &std::path::Path) {
     another_runs(machine, HELPER, &helper).await;
     let version = machine.run("dpkg-query --show --showformat '${Version}' ramarket-agent");
     assert_eq!(version, "0.1.0-2");
+}
+
+/// Removed by a provider who chose to keep what runs.
+fn removed(machine: &Machine) {
+    machine
+        .run("sed -i s/^RENTALS_ON_REMOVE=.*/RENTALS_ON_REMOVE=keep/ /etc/default/ramarket-agent");
+    machine.run("dpkg --remove ramarket-agent");
+    for unit in [AGENT, HELPER] {
+        assert_eq!(machine.property(unit, "LoadState"), "not-found");
+    }
+    assert!(!machine.holds("pgrep 'ramarket-(agent|helper)'"));
+    assert!(machine.holds("test -s /var/lib/ramarket-agent/node.key"));
+}
+
+/// Installed again, with the key and the settings that were kept; from now on a removal ends rentals.
+async fn back(machine: &Machine) {
+    machine.run("dpkg --install /srv/upgrade/ramarket-agent_*.deb");
+    another_runs(machine, AGENT, "0").await;
+    machine
+        .run("sed -i s/^RENTALS_ON_REMOVE=.*/RENTALS_ON_REMOVE=end/ /etc/default/ramarket-agent");
 }
 
 /// Both packages are purged, and nothing of them is left.
