@@ -16,9 +16,9 @@ systemd) packages=systemd,systemd-sysv,dbus,ca-certificates,curl,procps ;;
 base) packages=systemd,ca-certificates ;;
 *) die "usage: $0 systemd|base" ;;
 esac
-name=ramarket-debian-$kind:$(printf '%s %s' "$SUITE" "$packages" | sha256sum | cut -c1-12)
+image=ramarket-debian-$kind:$(printf '%s %s' "$SUITE" "$packages" | sha256sum | cut -c1-12)
 
-has_image() { docker image inspect "$name" >/dev/null 2>&1; }
+has_image() { docker image inspect "$image" >/dev/null 2>&1; }
 
 make_image() {
     [ "$(id -u)" -eq 0 ] || die "debootstrap needs root; run this as root once"
@@ -34,7 +34,7 @@ make_image() {
     # made anew by each machine that boots from it
     : >"$work/root/etc/machine-id"
     tar -C "$work/root" --one-file-system --numeric-owner -cf - . |
-        docker import --change 'LABEL ramarket.image=debian' --change 'CMD ["/sbin/init"]' - "$name" >/dev/null
+        docker import --change 'LABEL ramarket.image=debian' --change 'CMD ["/sbin/init"]' - "$image" >/dev/null
 }
 
 engine_answers || scripts/docker-engine.sh start
@@ -42,4 +42,4 @@ engine_answers || scripts/docker-engine.sh start
 exec 9>"/tmp/ramarket-debian-$kind.lock"
 flock 9
 has_image || step "debian $kind" make_image
-echo "$name"
+echo "$image"
