@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 55] = [
+const GROWING: [&str; 56] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -58,6 +58,7 @@ const GROWING: [&str; 55] = [
     "disputes",
     "enrollment_tokens",
     "events",
+    "exchanges",
     "given_back",
     "idempotency_keys",
     "invoice_transfers",

@@ -8,6 +8,7 @@
 //! What a payment pays for lives to the right (`rentals`), which composes these steps.
 
 pub mod check;
+pub mod exchange;
 pub mod extensions;
 pub mod funds;
 pub mod idempotency;
@@ -21,11 +22,12 @@ mod store;
 pub mod ways;
 pub mod x402_http;
 
+use exchange::Trade;
 use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_delay_ms};
 use payees::Payees;
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
-    money::{Amount, Asset},
+    money::{Amount, Asset, Money},
     time::Timestamp,
     x402::{exact::VerifiedPayment, payment::PresentedPayment},
 };
@@ -347,28 +349,32 @@ pub fn credit(
         Target::Balance(user) => Account::UserAvailable(user),
     };
     let way = quote.way_of(payment)?;
-    let is_exchanged = way.asset != quote.asset;
-    let came = Posting {
-        asset: way.asset,
-        debit: Account::External(payment.network.clone()),
-        credit: if is_exchanged {
-            Account::exchange()
-        } else {
-            target.clone()
-        },
-        amount: payment.amount,
-        cause: Cause::Payment(payment.id),
-    };
-    ledger::post(tx, ctx, &came)?;
-    if is_exchanged {
-        let given = Posting {
-            asset: quote.asset,
-            debit: Account::exchange(),
-            credit: target,
-            amount: quote.amount,
-            cause: Cause::Exchange(payment.id.to_string()),
-        };
-        ledger::post(tx, ctx, &given)?;
+    let cause = Cause::Payment(payment.id);
+    let from = Account::External(payment.network.clone());
+    match way.rate {
+        None => {
+            let posting = Posting {
+                asset: way.asset,
+                debit: from,
+                credit: target,
+                amount: payment.amount,
+                cause,
+            };
+            ledger::post(tx, ctx, &posting)?;
+        }
+        Some(rate) => {
+            let money = |amount, currency| Money { amount, currency };
+            let trade = Trade {
+                cause,
+                rental: payment.target.rental(),
+                from,
+                paid: money(payment.amount, way.asset),
+                to: target,
+                given: money(quote.amount, quote.asset),
+                rate,
+            };
+            exchange::post(tx, ctx, &trade)?;
+        }
     }
     Ok(Some(credited))
 }

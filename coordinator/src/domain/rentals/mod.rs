@@ -1,6 +1,6 @@
 //! Rentals: from an order over its payment and its life on a node to its end.
 //!
-//! By verb: [`order`] (price, reserve, buy from a balance), [`changes`] (activate, extend, stop, finish), [`observe`] (what nodes
+//! By verb: [`order`] (price, reserve), [`buy`] (from a balance), [`changes`] (activate, extend, stop, finish), [`observe`] (what nodes
 //! report), [`desired`] (what nodes must run), [`timers`] (what time does), [`purchase`] (paying by x402), [`check`] (invariants).
 //!
 //! # Invariants
@@ -11,6 +11,7 @@
 
 pub mod alerts;
 pub mod api;
+pub mod buy;
 pub mod changes;
 pub mod check;
 pub mod deadlines;
@@ -28,6 +29,8 @@ mod store;
 mod tests;
 pub mod timers;
 
+use std::sync::Arc;
+
 use model::Rental;
 use shared::{
     id::{NodeId, RentalId, UserId},
@@ -38,6 +41,7 @@ use shared::{
 use super::{
     events::{self, Event},
     ledger::model::Account,
+    rates::Rates,
 };
 use crate::{
     context::{Actor, OpCtx},
@@ -62,6 +66,15 @@ pub struct Rules {
     pub max_duration_ms: i64,
     /// How long before its paid end a rental is extended from a balance, or said to be out of funds.
     pub grace_ms: i64,
+}
+
+/// What selling for money on a balance goes by: the market's rules, and what one currency costs in another.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// The rules.
+    pub rules: Rules,
+    /// The rates.
+    pub rates: Arc<Rates>,
 }
 
 /// A rental that the caller may see.

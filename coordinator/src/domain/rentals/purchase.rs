@@ -19,7 +19,7 @@ use shared::{
 };
 
 use super::{
-    Rules,
+    Desk, Rules,
     order::{self, Buyer, RentOrder},
 };
 use crate::{
@@ -133,6 +133,15 @@ impl Purchases {
             "payment".to_owned(),
             Arc::clone(&self.ids),
         )
+    }
+
+    /// What selling for money on a balance goes by.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        Desk {
+            rules: self.rules,
+            rates: Arc::clone(&self.rates),
+        }
     }
 
     /// CAIP-2 names of the chains that can be paid on.
@@ -328,6 +337,7 @@ fn hold(
                 rate: slice.rate,
                 fee_bps: slice.fee_bps,
                 asset: quote.asset,
+                balance_asset: quote.asset,
             };
             order::reserve(tx, ctx, &order, &buyer).map(|_| ())
         }

@@ -3,6 +3,7 @@
 mod access;
 mod currencies;
 mod extensions;
+mod foreign_balance;
 mod formats;
 mod jobs;
 mod payments;
