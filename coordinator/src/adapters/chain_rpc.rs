@@ -136,13 +136,18 @@ impl ChainRpc {
         let receipt = self
             .call("eth_getTransactionReceipt", json!([transaction]))
             .await?;
-        let paid = quantity(&receipt["status"])? == 1
-            && receipt["logs"]
-                .as_array()
-                .context("a receipt without logs")?
-                .iter()
-                .any(|log| is_our_transfer(log, terms, signed));
-        Ok(OnChain::Used { transaction, paid })
+        let logs = receipt["logs"]
+            .as_array()
+            .context("a receipt without logs")?;
+        let transfer = transfer_of(logs, terms, signed);
+        let is_done = quantity(&receipt["status"])? == 1;
+        let paid = is_done && transfer.is_some_and(|log| is_our_transfer(log, terms, signed));
+        let place = transfer.map(|log| quantity(&log["logIndex"])).transpose()?;
+        Ok(OnChain::Used {
+            transaction,
+            log_index: place.map(i64::try_from).transpose()?,
+            paid,
+        })
     }
 }
 
@@ -183,13 +188,43 @@ fn is_used_call(signed: &Authorization) -> String {
     )
 }
 
+fn same(found: &Value, wanted: &str) -> bool {
+    found
+        .as_str()
+        .is_some_and(|found| found.eq_ignore_ascii_case(wanted))
+}
+
+/// The `Transfer` that belongs to the use of an authorization, of a transaction's logs: the token's next one after its `AuthorizationUsed`,
+/// as EIP-3009 has them, or of a token that tells of them the other way round the one before. A transaction may use several authorizations,
+/// and one that the payer cancelled, or used for something else, must not be taken for paid by the transfer of another.
+fn transfer_of<'a>(logs: &'a [Value], terms: &Terms, signed: &Authorization) -> Option<&'a Value> {
+    let (token, transfer) = (
+        terms.asset.address.to_string(),
+        topic("Transfer(address,address,uint256)"),
+    );
+    let used = topic("AuthorizationUsed(address,bytes32)");
+    let of_token: Vec<&Value> = logs
+        .iter()
+        .filter(|log| same(&log["address"], &token))
+        .filter(|log| same(&log["topics"][0], &transfer) || same(&log["topics"][0], &used))
+        .collect();
+    let is_ours = |log: &&Value| {
+        same(&log["topics"][0], &used)
+            && same(&log["topics"][1], &word(signed.from.as_bytes()))
+            && same(&log["topics"][2], &word(&signed.nonce))
+    };
+    let at = of_token.iter().position(is_ours)?;
+    let next = of_token.get(at.saturating_add(1));
+    let before = at.checked_sub(1).and_then(|before| of_token.get(before));
+    [next, before]
+        .into_iter()
+        .flatten()
+        .copied()
+        .find(|log| same(&log["topics"][0], &transfer))
+}
+
 /// Whether a log is the token's `Transfer` from the payer to us, of the whole amount.
 fn is_our_transfer(log: &Value, terms: &Terms, signed: &Authorization) -> bool {
-    let same = |found: &Value, wanted: &str| {
-        found
-            .as_str()
-            .is_some_and(|found| found.eq_ignore_ascii_case(wanted))
-    };
     let amount = u64::try_from(terms.amount.atomic()).unwrap_or(u64::MAX);
     same(&log["address"], &terms.asset.address.to_string())
         && same(

@@ -224,6 +224,7 @@ pub fn receive(
         state: PaymentState::Received,
         attempts: 0,
         tx_hash: None,
+        log_index: None,
         last_error: None,
         // whoever received it drives it; the task takes over if that process dies
         next_try_at: ctx.now.plus_ms(DRIVER_GRACE_MS),
@@ -320,8 +321,18 @@ pub fn advance(
     Ok(store::advance(tx, &moved, payment)?.then_some(moved))
 }
 
+/// A movement of money on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transferred {
+    /// In which transaction.
+    pub transaction: String,
+    /// Which of its transfers, where a chain was asked.
+    pub log_index: Option<i64>,
+}
+
 /// Books a settled payment to where its money goes, a rental's escrow or a balance: the state and the posting in one transaction. That money
-/// has moved stays true whoever asked meanwhile: any open payment that settlement was asked for is credited. `None` if it has ended.
+/// has moved stays true whoever asked meanwhile: any open payment that settlement was asked for is credited. `None` if it has ended, or if
+/// another payment was credited for this very transfer.
 /// Money in another currency than the quote's goes to the exchange, which gives what was quoted: two transfers of one payment, each in
 /// the books of its own currency.
 ///
@@ -332,16 +343,20 @@ pub fn credit(
     ctx: &OpCtx,
     payment: &Payment,
     quote: &Quote,
-    tx_hash: &str,
+    moved: &Transferred,
 ) -> Result<Option<Payment>> {
     let credited = Payment {
         state: payment.state.next(PaymentEvent::Settle)?,
-        tx_hash: Some(tx_hash.to_owned()),
+        tx_hash: Some(moved.transaction.clone()),
+        log_index: moved.log_index,
         last_error: None,
         updated_at: ctx.now,
         ..payment.clone()
     };
     if !store::credit(tx, &credited)? {
+        if let Some(other) = store::credited_by(tx, &credited)? {
+            tracing::error!(payment.id = %payment.id, transaction = moved.transaction, other, "the transfer was credited for another payment");
+        }
         return Ok(None);
     }
     let target = match payment.target {

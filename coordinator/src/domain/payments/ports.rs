@@ -57,6 +57,8 @@ pub enum SettleOutcome {
     Settled {
         /// In which transaction of the network.
         transaction: String,
+        /// Which of its transfers, where a chain was asked: the place of its log in the block.
+        log_index: Option<i64>,
     },
     /// It hasn't moved and won't by this request.
     Refused {
@@ -91,6 +93,9 @@ pub enum OnChain {
     Used {
         /// By which transaction.
         transaction: String,
+        /// The place in the block of the transfer that belongs to it, if there is one. One transaction may use several authorizations; each
+        /// has a transfer of its own.
+        log_index: Option<i64>,
         /// Whether that moved the whole amount from the payer to us.
         paid: bool,
     },

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use model::Rental;
 use shared::{
     id::{NodeId, RentalId, UserId},
-    money::{Amount, Rate},
+    money::{Money, Rate},
     time::Timestamp,
 };
 
@@ -283,14 +283,18 @@ pub fn money_goes_back_to(rental: &Rental) -> Result<Account> {
     }
 }
 
-/// What a consumer's running rentals cost in an hour, rounded up, and how many they are.
+/// What a consumer's running rentals cost in an hour by the currency of their prices, rounded up, and how many they are.
 ///
 /// # Errors
 /// The database's.
-pub fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(Amount, i64)> {
-    let (rate_micro, running) = store::burning(tx, consumer)?;
-    let per_hour = Rate::from_micro_per_hour(rate_micro)?.price_for_ms(3_600_000)?;
-    Ok((per_hour, running))
+pub fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(Vec<Money>, i64)> {
+    let (mut burns, mut running) = (Vec::new(), 0_i64);
+    for (currency, rate_micro, count) in store::burning(tx, consumer)? {
+        let amount = Rate::from_micro_per_hour(rate_micro)?.price_for_ms(3_600_000)?;
+        burns.push(Money { amount, currency });
+        running = running.saturating_add(count);
+    }
+    Ok((burns, running))
 }
 
 /// Tells everybody whom it concerns how a rental is.
