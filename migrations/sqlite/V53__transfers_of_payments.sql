@@ -5,3 +5,5 @@ DROP INDEX payments_by_transfer;
 -- absent where no chain was asked
 ALTER TABLE payments ADD COLUMN log_index INTEGER;
 CREATE UNIQUE INDEX payments_by_transfer ON payments (network, tx_hash, log_index) WHERE log_index IS NOT NULL;
+-- the network over which a balance was filled last: money out goes by it
+CREATE INDEX payments_by_user ON payments (user_id, created_at) WHERE user_id IS NOT NULL;

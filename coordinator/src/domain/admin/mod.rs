@@ -270,7 +270,7 @@ pub fn refund(
     let posting = Posting {
         asset: rental.asset,
         debit: Books::PlatformFees,
-        credit: rentals::money_goes_back_to(&rental)?,
+        credit: rentals::money_goes_back_to(tx, &rental)?,
         amount: refund.amount.amount,
         cause: cause.clone(),
     };

@@ -26,7 +26,7 @@ use exchange::Trade;
 use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_delay_ms};
 use payees::Payees;
 use shared::{
-    id::{PaymentId, QuoteId, RentalId},
+    id::{PaymentId, QuoteId, RentalId, UserId},
     money::{Amount, Asset, Money},
     time::Timestamp,
     x402::{exact::VerifiedPayment, payment::PresentedPayment},
@@ -269,6 +269,34 @@ pub fn get(tx: &mut dyn Tx, id: PaymentId) -> Result<Payment> {
 /// The database's.
 pub fn of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Payment>> {
     store::payment_of_rental(tx, id)
+}
+
+/// The network over which a rental was paid first; none if it was paid from a balance.
+///
+/// # Errors
+/// The database's.
+pub fn network_of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<String>> {
+    store::networks::of_rental(tx, id)
+}
+
+/// The network over which somebody filled their balance last.
+///
+/// # Errors
+/// The database's.
+pub fn network_of_top_ups(tx: &mut dyn Tx, user: UserId) -> Result<Option<String>> {
+    store::networks::of_top_ups(tx, user)
+}
+
+/// The network over which was paid what ran on somebody's machines last, of what was priced in a currency.
+///
+/// # Errors
+/// The database's.
+pub fn network_of_provider(
+    tx: &mut dyn Tx,
+    provider: UserId,
+    asset: Asset,
+) -> Result<Option<String>> {
+    store::networks::of_provider(tx, provider, asset)
 }
 
 /// Payments whose time to be looked at has come, those after `after` (its time and id) in that order.

@@ -1,10 +1,12 @@
 //! SQL of quotes and payments; of idempotency keys in [`keys`], of clients' own names in [`identifiers`], of ways to pay in
-//! [`options`], of exchanges in [`exchanges`], of their invariants in [`check`].
+//! [`options`], of exchanges in [`exchanges`], of networks in
+//! [`networks`], of their invariants in [`check`].
 
 pub(super) mod check;
 pub(super) mod exchanges;
 pub(super) mod identifiers;
 pub(super) mod keys;
+pub(super) mod networks;
 pub(super) mod options;
 
 use shared::{

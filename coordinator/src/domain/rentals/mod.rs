@@ -40,7 +40,8 @@ use shared::{
 
 use super::{
     events::{self, Event},
-    ledger::model::Account,
+    ledger::model::{Account, Purse},
+    payments,
     rates::Rates,
 };
 use crate::{
@@ -271,14 +272,18 @@ pub fn save(tx: &mut dyn Tx, rental: &Rental) -> Result<Rental> {
     }
 }
 
-/// Where money goes that is given back for a rental: to the consumer's balance, or to what is owed to the wallet that paid.
+/// Where money goes that is given back for a rental: to the consumer's balance, or to what is owed to the wallet that paid, by the network
+/// that it paid over.
 ///
 /// # Errors
 /// Internal: it has neither.
-pub fn money_goes_back_to(rental: &Rental) -> Result<Account> {
+pub fn money_goes_back_to(tx: &mut dyn Tx, rental: &Rental) -> Result<Account> {
     match (rental.consumer, &rental.payer) {
         (Some(consumer), _) => Ok(Account::UserAvailable(consumer)),
-        (None, Some(payer)) => Ok(Account::PayerRefunds(payer.clone())),
+        (None, Some(payer)) => Ok(Account::PayerRefunds(Purse {
+            wallet: payer.clone(),
+            network: payments::network_of_rental(tx, rental.id)?,
+        })),
         (None, None) => Err(Error::corrupt("rentals", &rental.id.to_string(), "payer")),
     }
 }
