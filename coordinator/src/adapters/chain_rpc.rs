@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 use shared::x402::{
     address::Address,
     authorization::Authorization,
-    eip712::keccak256,
+    eip712::{domain_separator, keccak256},
     network::{Network, Token},
     payment::PresentedPayment,
     terms::Terms,
 };
 
 use super::body;
-use crate::domain::payments::ports::{Chain, OnChain, SettleRequest};
+use crate::domain::payments::ports::{Chain, Domain, OnChain, SettleRequest};
 
 const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -108,6 +108,35 @@ impl ChainRpc {
         i64::from_str_radix(digits, 16).context("a balance beyond what we count")
     }
 
+    /// What a view function without arguments returns; `None` if the contract has none of that name.
+    async fn view(&self, token: &Token, function: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let selector = hex::encode(&keccak256(format!("{function}()").as_bytes())[..4]);
+        let asked = json!([{"to": token.address, "data": format!("0x{selector}")}, "latest"]);
+        let answer = match self.call("eth_call", asked).await {
+            Ok(answer) => answer,
+            // reverted: there is no such function
+            Err(error) if error.to_string().contains("revert") => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let digits = answer.as_str().and_then(|text| text.strip_prefix("0x"));
+        let bytes = hex::decode(digits.context("not bytes")?)?;
+        Ok((!bytes.is_empty()).then_some(bytes))
+    }
+
+    async fn try_domain(&self, network: &Network, token: &Token) -> anyhow::Result<Domain> {
+        let separator = self.view(token, "DOMAIN_SEPARATOR").await?;
+        let name = self.view(token, "name").await?.and_then(|it| abi_text(&it));
+        let version = self.view(token, "version").await?;
+        let version = version.and_then(|it| abi_text(&it));
+        Ok(judge_domain(
+            network,
+            token,
+            separator.as_deref(),
+            name,
+            version,
+        ))
+    }
+
     /// Finds the transaction that used the nonce, and whether it paid.
     async fn used(
         &self,
@@ -166,6 +195,13 @@ impl Chain for ChainRpc {
         })
     }
 
+    async fn domain(&self, network: &'static Network, token: &Token) -> Domain {
+        let answer = self.try_domain(network, token).await;
+        answer.unwrap_or_else(|error| Domain::Unknown {
+            detail: format!("{error:#}"),
+        })
+    }
+
     async fn balance(
         &self,
         _network: &'static Network,
@@ -186,6 +222,65 @@ fn is_used_call(signed: &Authorization) -> String {
         &word(signed.from.as_bytes())[2..],
         hex::encode(signed.nonce)
     )
+}
+
+/// Compares what a contract says of its domain with what we sign for. The separator decides; a contract that shows none is believed by its
+/// name and version.
+fn judge_domain(
+    network: &Network,
+    token: &Token,
+    separator: Option<&[u8]>,
+    name: Option<String>,
+    version: Option<String>,
+) -> Domain {
+    let ours = domain_separator(network.chain_id, token);
+    let says_same = name.as_deref() == Some(token.eip712_name)
+        && version.as_deref() == Some(token.eip712_version);
+    let is_same = match separator {
+        Some(theirs) => theirs == ours,
+        None if name.is_none() || version.is_none() => {
+            let detail = "the contract shows neither DOMAIN_SEPARATOR() nor name() and version()";
+            return Domain::Unknown {
+                detail: detail.to_owned(),
+            };
+        }
+        None => says_same,
+    };
+    if is_same {
+        return Domain::Same;
+    }
+    let said =
+        |text: Option<String>| text.map_or_else(|| "nothing".to_owned(), |it| format!("{it:?}"));
+    Domain::Differs {
+        detail: format!(
+            "the contract {} says name {} and version {}, ours are {:?} and {:?}; its DOMAIN_SEPARATOR() {}",
+            token.address,
+            said(name),
+            said(version),
+            token.eip712_name,
+            token.eip712_version,
+            match separator {
+                Some(theirs) =>
+                    format!("is 0x{}, ours 0x{}", hex::encode(theirs), hex::encode(ours)),
+                None => "isn't there".to_owned(),
+            }
+        ),
+    }
+}
+
+/// A text as contracts return it: where it begins, how long it is, its bytes. At most 64 of them.
+fn abi_text(bytes: &[u8]) -> Option<String> {
+    let number = |at: usize| {
+        let word = bytes.get(at..at.checked_add(32)?)?;
+        let (high, low) = word.split_at(24);
+        let low = u64::from_be_bytes(low.try_into().ok()?);
+        high.iter().all(|byte| *byte == 0).then_some(low)
+    };
+    let at = usize::try_from(number(0)?).ok()?;
+    let length = usize::try_from(number(at)?).ok().filter(|it| *it <= 64)?;
+    let begin = at.checked_add(32)?;
+    let text = bytes.get(begin..begin.checked_add(length)?)?;
+    String::from_utf8(text.to_vec()).ok()
 }
 
 fn same(found: &Value, wanted: &str) -> bool {

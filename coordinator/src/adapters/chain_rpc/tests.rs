@@ -139,6 +139,46 @@ fn each_authorization_of_a_transaction_has_its_own_transfer() {
 }
 
 #[test]
+fn a_contract_with_another_domain_is_noticed() {
+    let text = |text: &str| {
+        let mut bytes = vec![0; 64];
+        bytes[31] = 32;
+        bytes[63] = u8::try_from(text.len()).expect("short");
+        bytes.extend(text.as_bytes());
+        bytes.resize(96, 0);
+        abi_text(&bytes)
+    };
+    assert_eq!(text("USD Coin").as_deref(), Some("USD Coin"));
+    assert_eq!(abi_text(&[0; 31]), None);
+    assert_eq!(abi_text(&[0xff; 96]), None);
+    let token = &BASE_SEPOLIA_USDC;
+    let ours = domain_separator(BASE_SEPOLIA.chain_id, token);
+    let judged = |separator: Option<&[u8]>, name: &str, version: &str| {
+        judge_domain(&BASE_SEPOLIA, token, separator, text(name), text(version))
+    };
+    assert_eq!(judged(Some(&ours), "USDC", "2"), Domain::Same);
+    assert_eq!(judged(None, "USDC", "2"), Domain::Same);
+    // the separator decides
+    assert_eq!(judged(Some(&ours), "Something", "1"), Domain::Same);
+    for (separator, name, version) in [
+        (Some(&[0; 32][..]), "USDC", "2"),
+        (None, "USD Coin", "2"),
+        (None, "USDC", "1"),
+    ] {
+        let judged = judged(separator, name, version);
+        let Domain::Differs { detail } = judged else {
+            panic!("{judged:?}")
+        };
+        assert!(
+            detail.contains(name) && detail.contains("\"USDC\""),
+            "{detail}"
+        );
+    }
+    let silent = judge_domain(&BASE_SEPOLIA, token, None, None, None);
+    assert!(matches!(silent, Domain::Unknown { .. }), "{silent:?}");
+}
+
+#[test]
 fn calls_are_encoded_as_the_contract_reads_them() {
     let call = is_used_call(&signed());
     assert!(call.starts_with("0xe94a0102"), "{call}");

@@ -111,11 +111,35 @@ pub enum OnChain {
     },
 }
 
+/// Whether a token's contract signs by the EIP-712 domain that our settings say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Domain {
+    /// It does.
+    Same,
+    /// It doesn't: nothing that is signed by ours is taken by it.
+    Differs {
+        /// What it says itself.
+        detail: String,
+    },
+    /// No answer that can be relied on.
+    Unknown {
+        /// For the log.
+        detail: String,
+    },
+}
+
 /// Looks at a chain itself.
 #[async_trait]
 pub trait Chain: Send + Sync + Debug {
     /// What became of a payment's authorization.
     async fn look(&self, request: &SettleRequest) -> OnChain;
+
+    /// What the contract of a token says of its own EIP-712 domain.
+    async fn domain(&self, network: &'static Network, token: &Token) -> Domain {
+        Domain::Unknown {
+            detail: format!("nobody asks {} on {}", token.address, network.caip2),
+        }
+    }
 
     /// How much of a token an address has, atomic units, deep enough to stay so.
     ///
