@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 56] = [
+const GROWING: [&str; 59] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -54,6 +54,7 @@ const GROWING: [&str; 56] = [
     "audit_log",
     "billing_windows",
     "consumer_figures",
+    "consumer_spending",
     "dispute_statements",
     "disputes",
     "enrollment_tokens",
@@ -68,9 +69,11 @@ const GROWING: [&str; 56] = [
     "kyc_events",
     "identities",
     "mail_outbox",
+    "market_prices",
     "market_samples",
     "node_chains",
     "node_coverage",
+    "node_earnings",
     "node_figures",
     "node_flags",
     "nodes",

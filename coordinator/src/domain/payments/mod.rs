@@ -26,7 +26,7 @@ use exchange::Trade;
 use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_delay_ms};
 use payees::Payees;
 use shared::{
-    id::{PaymentId, QuoteId, RentalId},
+    id::{PaymentId, QuoteId, RentalId, UserId},
     money::{Amount, Asset, Money},
     time::Timestamp,
     x402::{exact::VerifiedPayment, payment::PresentedPayment},
@@ -224,6 +224,7 @@ pub fn receive(
         state: PaymentState::Received,
         attempts: 0,
         tx_hash: None,
+        log_index: None,
         last_error: None,
         // whoever received it drives it; the task takes over if that process dies
         next_try_at: ctx.now.plus_ms(DRIVER_GRACE_MS),
@@ -268,6 +269,34 @@ pub fn get(tx: &mut dyn Tx, id: PaymentId) -> Result<Payment> {
 /// The database's.
 pub fn of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Payment>> {
     store::payment_of_rental(tx, id)
+}
+
+/// The network over which a rental was paid first; none if it was paid from a balance.
+///
+/// # Errors
+/// The database's.
+pub fn network_of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<String>> {
+    store::networks::of_rental(tx, id)
+}
+
+/// The network over which somebody filled their balance last.
+///
+/// # Errors
+/// The database's.
+pub fn network_of_top_ups(tx: &mut dyn Tx, user: UserId) -> Result<Option<String>> {
+    store::networks::of_top_ups(tx, user)
+}
+
+/// The network over which was paid what ran on somebody's machines last, of what was priced in a currency.
+///
+/// # Errors
+/// The database's.
+pub fn network_of_provider(
+    tx: &mut dyn Tx,
+    provider: UserId,
+    asset: Asset,
+) -> Result<Option<String>> {
+    store::networks::of_provider(tx, provider, asset)
 }
 
 /// Payments whose time to be looked at has come, those after `after` (its time and id) in that order.
@@ -320,8 +349,18 @@ pub fn advance(
     Ok(store::advance(tx, &moved, payment)?.then_some(moved))
 }
 
+/// A movement of money on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transferred {
+    /// In which transaction.
+    pub transaction: String,
+    /// Which of its transfers, where a chain was asked.
+    pub log_index: Option<i64>,
+}
+
 /// Books a settled payment to where its money goes, a rental's escrow or a balance: the state and the posting in one transaction. That money
-/// has moved stays true whoever asked meanwhile: any open payment that settlement was asked for is credited. `None` if it has ended.
+/// has moved stays true whoever asked meanwhile: any open payment that settlement was asked for is credited. `None` if it has ended, or if
+/// another payment was credited for this very transfer.
 /// Money in another currency than the quote's goes to the exchange, which gives what was quoted: two transfers of one payment, each in
 /// the books of its own currency.
 ///
@@ -332,16 +371,20 @@ pub fn credit(
     ctx: &OpCtx,
     payment: &Payment,
     quote: &Quote,
-    tx_hash: &str,
+    moved: &Transferred,
 ) -> Result<Option<Payment>> {
     let credited = Payment {
         state: payment.state.next(PaymentEvent::Settle)?,
-        tx_hash: Some(tx_hash.to_owned()),
+        tx_hash: Some(moved.transaction.clone()),
+        log_index: moved.log_index,
         last_error: None,
         updated_at: ctx.now,
         ..payment.clone()
     };
     if !store::credit(tx, &credited)? {
+        if let Some(other) = store::credited_by(tx, &credited)? {
+            tracing::error!(payment.id = %payment.id, transaction = moved.transaction, other, "the transfer was credited for another payment");
+        }
         return Ok(None);
     }
     let target = match payment.target {

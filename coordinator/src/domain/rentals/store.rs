@@ -354,16 +354,16 @@ pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i
         .collect()
 }
 
-/// What a consumer's running rentals cost in an hour, millionths of an atomic unit, and how many they are.
-pub(super) fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(i64, i64)> {
+/// What a consumer's running rentals cost in an hour by the currency of their prices, millionths of an atomic unit, and how many they are.
+pub(super) fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<Vec<(Asset, i64, i64)>> {
     let rows = tx.query(
-        "SELECT CAST(COALESCE(SUM(rate_micro), 0) AS BIGINT), COUNT(*) FROM rentals WHERE consumer = $1 AND state = 'active'",
+        "SELECT asset, CAST(SUM(rate_micro) AS BIGINT), COUNT(*) FROM rentals WHERE consumer = $1 AND state = 'active'
+         GROUP BY asset ORDER BY asset",
         params![consumer],
     )?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Error::corrupt("rentals", "", "count"))?;
-    Ok((row.int(0)?, row.int(1)?))
+    rows.iter()
+        .map(|row| Ok((asset_of(row)?, row.int(1)?, row.int(2)?)))
+        .collect()
 }
 
 /// What a consumer's running rentals that draw on a balance in one currency cost in an hour, millionths of an atomic unit, by the currency
@@ -380,15 +380,12 @@ pub(super) fn burn_micro(
          GROUP BY asset ORDER BY asset",
         params![consumer, balance.code(), i64::from(only_extending)],
     )?;
-    by_asset(&rows)
+    rows.iter()
+        .map(|row| Ok((asset_of(row)?, row.int(1)?)))
+        .collect()
 }
 
-fn by_asset(rows: &[Row]) -> Result<Vec<(Asset, i64)>> {
-    let pair = |row: &Row| {
-        let code = row.text(0)?;
-        let asset =
-            Asset::from_code(code).ok_or_else(|| Error::corrupt("rentals", code, "asset"))?;
-        Ok((asset, row.int(1)?))
-    };
-    rows.iter().map(pair).collect()
+fn asset_of(row: &Row) -> Result<Asset> {
+    let code = row.text(0)?;
+    Asset::from_code(code).ok_or_else(|| Error::corrupt("rentals", code, "asset"))
 }

@@ -6,6 +6,7 @@ mod extensions;
 mod foreign_balance;
 mod formats;
 mod jobs;
+mod one_transaction;
 mod payments;
 mod spending;
 mod terms;

@@ -15,7 +15,7 @@ use crate::{
     crash::{self, Side},
     domain::{
         payments::{
-            self, DRIVER_GRACE_MS,
+            self, DRIVER_GRACE_MS, Transferred,
             model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target},
             ports::{SettleOutcome, SettleRequest, VerifyOutcome},
         },
@@ -181,8 +181,15 @@ impl Purchases {
             return Ok(begun);
         };
         match self.outcome(&self.request(&settling, quote)?).await {
-            SettleOutcome::Settled { transaction } => {
-                self.credit(&settling, quote, transaction).await
+            SettleOutcome::Settled {
+                transaction,
+                log_index,
+            } => {
+                let moved = Transferred {
+                    transaction,
+                    log_index,
+                };
+                self.credit(&settling, quote, moved).await
             }
             SettleOutcome::Refused { reason } => self.refuse(&settling, quote, reason).await,
             SettleOutcome::Unknown { detail } => self.postpone(&settling, detail).await,
@@ -249,13 +256,12 @@ impl Purchases {
             .await
     }
 
-    async fn credit(&self, payment: &Payment, quote: &Quote, transaction: String) -> Result<Moved> {
+    async fn credit(&self, payment: &Payment, quote: &Quote, moved: Transferred) -> Result<Moved> {
         let (ctx, rules, payment, quote) =
             (self.context(), self.rules, payment.clone(), quote.clone());
         self.db
             .write("payment.credit", move |tx| {
-                let Some(credited) = payments::credit(tx, &ctx, &payment, &quote, &transaction)?
-                else {
+                let Some(credited) = payments::credit(tx, &ctx, &payment, &quote, &moved)? else {
                     return Ok(Moved::BySomebodyElse);
                 };
                 deliver(tx, &ctx, &rules, &credited, &quote)?;
