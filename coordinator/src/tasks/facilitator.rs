@@ -100,20 +100,14 @@ impl FacilitatorCheck {
 fn tell_domain(network: &str, currency: Asset, said: &Domain) {
     match said {
         Domain::Same => {
-            tracing::info!(network, %currency, "the token signs by the domain of the settings")
+            tracing::info!(network, %currency, "the token signs by the domain of the settings");
         }
-        Domain::Differs { detail } => tracing::error!(
-            network,
-            %currency,
-            detail,
-            "the token signs by another EIP-712 domain than the settings say: nobody can pay with it, correct eip712_name and eip712_version"
-        ),
-        Domain::Unknown { detail } => tracing::warn!(
-            network,
-            %currency,
-            detail,
-            "the token's EIP-712 domain can't be read from the chain"
-        ),
+        Domain::Differs { detail } => {
+            tracing::error!(network, %currency, detail, "the token signs by another EIP-712 domain than the settings say: nobody can pay with it");
+        }
+        Domain::Unknown { detail } => {
+            tracing::warn!(network, %currency, detail, "the token's EIP-712 domain can't be read");
+        }
     }
 }
 

@@ -72,7 +72,7 @@ fn only_our_whole_transfer_counts() {
 }
 
 /// Logs of the token: what happened, by whose authorization or between whom, and how much.
-fn log(event: &str, topics: [String; 2], data: u64) -> Value {
+fn log(event: &str, topics: &[String; 2], data: u64) -> Value {
     json!({
         "address": BASE_SEPOLIA_USDC.address.to_string(),
         "topics": [topic(event), topics[0], topics[1]],
@@ -85,16 +85,16 @@ fn each_authorization_of_a_transaction_has_its_own_transfer() {
     let payer = word(signed().from.as_bytes());
     let used = |nonce: u8| {
         let event = "AuthorizationUsed(address,bytes32)";
-        log(event, [payer.clone(), word(&[nonce; 32])], 0)
+        log(event, &[payer.clone(), word(&[nonce; 32])], 0)
     };
     let cancelled = |nonce: u8| {
         let event = "AuthorizationCanceled(address,bytes32)";
-        log(event, [payer.clone(), word(&[nonce; 32])], 0)
+        log(event, &[payer.clone(), word(&[nonce; 32])], 0)
     };
     let moved = |to: &str, amount: u64| {
         let to: shared::x402::address::Address = to.parse().expect("an address");
         let event = "Transfer(address,address,uint256)";
-        log(event, [payer.clone(), word(to.as_bytes())], amount)
+        log(event, &[payer.clone(), word(to.as_bytes())], amount)
     };
     let found = |logs: &[Value], nonce: u8| {
         let signed = Authorization {

@@ -28,10 +28,10 @@ const NAMED_MAX: i64 = 100;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Exchanged {
     /// What was paid.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    #[schema(value_type = Object, example = json!({"amount": "0.92", "currency": "EURC"}))]
     pub paid: Money,
     /// The price that this was good for.
-    #[schema(value_type = crate::http::openapi::MoneySchema)]
+    #[schema(value_type = Object, example = json!({"amount": "1", "currency": "USDC"}))]
     pub price: Money,
     /// How many payments it is: one, or what is too much to be named one by one, and has no rate of its own.
     pub payments: i64,

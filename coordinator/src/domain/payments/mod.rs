@@ -8,12 +8,14 @@
 //! What a payment pays for lives to the right (`rentals`), which composes these steps.
 
 pub mod check;
+mod credit;
 pub mod exchange;
 pub mod extensions;
 pub mod funds;
 pub mod idempotency;
 pub mod identifier;
 pub mod model;
+pub mod networks;
 pub mod payees;
 pub mod ports;
 pub mod purpose;
@@ -22,21 +24,18 @@ mod store;
 pub mod ways;
 pub mod x402_http;
 
-use exchange::Trade;
+pub use credit::{Transferred, credit};
 use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_delay_ms};
 use payees::Payees;
 use shared::{
-    id::{PaymentId, QuoteId, RentalId, UserId},
-    money::{Amount, Asset, Money},
+    id::{PaymentId, QuoteId, RentalId},
+    money::{Amount, Asset},
     time::Timestamp,
     x402::{exact::VerifiedPayment, payment::PresentedPayment},
 };
 pub use ways::quotes_for_request;
 
-use super::ledger::{
-    self, halt,
-    model::{Account, Cause, Posting},
-};
+use super::ledger::halt;
 use crate::{
     context::OpCtx,
     error::{Error, Result},
@@ -271,34 +270,6 @@ pub fn of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<Payment>> {
     store::payment_of_rental(tx, id)
 }
 
-/// The network over which a rental was paid first; none if it was paid from a balance.
-///
-/// # Errors
-/// The database's.
-pub fn network_of_rental(tx: &mut dyn Tx, id: RentalId) -> Result<Option<String>> {
-    store::networks::of_rental(tx, id)
-}
-
-/// The network over which somebody filled their balance last.
-///
-/// # Errors
-/// The database's.
-pub fn network_of_top_ups(tx: &mut dyn Tx, user: UserId) -> Result<Option<String>> {
-    store::networks::of_top_ups(tx, user)
-}
-
-/// The network over which was paid what ran on somebody's machines last, of what was priced in a currency.
-///
-/// # Errors
-/// The database's.
-pub fn network_of_provider(
-    tx: &mut dyn Tx,
-    provider: UserId,
-    asset: Asset,
-) -> Result<Option<String>> {
-    store::networks::of_provider(tx, provider, asset)
-}
-
 /// Payments whose time to be looked at has come, those after `after` (its time and id) in that order.
 ///
 /// # Errors
@@ -347,79 +318,6 @@ pub fn advance(
         ..payment.clone()
     };
     Ok(store::advance(tx, &moved, payment)?.then_some(moved))
-}
-
-/// A movement of money on a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transferred {
-    /// In which transaction.
-    pub transaction: String,
-    /// Which of its transfers, where a chain was asked.
-    pub log_index: Option<i64>,
-}
-
-/// Books a settled payment to where its money goes, a rental's escrow or a balance: the state and the posting in one transaction. That money
-/// has moved stays true whoever asked meanwhile: any open payment that settlement was asked for is credited. `None` if it has ended, or if
-/// another payment was credited for this very transfer.
-/// Money in another currency than the quote's goes to the exchange, which gives what was quoted: two transfers of one payment, each in
-/// the books of its own currency.
-///
-/// # Errors
-/// The database's.
-pub fn credit(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    payment: &Payment,
-    quote: &Quote,
-    moved: &Transferred,
-) -> Result<Option<Payment>> {
-    let credited = Payment {
-        state: payment.state.next(PaymentEvent::Settle)?,
-        tx_hash: Some(moved.transaction.clone()),
-        log_index: moved.log_index,
-        last_error: None,
-        updated_at: ctx.now,
-        ..payment.clone()
-    };
-    if !store::credit(tx, &credited)? {
-        if let Some(other) = store::credited_by(tx, &credited)? {
-            tracing::error!(payment.id = %payment.id, transaction = moved.transaction, other, "the transfer was credited for another payment");
-        }
-        return Ok(None);
-    }
-    let target = match payment.target {
-        Target::Rental(rental) => Account::RentalEscrow(rental),
-        Target::Balance(user) => Account::UserAvailable(user),
-    };
-    let way = quote.way_of(payment)?;
-    let cause = Cause::Payment(payment.id);
-    let from = Account::External(payment.network.clone());
-    match way.rate {
-        None => {
-            let posting = Posting {
-                asset: way.asset,
-                debit: from,
-                credit: target,
-                amount: payment.amount,
-                cause,
-            };
-            ledger::post(tx, ctx, &posting)?;
-        }
-        Some(rate) => {
-            let money = |amount, currency| Money { amount, currency };
-            let trade = Trade {
-                cause,
-                rental: payment.target.rental(),
-                from,
-                paid: money(payment.amount, way.asset),
-                to: target,
-                given: money(quote.amount, quote.asset),
-                rate,
-            };
-            exchange::post(tx, ctx, &trade)?;
-        }
-    }
-    Ok(Some(credited))
 }
 
 /// Deletes quotes that nobody used.

@@ -172,8 +172,8 @@ pub fn owner(ctx: &OpCtx, kind: Kind) -> Result<Owner> {
 pub fn came_by(tx: &mut dyn Tx, owner: &Owner, asset: Asset) -> Result<Option<String>> {
     match owner {
         Owner::Payer(purse) => Ok(purse.network.clone()),
-        Owner::Consumer(user) => payments::network_of_top_ups(tx, *user),
-        Owner::Provider(user) => payments::network_of_provider(tx, *user, asset),
+        Owner::Consumer(user) => payments::networks::of_top_ups(tx, *user),
+        Owner::Provider(user) => payments::networks::of_provider(tx, *user, asset),
     }
 }
 

@@ -282,7 +282,7 @@ pub fn money_goes_back_to(tx: &mut dyn Tx, rental: &Rental) -> Result<Account> {
         (Some(consumer), _) => Ok(Account::UserAvailable(consumer)),
         (None, Some(payer)) => Ok(Account::PayerRefunds(Purse {
             wallet: payer.clone(),
-            network: payments::network_of_rental(tx, rental.id)?,
+            network: payments::networks::of_rental(tx, rental.id)?,
         })),
         (None, None) => Err(Error::corrupt("rentals", &rental.id.to_string(), "payer")),
     }

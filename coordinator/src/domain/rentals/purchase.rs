@@ -6,6 +6,7 @@
 //! - Crediting the payment and starting (or extending) the rental are one transaction.
 
 mod drive;
+mod ends;
 mod outcome;
 
 use std::sync::Arc;

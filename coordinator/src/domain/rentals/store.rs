@@ -67,9 +67,7 @@ fn parse(row: &Row) -> Result<Rental> {
             disk_bytes: 0,
         },
         asset,
-        balance_asset: row.opt_text(39)?.map_or(Ok(asset), |code| {
-            Asset::from_code(code).ok_or_else(|| bad("balance_asset"))
-        })?,
+        balance_asset: balance_asset(row)?.unwrap_or(asset),
         rate: Rate::from_micro_per_hour(row.int(16)?).map_err(|_| bad("rate_micro"))?,
         fee_bps: u32::try_from(row.int(17)?).map_err(|_| bad("fee_bps"))?,
         duration_ms: row.int(18)?,
@@ -97,6 +95,14 @@ fn parse(row: &Row) -> Result<Rental> {
         refunded: amount(36, "refunded")?,
         version: row.int(37)?,
     })
+}
+
+/// Absent where it is the price's.
+fn balance_asset(row: &Row) -> Result<Option<Asset>> {
+    let bad = || Error::corrupt("rentals", row.text(0).unwrap_or_default(), "balance_asset");
+    row.opt_text(39)?
+        .map(|code| Asset::from_code(code).ok_or_else(bad))
+        .transpose()
 }
 
 fn values(rental: &Rental) -> Result<Vec<Value>> {

@@ -22,8 +22,7 @@ use crate::{
     context::OpCtx,
     domain::{
         admin::{self, Refund},
-        invoices,
-        ledger::{self, model::Account as Books},
+        invoices, ledger,
         payments::idempotency::IdempotencyKey,
     },
     error::{Error, Result},

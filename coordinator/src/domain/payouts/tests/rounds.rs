@@ -173,7 +173,7 @@ async fn money_goes_back_by_the_network_that_it_came_over(test: TestApp) {
         let read = test.app.db.read("test.network", move |tx| {
             let rows = tx.query(
                 "SELECT network, token FROM payouts WHERE pay_to = $1",
-                params![to],
+                params![to.as_str()],
             )?;
             Ok((rows[0].text(0)?.to_owned(), rows[0].text(1)?.to_owned()))
         });

@@ -102,7 +102,7 @@ async fn two_pay(market: &mut Market) -> [u16; 2] {
     let mut states = [0; 2];
     for (at, state) in states.iter_mut().enumerate() {
         let number = u8::try_from(at).expect("small");
-        let payer = Payer::numbered(number + 1);
+        let mut payer = Payer::numbered(number + 1);
         let asked = market.test.post(RENT, "", &order).await;
         let signed = payer.sign(&asked, &market.test);
         let answer = market
