@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use reqwest::Url;
 use shared::{
     id::{OfferId, RentalId},
-    money::Amount,
+    money::{Amount, Asset},
 };
 
 use crate::{api, units};
@@ -84,6 +84,8 @@ pub enum Command {
     Extend(Extend),
     /// Finish payments whose outcome isn't known, after a crash or a lost connection.
     Resume,
+    /// What your account holds, by currency.
+    Balance,
     /// The key that pays.
     #[command(subcommand)]
     Wallet(Wallet),
@@ -182,7 +184,7 @@ pub struct Payment {
     /// Pay from the account's balance instead.
     #[arg(long, group = "how")]
     pub balance: bool,
-    /// Pay at most this much, in USDC.
+    /// Pay at most this much, in the currency that is paid.
     #[arg(
         long,
         value_name = "AMOUNT",
@@ -190,6 +192,10 @@ pub struct Payment {
         conflicts_with = "balance"
     )]
     pub max_price: Amount,
+    /// Pay in this currency, as USDC or EURC, at the market's rate if the price is in another [default: by x402 USDC, from the
+    /// balance the price's, to extend the one that the rental was bought with].
+    #[arg(long, value_name = "CODE")]
+    pub currency: Option<Asset>,
 }
 
 /// `rent`.
@@ -204,7 +210,7 @@ pub struct Rent {
     /// An environment variable; may be repeated.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = env_pair)]
     pub env: Vec<(String, String)>,
-    /// The most that the rental may cost with all its extensions.
+    /// The most that the rental may cost with all its extensions, in USDC, whatever it is paid in.
     #[arg(long, value_name = "AMOUNT")]
     pub max_spend: Option<Amount>,
     /// Extend from the balance when the time is nearly over.
@@ -293,6 +299,12 @@ mod tests {
         assert_eq!(rent.env, [("A".to_owned(), "b=c".to_owned())]);
         assert_eq!(rent.command, ["sleep", "60"]);
         assert_eq!(rent.payment.max_price.atomic(), 1_000_000);
+        assert_eq!(rent.payment.currency, None);
+        let args = parse("ramarket rent x --ram 1GiB --duration 10m --balance --currency EURC");
+        let Command::Rent(rent) = args.expect("valid").command else {
+            panic!("not rent")
+        };
+        assert_eq!(rent.payment.currency, Some(Asset::EURC));
     }
 
     #[test]
@@ -303,6 +315,7 @@ mod tests {
             "ramarket rent x --ram 256MiB --duration 10m --auto-extend",
             "ramarket rent x --ram 256 --duration 10m",
             "ramarket rent x --duration 10m",
+            "ramarket rent x --ram 256MiB --duration 10m --currency euros",
             "ramarket show nod_00000000000000000000000000000001",
             "ramarket offers --json --quiet",
             "ramarket --url http://market.example offers",

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use shared::{
     clock::{Clock as _, SystemClock},
-    money::Amount,
+    money::Money,
     x402::{
         client::{self, Refusal},
         header,
@@ -43,11 +43,11 @@ pub struct Order {
     pub auth: Auth,
 }
 
-/// Orders, pays what is asked if it is at most `limit`, and returns the market's answer to the paid request.
+/// Orders, pays what is asked in the currency of `limit` if it is at most that, and returns the market's answer to the paid request.
 ///
 /// # Errors
 /// Exit code 6 if it isn't or can't be paid; else what the market says.
-pub async fn order(api: &Api, order: &Order, key: &PayerKey, limit: Amount) -> Result<Value> {
+pub async fn order(api: &Api, order: &Order, key: &PayerKey, limit: &Money) -> Result<Value> {
     let request = Request::post(&order.path, order.body.clone()).auth(order.auth.clone());
     let answer = api.send(&request).await?;
     if answer.status.as_u16() != 402 {
@@ -55,7 +55,7 @@ pub async fn order(api: &Api, order: &Order, key: &PayerKey, limit: Amount) -> R
         return answer.ok();
     }
     let offer = terms_of(&answer)?;
-    let chosen = client::choose(&offer, limit).map_err(refused)?;
+    let chosen = client::choose_in(&offer, limit.currency, limit.amount).map_err(refused)?;
     let signed = chosen
         .pay(key, random::bytes()?, SystemClock.now())
         .map_err(refused)?;
@@ -76,7 +76,7 @@ pub async fn order(api: &Api, order: &Order, key: &PayerKey, limit: Amount) -> R
         path: order.path.clone(),
         body: order.body.clone(),
         payment: signed.header_v2,
-        amount: chosen.amount.to_string(),
+        amount: format!("{} {}", chosen.amount, chosen.token.asset),
     };
     api.local.add_unfinished(&nonce, payment.clone())?;
     finish(api, &nonce, &payment, &order.auth).await

@@ -27,6 +27,12 @@ async fn the_official_client_pays_on_the_chain() {
     })
     .await;
     assert_eq!(ready["status"], "ready");
+    // the token's contract was asked for its domain, and signs by the one that the terms name
+    assert!(
+        ready["tasks"].to_string().contains(r#""domain":"same""#),
+        "{ready}"
+    );
+    assert_eq!(ready["warnings"], json!([]), "{ready}");
 
     let payer = Payer::new();
     chain.mint(&payer.address(), 1_000_000).await;

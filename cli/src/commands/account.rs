@@ -13,7 +13,7 @@ use crate::{
     api::{Answer, Api, Auth, Request},
     args::Login,
     failure::{Failure, Kind, Result},
-    output::tell,
+    output::{self, Column, Form, money, tell, text},
     private_file,
 };
 
@@ -88,6 +88,30 @@ pub(super) async fn logout(api: &Api) -> Result<()> {
         // there was nothing left to end
         Err(failure) if failure.kind == Kind::Auth => Ok(()),
         other => other.map(drop),
+    }
+}
+
+const BALANCES: [Column; 7] = [
+    ("CURRENCY", |b| text(b, "/currency")),
+    ("AVAILABLE", |b| money(b, "/available")),
+    ("HELD", |b| money(b, "/held")),
+    ("PENDING", |b| money(b, "/pending")),
+    ("EARNED", |b| money(b, "/earned")),
+    ("PER HOUR", |b| money(b, "/burn_rate_per_hour")),
+    ("HOURS LEFT", |b| text(b, "/hours_left")),
+];
+
+/// What the account holds: a line for each currency, since they are never one sum.
+pub(super) async fn balance(api: &Api, form: Form) -> Result<()> {
+    let answer = api.send(&Request::get("/api/v1/balance")).await?.ok()?;
+    let items = answer["items"].as_array().cloned().unwrap_or_default();
+    match form {
+        // it has no ids: its currencies stand for them
+        Form::Ids => {
+            let codes = items.iter().map(|item| text(item, "/currency"));
+            output::lines(&codes.collect::<Vec<_>>())
+        }
+        Form::Json | Form::Text => output::list(form, &items, &BALANCES),
     }
 }
 

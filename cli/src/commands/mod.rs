@@ -46,6 +46,7 @@ pub async fn run(args: Args) -> Result<()> {
         Command::Show(which) => rentals::show(&api(local?)?, form, which.rental).await,
         Command::Stop(which) => rentals::stop(&api(local?)?, form, which.rental).await,
         Command::Extend(extend) => rentals::extend(&api(local?)?, form, &extend).await,
+        Command::Balance => account::balance(&api(local?)?, form).await,
         Command::Resume => rentals::resume(&api(local?)?, form).await,
     }
 }

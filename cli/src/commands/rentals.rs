@@ -36,7 +36,7 @@ const COLUMNS: [Column; 7] = [
     ("PAID UNTIL", |r| text(r, "/paid_until")),
 ];
 
-const FIELDS: [Column; 15] = [
+const FIELDS: [Column; 16] = [
     ("rental", |r| text(r, "/id")),
     ("state", |r| text(r, "/state")),
     ("reason", |r| text(r, "/reason")),
@@ -47,6 +47,7 @@ const FIELDS: [Column; 15] = [
     ("image", |r| text(r, "/image_digest")),
     ("price per hour", |r| money(r, "/price/per_hour")),
     ("paid", |r| money(r, "/paid")),
+    ("balance", |r| text(r, "/balance_currency")),
     ("cost so far", |r| money(r, "/cost_so_far")),
     ("started", |r| text(r, "/started_at")),
     ("paid until", |r| text(r, "/paid_until")),
@@ -153,7 +154,7 @@ pub(super) async fn resume(api: &Api, form: Form) -> Result<()> {
     let mut failed = None;
     for (nonce, unfinished) in api.local.unfinished()? {
         tell(&format!(
-            "asking about {} USDC for {}",
+            "asking about {} for {}",
             unfinished.amount, unfinished.path
         ));
         let auth = match unfinished
@@ -186,6 +187,9 @@ async fn buy(
     let with = if how.balance { "balance" } else { "x402" };
     body.insert("pay_with".into(), json!(with));
     if how.balance {
+        if let Some(currency) = how.currency {
+            body.insert("currency".into(), json!(currency));
+        }
         if !api.is_somebody()? {
             let hint = "a balance belongs to an account: run `ramarket login` first, or name an API key with --api-key-file";
             return Err(Failure::new(Kind::Auth, hint));
@@ -199,7 +203,11 @@ async fn buy(
         body: body.into(),
         auth,
     };
-    payment::order(api, &order, &key, how.max_price).await
+    let limit = Money {
+        amount: how.max_price,
+        currency: how.currency.unwrap_or(Asset::USDC),
+    };
+    payment::order(api, &order, &key, &limit).await
 }
 
 /// Sends an order under one idempotency key until it is answered.

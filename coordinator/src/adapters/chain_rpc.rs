@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 use shared::x402::{
     address::Address,
     authorization::Authorization,
-    eip712::keccak256,
+    eip712::{domain_separator, keccak256},
     network::{Network, Token},
     payment::PresentedPayment,
     terms::Terms,
 };
 
 use super::body;
-use crate::domain::payments::ports::{Chain, OnChain, SettleRequest};
+use crate::domain::payments::ports::{Chain, Domain, OnChain, SettleRequest};
 
 const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -108,6 +108,35 @@ impl ChainRpc {
         i64::from_str_radix(digits, 16).context("a balance beyond what we count")
     }
 
+    /// What a view function without arguments returns; `None` if the contract has none of that name.
+    async fn view(&self, token: &Token, function: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let selector = hex::encode(&keccak256(format!("{function}()").as_bytes())[..4]);
+        let asked = json!([{"to": token.address, "data": format!("0x{selector}")}, "latest"]);
+        let answer = match self.call("eth_call", asked).await {
+            Ok(answer) => answer,
+            // reverted: there is no such function
+            Err(error) if error.to_string().contains("revert") => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let digits = answer.as_str().and_then(|text| text.strip_prefix("0x"));
+        let bytes = hex::decode(digits.context("not bytes")?)?;
+        Ok((!bytes.is_empty()).then_some(bytes))
+    }
+
+    async fn try_domain(&self, network: &Network, token: &Token) -> anyhow::Result<Domain> {
+        let separator = self.view(token, "DOMAIN_SEPARATOR").await?;
+        let name = self.view(token, "name").await?.and_then(|it| abi_text(&it));
+        let version = self.view(token, "version").await?;
+        let version = version.and_then(|it| abi_text(&it));
+        Ok(judge_domain(
+            network,
+            token,
+            separator.as_deref(),
+            name,
+            version,
+        ))
+    }
+
     /// Finds the transaction that used the nonce, and whether it paid.
     async fn used(
         &self,
@@ -136,13 +165,18 @@ impl ChainRpc {
         let receipt = self
             .call("eth_getTransactionReceipt", json!([transaction]))
             .await?;
-        let paid = quantity(&receipt["status"])? == 1
-            && receipt["logs"]
-                .as_array()
-                .context("a receipt without logs")?
-                .iter()
-                .any(|log| is_our_transfer(log, terms, signed));
-        Ok(OnChain::Used { transaction, paid })
+        let logs = receipt["logs"]
+            .as_array()
+            .context("a receipt without logs")?;
+        let transfer = transfer_of(logs, terms, signed);
+        let is_done = quantity(&receipt["status"])? == 1;
+        let paid = is_done && transfer.is_some_and(|log| is_our_transfer(log, terms, signed));
+        let place = transfer.map(|log| quantity(&log["logIndex"])).transpose()?;
+        Ok(OnChain::Used {
+            transaction,
+            log_index: place.map(i64::try_from).transpose()?,
+            paid,
+        })
     }
 }
 
@@ -157,6 +191,13 @@ impl Chain for ChainRpc {
             Err(error) => Err(error.into()),
         };
         looked.unwrap_or_else(|error| OnChain::Unknown {
+            detail: format!("{error:#}"),
+        })
+    }
+
+    async fn domain(&self, network: &'static Network, token: &Token) -> Domain {
+        let answer = self.try_domain(network, token).await;
+        answer.unwrap_or_else(|error| Domain::Unknown {
             detail: format!("{error:#}"),
         })
     }
@@ -183,13 +224,102 @@ fn is_used_call(signed: &Authorization) -> String {
     )
 }
 
+/// Compares what a contract says of its domain with what we sign for. The separator decides; a contract that shows none is believed by its
+/// name and version.
+fn judge_domain(
+    network: &Network,
+    token: &Token,
+    separator: Option<&[u8]>,
+    name: Option<String>,
+    version: Option<String>,
+) -> Domain {
+    let ours = domain_separator(network.chain_id, token);
+    let says_same = name.as_deref() == Some(token.eip712_name)
+        && version.as_deref() == Some(token.eip712_version);
+    let is_same = match separator {
+        Some(theirs) => theirs == ours,
+        None if name.is_none() || version.is_none() => {
+            let detail = "the contract shows neither DOMAIN_SEPARATOR() nor name() and version()";
+            return Domain::Unknown {
+                detail: detail.to_owned(),
+            };
+        }
+        None => says_same,
+    };
+    if is_same {
+        return Domain::Same;
+    }
+    let said =
+        |text: Option<String>| text.map_or_else(|| "nothing".to_owned(), |it| format!("{it:?}"));
+    Domain::Differs {
+        detail: format!(
+            "the contract {} says name {} and version {}, ours are {:?} and {:?}; its DOMAIN_SEPARATOR() {}",
+            token.address,
+            said(name),
+            said(version),
+            token.eip712_name,
+            token.eip712_version,
+            match separator {
+                Some(theirs) =>
+                    format!("is 0x{}, ours 0x{}", hex::encode(theirs), hex::encode(ours)),
+                None => "isn't there".to_owned(),
+            }
+        ),
+    }
+}
+
+/// A text as contracts return it: where it begins, how long it is, its bytes. At most 64 of them.
+fn abi_text(bytes: &[u8]) -> Option<String> {
+    let number = |at: usize| {
+        let word = bytes.get(at..at.checked_add(32)?)?;
+        let (high, low) = word.split_at(24);
+        let low = u64::from_be_bytes(low.try_into().ok()?);
+        high.iter().all(|byte| *byte == 0).then_some(low)
+    };
+    let at = usize::try_from(number(0)?).ok()?;
+    let length = usize::try_from(number(at)?).ok().filter(|it| *it <= 64)?;
+    let begin = at.checked_add(32)?;
+    let text = bytes.get(begin..begin.checked_add(length)?)?;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+fn same(found: &Value, wanted: &str) -> bool {
+    found
+        .as_str()
+        .is_some_and(|found| found.eq_ignore_ascii_case(wanted))
+}
+
+/// The `Transfer` that belongs to the use of an authorization, of a transaction's logs: the token's next one after its `AuthorizationUsed`,
+/// as EIP-3009 has them, or of a token that tells of them the other way round the one before. A transaction may use several authorizations,
+/// and one that the payer cancelled, or used for something else, must not be taken for paid by the transfer of another.
+fn transfer_of<'a>(logs: &'a [Value], terms: &Terms, signed: &Authorization) -> Option<&'a Value> {
+    let (token, transfer) = (
+        terms.asset.address.to_string(),
+        topic("Transfer(address,address,uint256)"),
+    );
+    let used = topic("AuthorizationUsed(address,bytes32)");
+    let of_token: Vec<&Value> = logs
+        .iter()
+        .filter(|log| same(&log["address"], &token))
+        .filter(|log| same(&log["topics"][0], &transfer) || same(&log["topics"][0], &used))
+        .collect();
+    let is_ours = |log: &&Value| {
+        same(&log["topics"][0], &used)
+            && same(&log["topics"][1], &word(signed.from.as_bytes()))
+            && same(&log["topics"][2], &word(&signed.nonce))
+    };
+    let at = of_token.iter().position(is_ours)?;
+    let next = of_token.get(at.saturating_add(1));
+    let before = at.checked_sub(1).and_then(|before| of_token.get(before));
+    [next, before]
+        .into_iter()
+        .flatten()
+        .copied()
+        .find(|log| same(&log["topics"][0], &transfer))
+}
+
 /// Whether a log is the token's `Transfer` from the payer to us, of the whole amount.
 fn is_our_transfer(log: &Value, terms: &Terms, signed: &Authorization) -> bool {
-    let same = |found: &Value, wanted: &str| {
-        found
-            .as_str()
-            .is_some_and(|found| found.eq_ignore_ascii_case(wanted))
-    };
     let amount = u64::try_from(terms.amount.atomic()).unwrap_or(u64::MAX);
     same(&log["address"], &terms.asset.address.to_string())
         && same(

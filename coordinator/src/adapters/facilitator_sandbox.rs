@@ -134,6 +134,7 @@ impl Facilitator for SandboxFacilitator {
             }
             Ok(Ok(settlement)) => SettleOutcome::Settled {
                 transaction: settlement.transaction,
+                log_index: None,
             },
             Err(error) if error.code() == INSUFFICIENT_FUNDS => refused(INSUFFICIENT_FUNDS),
             Err(error) => SettleOutcome::Unknown {

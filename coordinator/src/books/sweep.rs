@@ -13,7 +13,7 @@ use crate::{
     store::Tx,
 };
 
-/// Accounts, rentals or payments of a page.
+/// Accounts, rentals, payments or exchanges of a page.
 const PAGE: i64 = 200;
 
 /// Where a sweep is: what it looks at, after which key.
@@ -25,6 +25,8 @@ pub enum Place {
     Rentals(String),
     /// Payments and their postings.
     Payments(String),
+    /// Exchanges and their halves.
+    Exchanges(String),
 }
 
 impl Place {
@@ -53,7 +55,12 @@ pub fn page(tx: &mut dyn Tx, place: &Place) -> Result<(Vec<Finding>, Option<Plac
         }
         Place::Payments(after) => {
             let (finding, next) = payments::check::sweep(tx, after, PAGE)?;
-            (vec![finding], next.map(Place::Payments))
+            let next = next.map_or(Place::Exchanges(String::new()), Place::Payments);
+            (vec![finding], Some(next))
+        }
+        Place::Exchanges(after) => {
+            let (finding, next) = payments::check::sweep_exchanges(tx, after, PAGE)?;
+            (vec![finding], next.map(Place::Exchanges))
         }
     })
 }

@@ -39,10 +39,7 @@ impl Task for Analytics {
                 Some(added) => nodes += added,
             }
         }
-        let (now, supply) = (
-            app.clock.now(),
-            app.market.supply(app.purchases.payees.default_asset()),
-        );
+        let (now, supply) = (app.clock.now(), app.market.supply());
         let forgotten = app
             .db
             .write("analytics.sample", move |tx| {

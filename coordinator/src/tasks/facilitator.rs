@@ -1,16 +1,20 @@
-//! Asks each facilitator whether it settles on the networks that it was given: at the start, and again and again. `/readyz` shows the
-//! answers.
+//! Asks each facilitator whether it settles on the networks that it was given, and where a chain can be asked, whether each accepted
+//! token's contract signs by the domain of our settings: at the start, and again and again. `/readyz` shows the answers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use shared::{money::Asset, x402::address::Address};
 
 use super::Task;
 use crate::{
     app::App,
-    domain::payments::{ports::Support, routes::Route},
+    domain::payments::{
+        ports::{Domain, Support},
+        routes::Route,
+    },
     error::Result,
 };
 
@@ -24,6 +28,8 @@ pub struct FacilitatorCheck {
     app: Arc<App>,
     /// By network.
     before: BTreeMap<&'static str, Support>,
+    /// By network and token.
+    domains: BTreeMap<(&'static str, Address), Domain>,
 }
 
 impl FacilitatorCheck {
@@ -33,7 +39,38 @@ impl FacilitatorCheck {
         Self {
             app,
             before: BTreeMap::new(),
+            domains: BTreeMap::new(),
         }
+    }
+
+    /// What the contracts of the accepted tokens on a network say; nothing where no chain can be asked.
+    async fn tokens(&mut self, route: &Route) -> Vec<Value> {
+        let Some(chain) = &route.chain else {
+            return Vec::new();
+        };
+        let network = route.network;
+        let mut shown = Vec::new();
+        for payee in self.app.purchases.payees.all() {
+            if payee.network.caip2 != network.caip2 {
+                continue;
+            }
+            let token = payee.token;
+            let said = chain.domain(network, &token).await;
+            let (word, detail) = match &said {
+                Domain::Same => ("same", None),
+                Domain::Differs { detail } => ("differs", Some(detail.clone())),
+                Domain::Unknown { detail } => ("unknown", Some(detail.clone())),
+            };
+            let key = (network.caip2, token.address);
+            if self.domains.get(&key) != Some(&said) {
+                tell_domain(network.caip2, payee.asset, &said);
+            }
+            self.domains.insert(key, said);
+            shown.push(json!({
+                "currency": payee.asset, "token": token.address, "domain": word, "detail": detail,
+            }));
+        }
+        shown
     }
 
     /// A state that goes on is logged when it begins.
@@ -60,6 +97,20 @@ impl FacilitatorCheck {
     }
 }
 
+fn tell_domain(network: &str, currency: Asset, said: &Domain) {
+    match said {
+        Domain::Same => {
+            tracing::info!(network, %currency, "the token signs by the domain of the settings");
+        }
+        Domain::Differs { detail } => {
+            tracing::error!(network, %currency, detail, "the token signs by another EIP-712 domain than the settings say: nobody can pay with it");
+        }
+        Domain::Unknown { detail } => {
+            tracing::warn!(network, %currency, detail, "the token's EIP-712 domain can't be read");
+        }
+    }
+}
+
 #[async_trait]
 impl Task for FacilitatorCheck {
     fn name(&self) -> &'static str {
@@ -75,6 +126,7 @@ impl Task for FacilitatorCheck {
         let answers = join_all(answers).await;
         let mut shown = Vec::with_capacity(routes.len());
         for (route, support) in routes.iter().zip(answers) {
+            let tokens = self.tokens(route).await;
             self.tell(route, &support);
             let supported = match &support {
                 Support::Yes => "yes",
@@ -85,6 +137,7 @@ impl Task for FacilitatorCheck {
                 "network": route.network.caip2,
                 "facilitator": route.facilitator.name(),
                 "supported": supported,
+                "tokens": tokens,
             }));
             self.before.insert(route.network.caip2, support);
         }

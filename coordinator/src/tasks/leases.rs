@@ -52,8 +52,9 @@ impl Task for Leases {
             after = (last.lease_until, last.id.to_string());
             let answering = page.iter().filter(|rental| self.answers(rental.node_id));
             let ids: Vec<_> = answering.map(|rental| rental.id).collect();
+            let desk = app.purchases.desk();
             let step =
-                move |tx: &mut dyn Tx, ctx: &OpCtx, id| timers::move_lease(tx, ctx, &rules, id);
+                move |tx: &mut dyn Tx, ctx: &OpCtx, id| timers::move_lease(tx, ctx, &desk, id);
             let (moved, bad) = each_rental(app, NAME, ids, step).await;
             moved.into_iter().for_each(|one| done += one);
             failed += bad;

@@ -31,7 +31,7 @@ impl Task for Spending {
 
     async fn activate(&mut self) -> Result<Value> {
         let app = &self.0;
-        let (rules, now) = (app.purchases.rules, app.clock.now());
+        let (desk, now) = (app.purchases.desk(), app.clock.now());
         let (mut told, mut failed, mut after) = (Told::default(), 0, timers::beginning());
         loop {
             let from = after.clone();
@@ -40,9 +40,9 @@ impl Task for Spending {
             let Some(last) = page.last() else { break };
             after = (last.look_at, last.rental.to_string());
             let ids: Vec<_> = page.iter().map(|watch| watch.rental).collect();
-            let postbox = Arc::clone(&app.postbox);
+            let (desk, postbox) = (desk.clone(), Arc::clone(&app.postbox));
             let step =
-                move |tx: &mut dyn Tx, ctx: &OpCtx, id| alerts::look(tx, ctx, &rules, &postbox, id);
+                move |tx: &mut dyn Tx, ctx: &OpCtx, id| alerts::look(tx, ctx, &desk, &postbox, id);
             let (good, bad) = each_rental(app, NAME, ids, step).await;
             for one in good {
                 told.time_left = told.time_left.saturating_add(one.time_left);

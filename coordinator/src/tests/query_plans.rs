@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 55] = [
+const GROWING: [&str; 59] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -54,10 +54,12 @@ const GROWING: [&str; 55] = [
     "audit_log",
     "billing_windows",
     "consumer_figures",
+    "consumer_spending",
     "dispute_statements",
     "disputes",
     "enrollment_tokens",
     "events",
+    "exchanges",
     "given_back",
     "idempotency_keys",
     "invoice_transfers",
@@ -67,9 +69,11 @@ const GROWING: [&str; 55] = [
     "kyc_events",
     "identities",
     "mail_outbox",
+    "market_prices",
     "market_samples",
     "node_chains",
     "node_coverage",
+    "node_earnings",
     "node_figures",
     "node_flags",
     "nodes",

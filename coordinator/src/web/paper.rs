@@ -24,6 +24,7 @@ use crate::{
         invoices::{
             self,
             api::{statements, view::signed},
+            exchanged::Exchanged,
             model::{Invoice, Kind, words},
             statement::{self, Month, Statement, StatementLine},
         },
@@ -214,14 +215,33 @@ fn sums(invoice: &Invoice) -> String {
         .map_or_else(String::new, |prepaid| {
             row("Paid ahead", prepaid.paid) + &row("Unused, given back", prepaid.returned)
         });
+    let exchanges = exchanges(&content.exchanges);
     format!(
         "<table>\n<caption>Amounts in {code}</caption>\n<tbody>\n{lines}{}{}</tbody>\n<tfoot>\n\
-         <tr class=\"total\"><th scope=\"row\">Total</th><td id=\"total\">{} {code}</td></tr>\n{rest}</tfoot>\n</table>\n\
+         <tr class=\"total\"><th scope=\"row\">Total</th><td id=\"total\">{} {code}</td></tr>\n{rest}</tfoot>\n</table>\n{exchanges}\
          <p><a href=\"/api/v1/invoices/{}?format=csv\">CSV</a></p>\n",
         row("Net", content.net),
         row(&tax, content.tax.amount),
         signed(invoice.kind, invoice.total),
         invoice.id
+    )
+}
+
+/// What was paid in other currencies, and at which rates.
+fn exchanges(all: &[Exchanged]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let rows: String = all
+        .iter()
+        .map(|one| {
+            let at = one.at.map(|at| at.to_string()).unwrap_or_default();
+            let words = escape(&one.words());
+            format!("<tr><th scope=\"row\">{at}</th><td>{words}</td></tr>\n")
+        })
+        .collect();
+    format!(
+        "<table class=\"exchanges\">\n<caption>Paid in other currencies</caption>\n<tbody>\n{rows}</tbody>\n</table>\n"
     )
 }
 
@@ -275,8 +295,11 @@ fn statement_body(statement: &Statement, lines: &[StatementLine]) -> String {
 
 fn moved_row(line: &StatementLine) -> String {
     let sign = if line.entry.received { "" } else { "-" };
+    let exchanged = line.exchanged.as_ref().map_or_else(String::new, |one| {
+        format!("<br><small>{}</small>", escape(&one.words()))
+    });
     format!(
-        "<tr><td>{} <br>{}: {} <br><small>{}</small></td><td>{sign}{} {}</td></tr>\n",
+        "<tr><td>{} <br>{}: {} <br><small>{}</small>{exchanged}</td><td>{sign}{} {}</td></tr>\n",
         line.entry.at,
         escape(line.account),
         escape(words(&line.entry.code)),

@@ -137,6 +137,7 @@ pub(super) fn settled(request: &SettleRequest, answer: &Answer) -> SettleOutcome
     }
     SettleOutcome::Settled {
         transaction: said.transaction,
+        log_index: None,
     }
 }
 

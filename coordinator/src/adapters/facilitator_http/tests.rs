@@ -110,7 +110,7 @@ fn money_has_moved_only_if_nothing_contradicts_it() {
         let outcome = settled(good.clone());
         let transaction = TX.to_owned();
         assert!(
-            matches!(&outcome, SettleOutcome::Settled { transaction: t } if *t == transaction),
+            matches!(&outcome, SettleOutcome::Settled { transaction: t, .. } if *t == transaction),
             "{good}: {outcome:?}"
         );
     }

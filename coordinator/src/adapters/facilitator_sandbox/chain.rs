@@ -37,6 +37,8 @@ impl Chain for SandboxFacilitator {
                 paid: used.pay_to == request.terms.pay_to.to_string()
                     && used.amount == request.terms.amount.atomic(),
                 transaction: used.transaction,
+                // a transaction of the sandbox is one transfer
+                log_index: Some(0),
             },
             Ok(None) => OnChain::Unused {
                 expired: u128::try_from(now_s)

@@ -138,7 +138,7 @@ fn pay(terms: &Terms, nonce: u8) -> String {
 
 fn transaction(outcome: SettleOutcome) -> String {
     match outcome {
-        SettleOutcome::Settled { transaction } => transaction,
+        SettleOutcome::Settled { transaction, .. } => transaction,
         other => panic!("not settled: {other:?}"),
     }
 }

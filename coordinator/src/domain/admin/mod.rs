@@ -58,6 +58,19 @@ pub fn reason(text: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
+/// What the platform earned and still has, in each currency that there are books of.
+///
+/// # Errors
+/// The database's.
+pub fn platform_fees(tx: &mut dyn Tx) -> Result<Vec<Money>> {
+    let mut fees = Vec::new();
+    for currency in ledger::history::assets(tx)? {
+        let amount = ledger::balance(tx, currency, &Books::PlatformFees)?;
+        fees.push(Money { amount, currency });
+    }
+    Ok(fees)
+}
+
 /// Throws a node out: its key is void, its rentals end as banned and what they didn't use goes back. Banning again changes nothing.
 ///
 /// # Errors
@@ -257,7 +270,7 @@ pub fn refund(
     let posting = Posting {
         asset: rental.asset,
         debit: Books::PlatformFees,
-        credit: rentals::money_goes_back_to(&rental)?,
+        credit: rentals::money_goes_back_to(tx, &rental)?,
         amount: refund.amount.amount,
         cause: cause.clone(),
     };

@@ -41,13 +41,6 @@ fn moment(name: &'static str, text: Option<&str>) -> Result<Option<Timestamp>> {
     text.map(parse).transpose()
 }
 
-fn money(atomic: i64) -> Result<Money> {
-    Ok(Money {
-        amount: Amount::from_atomic(atomic)?,
-        currency: Asset::USDC,
-    })
-}
-
 #[derive(Deserialize, ToSchema, Clone, Copy, Default)]
 #[serde(rename_all = "snake_case")]
 enum StepParam {
@@ -86,11 +79,12 @@ struct ProviderParams {
 struct ProviderPointView {
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// The provider's share of what was billed.
-    #[schema(value_type = MoneySchema)]
-    earned: Money,
-    #[schema(value_type = MoneySchema)]
-    platform_fee: Money,
+    /// The provider's share of what was billed, by currency.
+    #[schema(value_type = Vec<MoneySchema>)]
+    earned: Vec<Money>,
+    /// The platform's, in the same order.
+    #[schema(value_type = Vec<MoneySchema>)]
+    platform_fee: Vec<Money>,
     billed_ms: i64,
     /// Of the step's time, how much the nodes were provably there. Known some minutes after an hour is over.
     uptime_permille: i64,
@@ -104,15 +98,15 @@ struct ProviderView {
     items: Vec<ProviderPointView>,
 }
 
-fn provider_point(point: &ProviderPoint, step: Step) -> Result<ProviderPointView> {
-    Ok(ProviderPointView {
+fn provider_point(point: &ProviderPoint, step: Step) -> ProviderPointView {
+    ProviderPointView {
         at: point.at,
-        earned: money(point.earned)?,
-        platform_fee: money(point.fee)?,
+        earned: point.earned.iter().map(|one| one.share.clone()).collect(),
+        platform_fee: point.earned.iter().map(|one| one.fee.clone()).collect(),
         billed_ms: point.billed_ms,
         uptime_permille: point.uptime_permille(step),
         utilisation_permille: point.utilisation_permille(step),
-    })
+    }
 }
 
 #[utoipa::path(get, path = "/analytics/provider", operation_id = "provider_analytics", tag = "analytics", params(ProviderParams),
@@ -135,11 +129,11 @@ async fn provider(
             super::provider(tx, &ctx, node, &range)
         })
         .await?;
-    let items: Result<_> = points
-        .iter()
-        .map(|point| provider_point(point, range.step))
-        .collect();
-    Ok(Json(ProviderView { items: items? }))
+    let points = points.iter();
+    let items = points.map(|point| provider_point(point, range.step));
+    Ok(Json(ProviderView {
+        items: items.collect(),
+    }))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -160,8 +154,9 @@ struct ConsumerParams {
 struct ConsumerPointView {
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    #[schema(value_type = MoneySchema)]
-    spent: Money,
+    /// By currency.
+    #[schema(value_type = Vec<MoneySchema>)]
+    spent: Vec<Money>,
     billed_ms: i64,
 }
 
@@ -169,9 +164,9 @@ struct ConsumerPointView {
 #[derive(Serialize, ToSchema)]
 struct ConsumerView {
     items: Vec<ConsumerPointView>,
-    /// What the rentals that run now cost in an hour.
-    #[schema(value_type = MoneySchema)]
-    burn_rate_per_hour: Money,
+    /// What the rentals that run now cost in an hour, by the currency of their prices.
+    #[schema(value_type = Vec<MoneySchema>)]
+    burn_rate_per_hour: Vec<Money>,
     running_rentals: i64,
 }
 
@@ -194,20 +189,14 @@ async fn consumer(
             super::consumer(tx, &ctx, &range)
         })
         .await?;
-    let item = |point: &super::ConsumerPoint| {
-        Ok(ConsumerPointView {
-            at: point.at,
-            spent: money(point.spent)?,
-            billed_ms: point.billed_ms,
-        })
+    let item = |point: super::ConsumerPoint| ConsumerPointView {
+        at: point.at,
+        spent: point.spent,
+        billed_ms: point.billed_ms,
     };
-    let items: Result<_> = spending.points.iter().map(item).collect();
     Ok(Json(ConsumerView {
-        items: items?,
-        burn_rate_per_hour: Money {
-            amount: spending.burn_per_hour,
-            currency: Asset::USDC,
-        },
+        items: spending.points.into_iter().map(item).collect(),
+        burn_rate_per_hour: spending.burn_per_hour,
         running_rentals: spending.running,
     }))
 }
@@ -245,21 +234,27 @@ struct MarketParams {
     step: MarketStep,
 }
 
+/// What was asked in one currency.
+#[derive(Serialize, ToSchema)]
+struct MarketPricesView {
+    #[schema(value_type = String, example = "USDC")]
+    currency: Asset,
+    /// A tenth of the offers asked so much or less.
+    #[schema(value_type = String, example = "0.001000")]
+    p10: Amount,
+    #[schema(value_type = String, example = "0.002000")]
+    median: Amount,
+    #[schema(value_type = String, example = "0.004000")]
+    p90: Amount,
+}
+
 /// What the market looked like.
 #[derive(Serialize, ToSchema)]
 struct MarketPointView {
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// A tenth of the offers asked so much or less; absent when there were none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<MoneySchema>)]
-    price_p10: Option<Money>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<MoneySchema>)]
-    price_median: Option<Money>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<MoneySchema>)]
-    price_p90: Option<Money>,
+    /// What was asked, by currency; none where nothing was on offer in it.
+    prices: Vec<MarketPricesView>,
     /// What could be rented: bytes of memory, thousandths of processors, GPUs.
     available: i64,
 }
@@ -271,12 +266,17 @@ struct MarketView {
 }
 
 fn market_point(point: &MarketPoint) -> Result<MarketPointView> {
-    let price = |at: usize| point.prices.map(|prices| money(prices[at])).transpose();
+    let prices = |(currency, [p10, median, p90]): &(Asset, [i64; 3])| {
+        Ok(MarketPricesView {
+            currency: *currency,
+            p10: Amount::from_atomic(*p10)?,
+            median: Amount::from_atomic(*median)?,
+            p90: Amount::from_atomic(*p90)?,
+        })
+    };
     Ok(MarketPointView {
         at: point.at,
-        price_p10: price(0)?,
-        price_median: price(1)?,
-        price_p90: price(2)?,
+        prices: point.prices.iter().map(prices).collect::<Result<_>>()?,
         available: point.available,
     })
 }

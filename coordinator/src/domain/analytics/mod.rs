@@ -2,6 +2,7 @@
 //! happen, never from the tables that they happen in.
 //!
 //! # Invariants
+//! - Amounts of several currencies are never added: there is a row, and a figure, for each of them.
 //! - Each billing window is added once, in the transaction that marks it: the sums are the ledger's, to the unit, over crashes, repeats
 //!   and several coordinators. A window belongs to the hour and the day (UTC) in which it ends.
 //! - How long a node was there is set, not added, some minutes after an hour is over: doing it twice changes nothing.
@@ -17,7 +18,7 @@ mod tests;
 
 use shared::{
     id::{NodeId, UserId},
-    money::Amount,
+    money::Money,
     time::Timestamp,
 };
 
@@ -27,7 +28,7 @@ use self::model::{
 use super::{
     metering::{self, model::Interval},
     nodes,
-    offers::index::Supply,
+    offers::index::{Prices, Supply},
     rentals, settlement,
 };
 use crate::{
@@ -62,6 +63,7 @@ pub fn add_windows(tx: &mut dyn Tx, ctx: &OpCtx) -> Result<usize> {
         let part = NodePart {
             node: rental.node_id,
             provider: rental.provider,
+            asset: rental.asset,
             earned: window.amount.minus(window.fee)?.atomic(),
             fee: window.fee.atomic(),
             billed_ms: window.billable_ms,
@@ -75,7 +77,8 @@ pub fn add_windows(tx: &mut dyn Tx, ctx: &OpCtx) -> Result<usize> {
                     step,
                     at,
                     consumer,
-                    (window.amount.atomic(), window.billable_ms),
+                    (rental.asset, window.amount.atomic()),
+                    window.billable_ms,
                 )?;
             }
         }
@@ -131,12 +134,21 @@ fn covered_ms(tx: &mut dyn Tx, node: NodeId, whole: Interval) -> Result<i64> {
 /// The database's.
 pub fn sample_market(tx: &mut dyn Tx, now: Timestamp, supply: &Supply) -> Result<()> {
     let at = Step::Sample.floor(now);
-    for (resource, prices, available) in [
-        ("ram", &supply.ram_prices, supply.ram_bytes),
-        ("cpu", &supply.cpu_prices, supply.cpu_millis),
-        ("gpu", &supply.gpu_prices, supply.gpus),
+    for (resource, available) in [
+        ("ram", supply.ram_bytes),
+        ("cpu", supply.cpu_millis),
+        ("gpu", supply.gpus),
     ] {
-        let prices = percentiles(prices);
+        let of = |prices: &Prices| {
+            percentiles(match resource {
+                "ram" => &prices.ram,
+                "cpu" => &prices.cpu,
+                _ => &prices.gpu,
+            })
+        };
+        let prices = supply.prices.iter();
+        let prices = prices.filter_map(|(asset, prices)| Some((*asset, of(prices)?)));
+        let prices = prices.collect();
         store::sample(
             tx,
             resource,
@@ -185,8 +197,8 @@ pub fn provider(
 pub struct Spending {
     /// Over time.
     pub points: Vec<ConsumerPoint>,
-    /// What the rentals that run cost in an hour.
-    pub burn_per_hour: Amount,
+    /// What the rentals that run cost in an hour, by the currency of their prices.
+    pub burn_per_hour: Vec<Money>,
     /// How many run.
     pub running: i64,
 }

@@ -4,6 +4,7 @@
 
 use shared::{
     id::{NodeId, UserId},
+    money::{Asset, Money},
     time::Timestamp,
 };
 
@@ -115,6 +116,8 @@ pub struct NodePart {
     pub node: NodeId,
     /// Whose.
     pub provider: UserId,
+    /// In which currency.
+    pub asset: Asset,
     /// The provider's share, atomic units.
     pub earned: i64,
     /// The platform's.
@@ -126,14 +129,12 @@ pub struct NodePart {
 }
 
 /// Figures of a provider's nodes, or one of them, in a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderPoint {
     /// Where the step begins.
     pub at: Timestamp,
-    /// The provider's share, atomic units.
-    pub earned: i64,
-    /// The platform's.
-    pub fee: i64,
+    /// What was earned, by currency.
+    pub earned: Vec<Earned>,
     /// Billed milliseconds of all rentals.
     pub billed_ms: i64,
     /// MiB of memory times billed milliseconds.
@@ -144,6 +145,15 @@ pub struct ProviderPoint {
     pub rentable_ram_mib: i64,
     /// Nodes in it.
     pub nodes: i64,
+}
+
+/// What was earned in one currency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earned {
+    /// The provider's share.
+    pub share: Money,
+    /// The platform's.
+    pub fee: Money,
 }
 
 impl ProviderPoint {
@@ -175,23 +185,23 @@ fn permille(part: i64, whole: i128) -> i64 {
 }
 
 /// What a consumer spent in a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerPoint {
     /// Where the step begins.
     pub at: Timestamp,
-    /// What was charged, atomic units.
-    pub spent: i64,
+    /// What was charged, by currency.
+    pub spent: Vec<Money>,
     /// Billed milliseconds.
     pub billed_ms: i64,
 }
 
 /// What the market looked like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarketPoint {
     /// When.
     pub at: Timestamp,
-    /// Prices per unit and hour, atomic units: of ten offers, one is as cheap or cheaper; half; nine.
-    pub prices: Option<[i64; 3]>,
+    /// Prices per unit and hour, by currency, atomic units: of ten offers, one is as cheap or cheaper; half; nine.
+    pub prices: Vec<(Asset, [i64; 3])>,
     /// What could be rented.
     pub available: i64,
 }
@@ -250,8 +260,7 @@ mod tests {
     fn shares_are_thousandths() {
         let point = ProviderPoint {
             at: Timestamp::from_micros(0),
-            earned: 0,
-            fee: 0,
+            earned: Vec::new(),
             billed_ms: 0,
             ram_mib_ms: 512 * 3_600_000,
             covered_ms: 2 * 3_600_000,
@@ -268,7 +277,7 @@ mod tests {
         let none = ProviderPoint {
             nodes: 0,
             rentable_ram_mib: 0,
-            ..point
+            ..point.clone()
         };
         assert_eq!(
             (

@@ -1,34 +1,49 @@
-//! SQL of figures.
+//! SQL of figures: how much and how long, and beside it the money, a row for each currency.
+
+use std::collections::BTreeMap;
 
 use shared::{
     id::{NodeId, UserId},
+    money::{Amount, Asset, Money},
     time::Timestamp,
 };
 
-use super::model::{ConsumerPoint, MarketPoint, NodePart, ProviderPoint, Range, Step};
+use super::model::{ConsumerPoint, Earned, MarketPoint, NodePart, ProviderPoint, Range, Step};
 use crate::{
     error::{Error, Result},
     params,
-    store::Tx,
+    store::{Row, Tx},
 };
 
 /// Adds to a node's hour or day.
 pub(super) fn add_node(tx: &mut dyn Tx, step: Step, at: Timestamp, part: &NodePart) -> Result<()> {
+    let at = step.floor(at);
     tx.execute(
-        "INSERT INTO node_figures (node_id, grain, at, provider, earned, fee, billed_ms, ram_mib_ms, covered_ms, rentable_ram_mib)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0)
-         ON CONFLICT (node_id, grain, at) DO UPDATE SET earned = node_figures.earned + excluded.earned,
-             fee = node_figures.fee + excluded.fee, billed_ms = node_figures.billed_ms + excluded.billed_ms,
+        "INSERT INTO node_figures (node_id, grain, at, provider, billed_ms, ram_mib_ms, covered_ms, rentable_ram_mib)
+         VALUES ($1, $2, $3, $4, $5, $6, 0, 0)
+         ON CONFLICT (node_id, grain, at) DO UPDATE SET billed_ms = node_figures.billed_ms + excluded.billed_ms,
              ram_mib_ms = node_figures.ram_mib_ms + excluded.ram_mib_ms",
         params![
             part.node,
             step.grain(),
-            step.floor(at),
+            at,
+            part.provider,
+            part.billed_ms,
+            part.ram_mib_ms,
+        ],
+    )?;
+    tx.execute(
+        "INSERT INTO node_earnings (node_id, grain, at, asset, provider, earned, fee) VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (node_id, grain, at, asset) DO UPDATE SET earned = node_earnings.earned + excluded.earned,
+             fee = node_earnings.fee + excluded.fee",
+        params![
+            part.node,
+            step.grain(),
+            at,
+            part.asset.code(),
             part.provider,
             part.earned,
             part.fee,
-            part.billed_ms,
-            part.ram_mib_ms,
         ],
     )?;
     Ok(())
@@ -43,8 +58,8 @@ pub(super) fn set_covered(
     (covered_ms, rentable_ram_mib): (i64, i64),
 ) -> Result<()> {
     tx.execute(
-        "INSERT INTO node_figures (node_id, grain, at, provider, earned, fee, billed_ms, ram_mib_ms, covered_ms, rentable_ram_mib)
-         VALUES ($1, $2, $3, $4, 0, 0, 0, 0, $5, $6)
+        "INSERT INTO node_figures (node_id, grain, at, provider, billed_ms, ram_mib_ms, covered_ms, rentable_ram_mib)
+         VALUES ($1, $2, $3, $4, 0, 0, $5, $6)
          ON CONFLICT (node_id, grain, at) DO UPDATE SET covered_ms = excluded.covered_ms,
              rentable_ram_mib = excluded.rentable_ram_mib",
         params![node, step.grain(), step.floor(at), provider, covered_ms, rentable_ram_mib],
@@ -58,13 +73,19 @@ pub(super) fn add_consumer(
     step: Step,
     at: Timestamp,
     consumer: UserId,
-    (spent, billed_ms): (i64, i64),
+    (asset, spent): (Asset, i64),
+    billed_ms: i64,
 ) -> Result<()> {
+    let at = step.floor(at);
     tx.execute(
-        "INSERT INTO consumer_figures (consumer, grain, at, spent, billed_ms) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (consumer, grain, at) DO UPDATE SET spent = consumer_figures.spent + excluded.spent,
-             billed_ms = consumer_figures.billed_ms + excluded.billed_ms",
-        params![consumer, step.grain(), step.floor(at), spent, billed_ms],
+        "INSERT INTO consumer_figures (consumer, grain, at, billed_ms) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (consumer, grain, at) DO UPDATE SET billed_ms = consumer_figures.billed_ms + excluded.billed_ms",
+        params![consumer, step.grain(), at, billed_ms],
+    )?;
+    tx.execute(
+        "INSERT INTO consumer_spending (consumer, grain, at, asset, spent) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (consumer, grain, at, asset) DO UPDATE SET spent = consumer_spending.spent + excluded.spent",
+        params![consumer, step.grain(), at, asset.code(), spent],
     )?;
     Ok(())
 }
@@ -76,12 +97,17 @@ pub(super) fn of_provider(
     range: &Range,
 ) -> Result<Vec<ProviderPoint>> {
     let rows = tx.query(
-        "SELECT at, CAST(SUM(earned) AS BIGINT), CAST(SUM(fee) AS BIGINT), CAST(SUM(billed_ms) AS BIGINT),
-                CAST(SUM(ram_mib_ms) AS BIGINT), CAST(SUM(covered_ms) AS BIGINT), CAST(SUM(rentable_ram_mib) AS BIGINT), COUNT(*)
+        "SELECT at, CAST(SUM(billed_ms) AS BIGINT), CAST(SUM(ram_mib_ms) AS BIGINT), CAST(SUM(covered_ms) AS BIGINT),
+                CAST(SUM(rentable_ram_mib) AS BIGINT), COUNT(*)
          FROM node_figures WHERE provider = $1 AND grain = $2 AND at >= $3 AND at < $4 GROUP BY at ORDER BY at",
         params![provider, range.step.grain(), range.from, range.to],
     )?;
-    rows.iter().map(provider_point).collect()
+    let earned = tx.query(
+        "SELECT at, asset, CAST(SUM(earned) AS BIGINT), CAST(SUM(fee) AS BIGINT)
+         FROM node_earnings WHERE provider = $1 AND grain = $2 AND at >= $3 AND at < $4 GROUP BY at, asset ORDER BY at, asset",
+        params![provider, range.step.grain(), range.from, range.to],
+    )?;
+    provider_points(&rows, &earned)
 }
 
 /// Figures of one node of a provider.
@@ -91,24 +117,46 @@ pub(super) fn of_node(
     range: &Range,
 ) -> Result<Vec<ProviderPoint>> {
     let rows = tx.query(
-        "SELECT at, earned, fee, billed_ms, ram_mib_ms, covered_ms, rentable_ram_mib, CAST(1 AS BIGINT)
+        "SELECT at, billed_ms, ram_mib_ms, covered_ms, rentable_ram_mib, CAST(1 AS BIGINT)
          FROM node_figures WHERE node_id = $1 AND grain = $2 AND at >= $3 AND at < $4 AND provider = $5 ORDER BY at",
         params![node, range.step.grain(), range.from, range.to, provider],
     )?;
-    rows.iter().map(provider_point).collect()
+    let earned = tx.query(
+        "SELECT at, asset, earned, fee
+         FROM node_earnings WHERE node_id = $1 AND grain = $2 AND at >= $3 AND at < $4 AND provider = $5 ORDER BY at, asset",
+        params![node, range.step.grain(), range.from, range.to, provider],
+    )?;
+    provider_points(&rows, &earned)
 }
 
-fn provider_point(row: &crate::store::Row) -> Result<ProviderPoint> {
-    Ok(ProviderPoint {
-        at: Timestamp::from_micros(row.int(0)?),
-        earned: row.int(1)?,
-        fee: row.int(2)?,
-        billed_ms: row.int(3)?,
-        ram_mib_ms: row.int(4)?,
-        covered_ms: row.int(5)?,
-        rentable_ram_mib: row.int(6)?,
-        nodes: row.int(7)?,
+fn money(row: &Row, asset: usize, amount: usize) -> Result<Money> {
+    let code = row.text(asset)?;
+    Ok(Money {
+        amount: Amount::from_atomic(row.int(amount)?)?,
+        currency: Asset::from_code(code).ok_or_else(|| Error::corrupt("figures", code, "asset"))?,
     })
+}
+
+fn provider_points(rows: &[Row], earned: &[Row]) -> Result<Vec<ProviderPoint>> {
+    let mut by_step: BTreeMap<i64, Vec<Earned>> = BTreeMap::new();
+    for row in earned {
+        by_step.entry(row.int(0)?).or_default().push(Earned {
+            share: money(row, 1, 2)?,
+            fee: money(row, 1, 3)?,
+        });
+    }
+    let point = |row: &Row| {
+        Ok(ProviderPoint {
+            at: Timestamp::from_micros(row.int(0)?),
+            earned: by_step.remove(&row.int(0)?).unwrap_or_default(),
+            billed_ms: row.int(1)?,
+            ram_mib_ms: row.int(2)?,
+            covered_ms: row.int(3)?,
+            rentable_ram_mib: row.int(4)?,
+            nodes: row.int(5)?,
+        })
+    };
+    rows.iter().map(point).collect()
 }
 
 /// Figures of a consumer.
@@ -118,15 +166,25 @@ pub(super) fn of_consumer(
     range: &Range,
 ) -> Result<Vec<ConsumerPoint>> {
     let rows = tx.query(
-        "SELECT at, spent, billed_ms FROM consumer_figures
+        "SELECT at, billed_ms FROM consumer_figures
          WHERE consumer = $1 AND grain = $2 AND at >= $3 AND at < $4 ORDER BY at",
         params![consumer, range.step.grain(), range.from, range.to],
     )?;
-    let point = |row: &crate::store::Row| {
+    let spent = tx.query(
+        "SELECT at, asset, spent FROM consumer_spending
+         WHERE consumer = $1 AND grain = $2 AND at >= $3 AND at < $4 ORDER BY at, asset",
+        params![consumer, range.step.grain(), range.from, range.to],
+    )?;
+    let mut by_step: BTreeMap<i64, Vec<Money>> = BTreeMap::new();
+    for row in &spent {
+        let amount = money(row, 1, 2)?;
+        by_step.entry(row.int(0)?).or_default().push(amount);
+    }
+    let point = |row: &Row| {
         Ok(ConsumerPoint {
             at: Timestamp::from_micros(row.int(0)?),
-            spent: row.int(1)?,
-            billed_ms: row.int(2)?,
+            spent: by_step.remove(&row.int(0)?).unwrap_or_default(),
+            billed_ms: row.int(1)?,
         })
     };
     rows.iter().map(point).collect()
@@ -159,33 +217,50 @@ pub(super) fn move_position(
 
 /// Writes what the market looks like, over what another coordinator wrote of the same moment.
 pub(super) fn sample(tx: &mut dyn Tx, resource: &str, point: &MarketPoint) -> Result<()> {
-    let [p10, median, p90] = point.prices.map_or([None; 3], |prices| prices.map(Some));
     tx.execute(
-        "INSERT INTO market_samples (resource, at, price_p10, price_median, price_p90, available)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (resource, at) DO UPDATE SET price_p10 = excluded.price_p10, price_median = excluded.price_median,
-             price_p90 = excluded.price_p90, available = excluded.available",
-        params![resource, point.at, p10, median, p90, point.available],
+        "INSERT INTO market_samples (resource, at, available) VALUES ($1, $2, $3)
+         ON CONFLICT (resource, at) DO UPDATE SET available = excluded.available",
+        params![resource, point.at, point.available],
     )?;
+    for (asset, [p10, median, p90]) in &point.prices {
+        tx.execute(
+            "INSERT INTO market_prices (resource, at, asset, price_p10, price_median, price_p90) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (resource, at, asset) DO UPDATE SET price_p10 = excluded.price_p10, price_median = excluded.price_median,
+                 price_p90 = excluded.price_p90",
+            params![resource, point.at, asset.code(), *p10, *median, *p90],
+        )?;
+    }
     Ok(())
 }
 
 /// What the market looked like at the beginning of each step.
 pub(super) fn samples(tx: &mut dyn Tx, resource: &str, range: &Range) -> Result<Vec<MarketPoint>> {
     let rows = tx.query(
-        "SELECT at, price_p10, price_median, price_p90, available FROM market_samples
+        "SELECT at, available FROM market_samples
          WHERE resource = $1 AND at >= $2 AND at < $3 AND at % CAST($4 AS BIGINT) = 0 ORDER BY at",
         params![resource, range.from, range.to, range.step.us()],
     )?;
-    let point = |row: &crate::store::Row| {
-        let prices = [row.opt_int(1)?, row.opt_int(2)?, row.opt_int(3)?];
+    let asked = tx.query(
+        "SELECT at, asset, price_p10, price_median, price_p90 FROM market_prices
+         WHERE resource = $1 AND at >= $2 AND at < $3 AND at % CAST($4 AS BIGINT) = 0 ORDER BY at, asset",
+        params![resource, range.from, range.to, range.step.us()],
+    )?;
+    let mut by_step: BTreeMap<i64, Vec<(Asset, [i64; 3])>> = BTreeMap::new();
+    for row in &asked {
+        let code = row.text(1)?;
+        let asset =
+            Asset::from_code(code).ok_or_else(|| Error::corrupt("market_prices", code, "asset"))?;
+        let prices = [row.int(2)?, row.int(3)?, row.int(4)?];
+        by_step
+            .entry(row.int(0)?)
+            .or_default()
+            .push((asset, prices));
+    }
+    let point = |row: &Row| {
         Ok(MarketPoint {
             at: Timestamp::from_micros(row.int(0)?),
-            prices: match prices {
-                [Some(p10), Some(median), Some(p90)] => Some([p10, median, p90]),
-                _ => None,
-            },
-            available: row.int(4)?,
+            prices: by_step.remove(&row.int(0)?).unwrap_or_default(),
+            available: row.int(1)?,
         })
     };
     rows.iter().map(point).collect()
@@ -198,31 +273,37 @@ pub(super) fn forget(
     samples_before: Timestamp,
     limit: i64,
 ) -> Result<u64> {
-    let nodes = tx.execute(
-        "DELETE FROM node_figures WHERE grain = 'hour' AND at < $1 AND (node_id, at) IN (
-             SELECT node_id, at FROM node_figures WHERE grain = 'hour' AND at < $2 ORDER BY at LIMIT $3)",
-        params![hours_before, hours_before, limit],
-    )?;
-    let consumers = tx.execute(
-        "DELETE FROM consumer_figures WHERE grain = 'hour' AND at < $1 AND (consumer, at) IN (
-             SELECT consumer, at FROM consumer_figures WHERE grain = 'hour' AND at < $2 ORDER BY at LIMIT $3)",
-        params![hours_before, hours_before, limit],
-    )?;
-    // a slice of a day at a time: what is kept of it isn't read again and again for long
-    let samples = tx.execute(
-        "DELETE FROM market_samples WHERE at >= $1 AND at < $2 AND at % CAST($3 AS BIGINT) <> 0",
-        params![
-            samples_before.plus_ms(-3 * 86_400_000),
-            samples_before,
-            Step::Hour.us()
-        ],
-    )?;
-    let old = tx.execute(
-        "DELETE FROM market_samples WHERE at < $1 AND at % CAST($2 AS BIGINT) <> 0",
-        params![hours_before, Step::Day.us()],
-    )?;
-    Ok(nodes
-        .saturating_add(consumers)
-        .saturating_add(samples)
-        .saturating_add(old))
+    let mut gone = 0_u64;
+    for (table, owner) in [
+        ("node_figures", "node_id"),
+        ("node_earnings", "node_id"),
+        ("consumer_figures", "consumer"),
+        ("consumer_spending", "consumer"),
+    ] {
+        let sql = format!(
+            "DELETE FROM {table} WHERE grain = 'hour' AND at < $1 AND ({owner}, at) IN (
+                 SELECT {owner}, at FROM {table} WHERE grain = 'hour' AND at < $2 ORDER BY at LIMIT $3)"
+        );
+        let hours = tx.execute(&sql, params![hours_before, hours_before, limit])?;
+        gone = gone.saturating_add(hours);
+    }
+    for table in ["market_samples", "market_prices"] {
+        // a slice of a day at a time: what is kept of it isn't read again and again for long
+        let samples = tx.execute(
+            &format!(
+                "DELETE FROM {table} WHERE at >= $1 AND at < $2 AND at % CAST($3 AS BIGINT) <> 0"
+            ),
+            params![
+                samples_before.plus_ms(-3 * 86_400_000),
+                samples_before,
+                Step::Hour.us()
+            ],
+        )?;
+        let old = tx.execute(
+            &format!("DELETE FROM {table} WHERE at < $1 AND at % CAST($2 AS BIGINT) <> 0"),
+            params![hours_before, Step::Day.us()],
+        )?;
+        gone = gone.saturating_add(samples).saturating_add(old);
+    }
+    Ok(gone)
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use shared::clock::Clock as _;
+use shared::{clock::Clock as _, money::Asset};
 
 use super::*;
 use crate::{
+    config::{AssetConfig, Config},
     error::Error,
     params,
     tasks::{Task as _, analytics::Analytics, market_feed},
@@ -29,6 +30,20 @@ on_both_stores!(
     the_market_is_sampled_and_thinned,
     ranges_are_bounded_and_figures_are_ones_own,
 );
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_of_two_currencies_are_never_one_sum_on_sqlite() {
+    figures_of_two_currencies_are_never_one_sum(TestApp::with(both).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_of_two_currencies_are_never_one_sum_on_postgres() {
+    figures_of_two_currencies_are_never_one_sum(TestApp::on_postgres_with(both).await).await;
+}
+
+fn both(config: &mut Config) {
+    config.payments.assets = vec![AssetConfig::of(Asset::USDC), AssetConfig::of(Asset::EURC)];
+}
 
 async fn roll(test: &TestApp) -> Value {
     Analytics(Arc::clone(&test.app))
@@ -60,14 +75,14 @@ async fn assert_exact(test: &TestApp) {
     for grain in ["hour", "day"] {
         let (earned, fee, spent) = match grain {
             "hour" => (
-                sum(test, "SELECT CAST(COALESCE(SUM(earned), 0) AS BIGINT) FROM node_figures WHERE grain = 'hour'").await,
-                sum(test, "SELECT CAST(COALESCE(SUM(fee), 0) AS BIGINT) FROM node_figures WHERE grain = 'hour'").await,
-                sum(test, "SELECT CAST(COALESCE(SUM(spent), 0) AS BIGINT) FROM consumer_figures WHERE grain = 'hour'").await,
+                sum(test, "SELECT CAST(COALESCE(SUM(earned), 0) AS BIGINT) FROM node_earnings WHERE grain = 'hour'").await,
+                sum(test, "SELECT CAST(COALESCE(SUM(fee), 0) AS BIGINT) FROM node_earnings WHERE grain = 'hour'").await,
+                sum(test, "SELECT CAST(COALESCE(SUM(spent), 0) AS BIGINT) FROM consumer_spending WHERE grain = 'hour'").await,
             ),
             _ => (
-                sum(test, "SELECT CAST(COALESCE(SUM(earned), 0) AS BIGINT) FROM node_figures WHERE grain = 'day'").await,
-                sum(test, "SELECT CAST(COALESCE(SUM(fee), 0) AS BIGINT) FROM node_figures WHERE grain = 'day'").await,
-                sum(test, "SELECT CAST(COALESCE(SUM(spent), 0) AS BIGINT) FROM consumer_figures WHERE grain = 'day'").await,
+                sum(test, "SELECT CAST(COALESCE(SUM(earned), 0) AS BIGINT) FROM node_earnings WHERE grain = 'day'").await,
+                sum(test, "SELECT CAST(COALESCE(SUM(fee), 0) AS BIGINT) FROM node_earnings WHERE grain = 'day'").await,
+                sum(test, "SELECT CAST(COALESCE(SUM(spent), 0) AS BIGINT) FROM consumer_spending WHERE grain = 'day'").await,
             ),
         };
         let ledger = "SELECT CAST(COALESCE(SUM(balance), 0) AS BIGINT) FROM accounts WHERE kind IN ('provider_pending', 'provider_available')";
@@ -130,7 +145,7 @@ async fn sums_are_the_ledgers(test: TestApp) {
     }
     let earned = sum(
         &market.test,
-        "SELECT CAST(SUM(earned) AS BIGINT) FROM node_figures WHERE grain = 'day'",
+        "SELECT CAST(SUM(earned) AS BIGINT) FROM node_earnings WHERE grain = 'day'",
     )
     .await;
     assert!(earned > 0);
@@ -224,7 +239,7 @@ async fn the_market_is_sampled_and_thinned(test: TestApp) {
         Some(12),
         "{samples}"
     );
-    assert_eq!(samples["items"][0]["price_median"]["amount"], "0.002000");
+    assert_eq!(samples["items"][0]["prices"][0]["median"], "0.002000");
     assert!(samples["items"][0]["available"].as_i64() > Some(0));
     assert_eq!(
         test.get("/api/v1/analytics/market?resource=gpu&step=sample", "")
@@ -244,7 +259,7 @@ async fn the_market_is_sampled_and_thinned(test: TestApp) {
     roll(test).await;
     let kept = sum(
         test,
-        "SELECT COUNT(*) FROM node_figures WHERE grain = 'hour' AND earned > 0",
+        "SELECT COUNT(*) FROM node_earnings WHERE grain = 'hour' AND earned > 0",
     )
     .await;
     assert_eq!(kept, 0);
@@ -286,9 +301,9 @@ async fn ranges_are_bounded_and_figures_are_ones_own(test: TestApp) {
     assert_eq!(
         (
             consumer["running_rentals"].as_i64(),
-            consumer["burn_rate_per_hour"]["amount"].as_str()
+            consumer["burn_rate_per_hour"].as_array().map(Vec::len)
         ),
-        (Some(0), Some("0.000000"))
+        (Some(0), Some(0))
     );
     let history = test
         .get(
@@ -301,4 +316,136 @@ async fn ranges_are_bounded_and_figures_are_ones_own(test: TestApp) {
         history.json()["items"][0]["prices"]["ram_gib_hour"],
         "0.002000"
     );
+}
+
+/// A market with an offer in each currency: what each earned, cost and asks is told apart.
+async fn figures_of_two_currencies_are_never_one_sum(test: TestApp) {
+    let consumer = test.signup("consumer@example.org", &["consumer"]).await;
+    let mut market = Market::open(test).await;
+    let body = json!({
+        "node_id": market.node.id, "currency": "EURC", "prices": {"ram_gib_hour": "0.004", "cpu_hour": "0"},
+    });
+    let offered = market
+        .test
+        .post("/api/v1/offers", &market.provider, &body)
+        .await;
+    assert_eq!(offered.status, StatusCode::CREATED, "{offered:?}");
+    market_feed::load(&market.test.app).await.expect("loaded");
+    let dollars = rent_signed_in(&mut market, &consumer, 3_600).await;
+    let usual = market.offer;
+    market.offer = offered.json()["id"]
+        .as_str()
+        .expect("an id")
+        .parse()
+        .expect("an id");
+    let mut order = market.order(3_600);
+    let money = json!({"amount": {"amount": "1", "currency": "EURC"}, "source": "sandbox"});
+    let filled = keyed(&market, "/api/v1/balance/topups", &consumer, &money, "fill").await;
+    assert_eq!(filled.status, StatusCode::CREATED, "{filled:?}");
+    order["pay_with"] = json!("balance");
+    let euros = rental_of(&keyed(&market, "/api/v1/rentals", &consumer, &order, "rent").await);
+    market.offer = usual;
+    market.node.beat(&market.test).await;
+    market.node.start(euros);
+    market.node.beat(&market.test).await;
+    let now = market
+        .test
+        .get("/api/v1/analytics/consumer", &consumer)
+        .await
+        .json();
+    assert_eq!(
+        now["burn_rate_per_hour"],
+        json!([{"amount": "0.001000", "currency": "EURC"}, {"amount": "0.000500", "currency": "USDC"}]),
+    );
+    market.pass(600_000).await;
+    market.settle().await;
+    roll(&market.test).await;
+    let consumer = again(&market.test, "consumer@example.org").await;
+    let provider = again(&market.test, "provider@example.org").await;
+    let (dollars, euros) = (market.rental(dollars).await, market.rental(euros).await);
+    let of = |amount: shared::money::Amount, currency: &str| json!({"amount": amount, "currency": currency});
+    let spent = market
+        .test
+        .get("/api/v1/analytics/consumer?step=day", &consumer)
+        .await
+        .json();
+    assert_eq!(
+        spent["items"][0]["spent"],
+        json!([of(euros.charged, "EURC"), of(dollars.charged, "USDC")]),
+        "{spent}"
+    );
+    let share = |rental: &crate::domain::rentals::model::Rental| {
+        rental.charged.minus(rental.fee).expect("fits")
+    };
+    for path in [
+        "/api/v1/analytics/provider?step=day".to_owned(),
+        format!(
+            "/api/v1/analytics/provider?step=day&node_id={}",
+            market.node.id
+        ),
+    ] {
+        let earned = market.test.get(&path, &provider).await.json();
+        let day = &earned["items"][0];
+        assert_eq!(
+            day["earned"],
+            json!([of(share(&euros), "EURC"), of(share(&dollars), "USDC")]),
+            "{earned}"
+        );
+        assert_eq!(
+            day["platform_fee"],
+            json!([of(euros.fee, "EURC"), of(dollars.fee, "USDC")]),
+            "{earned}"
+        );
+    }
+    // a range ends before the moment at which it is asked for, and the sample was made at this very one
+    market.test.clock.advance_ms(1_000);
+    let asked = market
+        .test
+        .get("/api/v1/analytics/market?resource=ram&step=sample", "")
+        .await
+        .json();
+    let prices = &asked["items"]
+        .as_array()
+        .expect("a list")
+        .last()
+        .expect("a sample")["prices"];
+    assert_eq!(
+        (
+            &prices[0]["currency"],
+            &prices[0]["median"],
+            &prices[1]["currency"],
+            &prices[1]["median"]
+        ),
+        (
+            &json!("EURC"),
+            &json!("0.004000"),
+            &json!("USDC"),
+            &json!("0.002000")
+        ),
+        "{asked}"
+    );
+    // administrators see what the platform has of each
+    let read = market
+        .test
+        .app
+        .db
+        .read("test.fees", |tx| crate::domain::admin::platform_fees(tx));
+    let fees = serde_json::to_value(read.await.expect("read")).expect("JSON");
+    assert_eq!(
+        fees,
+        json!([of(euros.fee, "EURC"), of(dollars.fee, "USDC")])
+    );
+}
+
+async fn keyed(
+    market: &Market,
+    path: &str,
+    token: &str,
+    body: &Value,
+    key: &'static str,
+) -> crate::testing::Answer {
+    let mut request = crate::testing::request("POST", path, token, body);
+    let key = axum::http::HeaderValue::from_static(key);
+    request.headers_mut().insert("idempotency-key", key);
+    market.test.send(request).await
 }

@@ -317,7 +317,7 @@ fn give_back(
             ),
         ));
     }
-    let to = rentals::money_goes_back_to(rental)?;
+    let to = rentals::money_goes_back_to(tx, rental)?;
     let of_pending = parts.of_provider.min(pending);
     if !of_pending.is_zero() {
         let cause = Cause::Dispute(id, DisputePart::Pending);

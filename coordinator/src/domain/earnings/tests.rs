@@ -118,7 +118,7 @@ async fn what_is_not_payable_can_be_taken_back(test: TestApp) {
         let (ctx, payer) = (ctx.clone(), rental.payer.clone().expect("a wallet"));
         move |tx: &mut dyn Tx| {
             let (credit, cause) = (
-                Account::PayerRefunds(payer.clone()),
+                Account::PayerRefunds(payer.as_str().into()),
                 Cause::Goodwill(id, key.to_owned()),
             );
             take_back(tx, &ctx, id, Amount::from_atomic(amount)?, credit, cause)

@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod check;
+pub mod exchanged;
 pub mod model;
 pub mod statement;
 mod store;
@@ -119,6 +120,11 @@ fn issue(
             paid: rental.paid,
             returned: rental.refunded,
         }),
+        exchanges: match kind {
+            Kind::Invoice => exchanged::of_rental(tx, rental, ctx.now)?,
+            // what is given back is in the price's currency
+            Kind::CreditNote => Vec::new(),
+        },
         reason: given.map(|given| given.reason.clone()),
     };
     let year = model::year_of(ctx.now);
@@ -286,6 +292,7 @@ fn seen_by(ctx: &OpCtx, mut invoice: Invoice) -> Result<Invoice> {
     if invoice.provider == caller {
         invoice.content.payer = None;
         invoice.content.prepaid = None;
+        invoice.content.exchanges.clear();
         return Ok(invoice);
     }
     Err(Error::not_found("invoice"))

@@ -14,6 +14,7 @@ use shared::{
 };
 use utoipa::ToSchema;
 
+use super::exchanged::Exchanged;
 use crate::error::Result;
 
 /// A kind of document.
@@ -174,6 +175,9 @@ pub struct Content {
     /// What was paid ahead for the rental, and what of that wasn't used and went back; providers aren't told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prepaid: Option<Prepaid>,
+    /// What of that was paid in another currency, and at which rates; providers aren't told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exchanges: Vec<Exchanged>,
     /// Why something is given back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -242,6 +246,7 @@ pub fn words(code: &str) -> &'static str {
         "payment" => "paid by x402",
         "sandbox_grant" => "play money",
         "balance_purchase" => "rental paid from the balance",
+        "exchange" => "exchanged from another currency",
         "window_provider" => "use, the provider's part",
         "window_fee" => "use, the platform's fee",
         "refund" => "unused time given back",

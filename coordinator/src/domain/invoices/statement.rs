@@ -4,7 +4,7 @@
 //! - Before + received − spent = after, for each account, and both ends are the ledger's own.
 //! - The statement of a month that is over for an hour never changes: its accounts are closed up to the month's end before it is shown.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use shared::{
     id::UserId,
@@ -12,6 +12,7 @@ use shared::{
     time::Timestamp,
 };
 
+use super::exchanged::Exchanged;
 use crate::{
     context::OpCtx,
     domain::{
@@ -20,6 +21,7 @@ use crate::{
             history::{self, Entry, Place},
             model::Account,
         },
+        payments::exchange::{self, Exchange},
     },
     error::{Error, Result},
     store::Tx,
@@ -134,6 +136,8 @@ pub struct StatementLine {
     pub account: &'static str,
     /// What moved.
     pub entry: Entry,
+    /// What it was in the other currency, if it was exchanged.
+    pub exchanged: Option<Exchanged>,
 }
 
 /// A person's accounts, with their names.
@@ -236,7 +240,7 @@ pub fn lines(
             };
             let left = limit.saturating_sub(i64::try_from(found.len()).unwrap_or(limit));
             if left <= 0 {
-                return Ok(found);
+                return with_exchanges(tx, found);
             }
             for entry in history::entries(tx, asset, &account, until, &start, left)? {
                 let place = (code.clone(), index, entry.place());
@@ -244,12 +248,36 @@ pub fn lines(
                     asset,
                     account: name,
                     entry,
+                    exchanged: None,
                 };
                 found.push((place, line));
             }
         }
     }
-    Ok(found)
+    with_exchanges(tx, found)
+}
+
+/// The same lines; those that were exchanged say at which rate.
+fn with_exchanges(
+    tx: &mut dyn Tx,
+    mut lines: Vec<(LinePlace, StatementLine)>,
+) -> Result<Vec<(LinePlace, StatementLine)>> {
+    let done = {
+        let may_be =
+            |entry: &&Entry| ["exchange", "balance_purchase"].contains(&entry.code.as_str());
+        let entries = lines.iter().map(|(_, line)| &line.entry).filter(may_be);
+        let references: Vec<&str> = entries.map(|entry| entry.reference.as_str()).collect();
+        exchange::of_references(tx, &references)?
+    };
+    let done: HashMap<&str, &Exchange> = done
+        .iter()
+        .map(|one| (one.reference.as_str(), one))
+        .collect();
+    for (_, line) in &mut lines {
+        let known = done.get(line.entry.reference.as_str());
+        line.exchanged = known.map(|one| Exchanged::from(*one));
+    }
+    Ok(lines)
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ async fn a_settled_rental_has_one_invoice_that_says_what_the_ledger_did(test: Te
         .await;
     let text = String::from_utf8(csv.body.to_vec()).expect("text");
     assert!(
-        text.contains(&format!("total,0,USDC,{total}\r\n")),
+        text.contains(&format!("total,0,USDC,{total},,,,,,,\r\n")),
         "{text}"
     );
     for (path, shown) in [
@@ -532,7 +532,7 @@ async fn a_closed_month_never_changes(test: TestApp) {
         .await;
     let text = String::from_utf8(csv.body.to_vec()).expect("text");
     assert!(
-        text.contains(",play money,usr_") && text.contains("balance,,,after,,5.000000\r\n"),
+        text.contains(",play money,usr_") && text.contains("balance,,,after,,5.000000,,,,,,,\r\n"),
         "{text}"
     );
     let lines = test

@@ -11,7 +11,7 @@ use shared::{
 };
 
 use super::{
-    model::{Account, Cause, Posted, Posting},
+    model::{Account, Cause, Posted, Posting, Purse},
     post,
 };
 use crate::{context::OpCtx, error::Result, store::Tx};
@@ -24,7 +24,7 @@ pub enum Owner {
     /// A provider's earnings.
     Provider(UserId),
     /// What is owed to a wallet without an account.
-    Payer(String),
+    Payer(Purse),
 }
 
 impl Owner {

@@ -19,7 +19,7 @@ mod store;
 mod tests;
 pub mod watch;
 
-use model::{Account, Posted, Posting};
+use model::{Account, Posted, Posting, Purse};
 use shared::{
     money::{Amount, Asset},
     time::Timestamp,
@@ -87,7 +87,7 @@ pub fn standing(tx: &mut dyn Tx, asset: Asset, account: &Account) -> Result<i64>
 ///
 /// # Errors
 /// The database's.
-pub fn owed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<(Asset, String)>> {
+pub fn owed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<(Asset, Purse)>> {
     store::owed(tx, now, limit)
 }
 
@@ -95,7 +95,7 @@ pub fn owed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<(Asset, S
 ///
 /// # Errors
 /// The database's.
-pub fn look_at_payer(tx: &mut dyn Tx, asset: Asset, payer: &str, at: Timestamp) -> Result<()> {
+pub fn look_at_payer(tx: &mut dyn Tx, asset: Asset, payer: &Purse, at: Timestamp) -> Result<()> {
     store::look_at_payer(tx, asset.code(), payer, at)
 }
 
@@ -103,7 +103,7 @@ pub fn look_at_payer(tx: &mut dyn Tx, asset: Asset, payer: &str, at: Timestamp) 
 ///
 /// # Errors
 /// The database's.
-pub fn forget_payer(tx: &mut dyn Tx, asset: Asset, payer: &str) -> Result<()> {
+pub fn forget_payer(tx: &mut dyn Tx, asset: Asset, payer: &Purse) -> Result<()> {
     store::forget_payer(tx, asset.code(), payer)
 }
 

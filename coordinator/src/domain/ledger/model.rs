@@ -4,10 +4,46 @@
 //! - An account's text form names asset, kind and owner, so two assets never meet in one account.
 //! - Only [`Account::External`] may go below zero: it stands for the world outside.
 
+use std::fmt;
+
 use shared::{
     id::{DisputeId, PaymentId, PayoutId, RentalId, UserId},
     money::{Amount, Asset},
 };
+
+/// A wallet without an account, by the network over which it paid, where that is known: what goes back to it goes by the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Purse {
+    /// Its address.
+    pub wallet: String,
+    /// CAIP-2.
+    pub network: Option<String>,
+}
+
+impl From<&str> for Purse {
+    /// Reads `0x…@eip155:8453`, or an address alone.
+    fn from(text: &str) -> Self {
+        match text.split_once('@') {
+            Some((wallet, network)) => Self {
+                wallet: wallet.to_owned(),
+                network: Some(network.to_owned()),
+            },
+            None => Self {
+                wallet: text.to_owned(),
+                network: None,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Purse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.network {
+            Some(network) => write!(f, "{}@{network}", self.wallet),
+            None => f.write_str(&self.wallet),
+        }
+    }
+}
 
 /// An account of the ledger, in the books of one asset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +60,10 @@ pub enum Account {
     ProviderPending(UserId),
     /// What a provider earned and may have paid out.
     ProviderAvailable(UserId),
-    /// Refunds owed to a payer without an account, by the wallet's address.
-    PayerRefunds(String),
+    /// Refunds owed to a payer without an account.
+    PayerRefunds(Purse),
     /// Of these, what is about to be sent.
-    PayerHeld(String),
+    PayerHeld(Purse),
     /// What has been handed to a network and isn't seen on it yet.
     PayoutClearing,
     /// Money whose place isn't known; somebody has to look.

@@ -10,7 +10,7 @@ use shared::{
     time::Timestamp,
 };
 
-use super::model::Posting;
+use super::model::{Posting, Purse};
 use crate::{
     error::{Error, Result},
     params,
@@ -116,12 +116,12 @@ pub(super) fn balance(tx: &mut dyn Tx, key: &str) -> Result<Option<i64>> {
 }
 
 /// Notes that something is owed to a wallet; when it is looked at stays as it was.
-pub(super) fn owe(tx: &mut dyn Tx, asset: &str, payer: &str, now: Timestamp) -> Result<()> {
+pub(super) fn owe(tx: &mut dyn Tx, asset: &str, payer: &Purse, now: Timestamp) -> Result<()> {
     // an update that changes nothing waits for whoever removes the row, and then writes it anew; DO NOTHING would do nothing
     tx.execute(
         "INSERT INTO payers_owed (asset, payer, look_at) VALUES ($1, $2, $3)
          ON CONFLICT (asset, payer) DO UPDATE SET look_at = payers_owed.look_at",
-        params![asset, payer, now],
+        params![asset, payer.to_string(), now],
     )?;
     Ok(())
 }
@@ -129,27 +129,27 @@ pub(super) fn owe(tx: &mut dyn Tx, asset: &str, payer: &str, now: Timestamp) -> 
 pub(super) fn look_at_payer(
     tx: &mut dyn Tx,
     asset: &str,
-    payer: &str,
+    payer: &Purse,
     at: Timestamp,
 ) -> Result<()> {
     tx.execute(
         "INSERT INTO payers_owed (asset, payer, look_at) VALUES ($1, $2, $3)
          ON CONFLICT (asset, payer) DO UPDATE SET look_at = excluded.look_at",
-        params![asset, payer, at],
+        params![asset, payer.to_string(), at],
     )?;
     Ok(())
 }
 
-pub(super) fn forget_payer(tx: &mut dyn Tx, asset: &str, payer: &str) -> Result<()> {
+pub(super) fn forget_payer(tx: &mut dyn Tx, asset: &str, payer: &Purse) -> Result<()> {
     tx.execute(
         "DELETE FROM payers_owed WHERE asset = $1 AND payer = $2",
-        params![asset, payer],
+        params![asset, payer.to_string()],
     )?;
     Ok(())
 }
 
 /// Wallets that are to be looked at now.
-pub(super) fn owed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<(Asset, String)>> {
+pub(super) fn owed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<(Asset, Purse)>> {
     let rows = tx.query(
         "SELECT asset, payer FROM payers_owed WHERE look_at <= $1 ORDER BY look_at, asset, payer LIMIT $2",
         params![now, limit],
@@ -159,7 +159,7 @@ pub(super) fn owed(tx: &mut dyn Tx, now: Timestamp, limit: i64) -> Result<Vec<(A
             let (asset, payer) = (row.text(0)?, row.text(1)?);
             let known = Asset::from_code(asset);
             let known = known.ok_or_else(|| Error::corrupt("payers_owed", payer, "asset"))?;
-            Ok((known, payer.to_owned()))
+            Ok((known, Purse::from(payer)))
         })
         .collect()
 }

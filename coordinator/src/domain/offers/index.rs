@@ -81,15 +81,22 @@ pub struct Numbers {
     pub running_rentals: i64,
 }
 
+/// What is asked in one currency, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Prices {
+    /// For a GiB of memory for an hour, atomic units.
+    pub ram: Vec<i64>,
+    /// For a processor for an hour.
+    pub cpu: Vec<i64>,
+    /// For a GPU for an hour, where there are some.
+    pub gpu: Vec<i64>,
+}
+
 /// What can be rented now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Supply {
-    /// Of a GiB of memory for an hour, atomic units.
-    pub ram_prices: Vec<i64>,
-    /// Of a processor for an hour.
-    pub cpu_prices: Vec<i64>,
-    /// Of a GPU for an hour, where there are some.
-    pub gpu_prices: Vec<i64>,
+    /// What is asked, by currency.
+    pub prices: BTreeMap<Asset, Prices>,
     /// Free memory.
     pub ram_bytes: i64,
     /// Free processors, thousandths.
@@ -190,20 +197,19 @@ impl MarketIndex {
         numbers
     }
 
-    /// What there is to rent now and for how much: prices of available offers in `asset`, in order, and capacity of their nodes.
+    /// What there is to rent now and for how much: prices of available offers, and capacity of their nodes.
     #[must_use]
-    pub fn supply(&self, asset: Asset) -> Supply {
+    pub fn supply(&self) -> Supply {
         let all = self.read();
         let mut supply = Supply::default();
         let mut nodes: BTreeMap<NodeId, &Listing> = BTreeMap::new();
         for listing in all.by_id.values().filter(|listing| listing.available) {
             let terms = &listing.offer.terms;
-            if terms.asset == asset {
-                supply.ram_prices.push(terms.prices.ram_gib_hour.atomic());
-                supply.cpu_prices.push(terms.prices.cpu_hour.atomic());
-                if !listing.gpu_models.is_empty() {
-                    supply.gpu_prices.push(terms.prices.gpu_hour.atomic());
-                }
+            let prices = supply.prices.entry(terms.asset).or_default();
+            prices.ram.push(terms.prices.ram_gib_hour.atomic());
+            prices.cpu.push(terms.prices.cpu_hour.atomic());
+            if !listing.gpu_models.is_empty() {
+                prices.gpu.push(terms.prices.gpu_hour.atomic());
             }
             nodes.insert(listing.offer.node_id, listing);
         }
@@ -213,12 +219,10 @@ impl MarketIndex {
             supply.cpu_millis = supply.cpu_millis.saturating_add(listing.cpu_free_millis);
             supply.gpus = supply.gpus.saturating_add(gpus);
         }
-        for prices in [
-            &mut supply.ram_prices,
-            &mut supply.cpu_prices,
-            &mut supply.gpu_prices,
-        ] {
-            prices.sort_unstable();
+        for prices in supply.prices.values_mut() {
+            for some in [&mut prices.ram, &mut prices.cpu, &mut prices.gpu] {
+                some.sort_unstable();
+            }
         }
         supply
     }

@@ -2,7 +2,7 @@
 
 use shared::time::Timestamp;
 
-use super::store::{check as store, options};
+use super::store::{check as store, exchanges};
 use crate::{
     domain::ledger::{check::Finding, watch::Stretch},
     error::Result,
@@ -19,16 +19,17 @@ const OPEN_AFTER_S_MAX: i64 = 15 * 60;
 /// The database's.
 pub fn check(tx: &mut dyn Tx) -> Result<Finding> {
     let mut broken = store::posting_mismatches(tx)?;
-    broken.extend(options::half_exchanges(tx)?);
+    broken.extend(exchanges::torn(tx)?);
     Ok(Finding::new("I7", I7, broken))
 }
 
-/// I7 of what was posted and credited in a stretch.
+/// I7 of what was posted, credited and exchanged in a stretch.
 ///
 /// # Errors
 /// The database's.
 pub fn check_in(tx: &mut dyn Tx, stretch: Stretch) -> Result<Finding> {
-    let broken = store::posting_mismatches_in(tx, stretch.from, stretch.to)?;
+    let mut broken = store::posting_mismatches_in(tx, stretch.from, stretch.to)?;
+    broken.extend(exchanges::torn_in(tx, stretch.from, stretch.to)?);
     Ok(Finding::new("I7", I7, broken))
 }
 
@@ -38,6 +39,19 @@ pub fn check_in(tx: &mut dyn Tx, stretch: Stretch) -> Result<Finding> {
 /// The database's.
 pub fn sweep(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<(Finding, Option<String>)> {
     let (last, broken) = store::posting_mismatches_after(tx, after, limit)?;
+    Ok((Finding::new("I7", I7, broken), last))
+}
+
+/// I7 of a page of exchanges after a reference; what to go on after.
+///
+/// # Errors
+/// The database's.
+pub fn sweep_exchanges(
+    tx: &mut dyn Tx,
+    after: &str,
+    limit: i64,
+) -> Result<(Finding, Option<String>)> {
+    let (last, broken) = exchanges::torn_after(tx, after, limit)?;
     Ok((Finding::new("I7", I7, broken), last))
 }
 

@@ -8,11 +8,14 @@
 //! What a payment pays for lives to the right (`rentals`), which composes these steps.
 
 pub mod check;
+mod credit;
+pub mod exchange;
 pub mod extensions;
 pub mod funds;
 pub mod idempotency;
 pub mod identifier;
 pub mod model;
+pub mod networks;
 pub mod payees;
 pub mod ports;
 pub mod purpose;
@@ -21,6 +24,7 @@ mod store;
 pub mod ways;
 pub mod x402_http;
 
+pub use credit::{Transferred, credit};
 use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_delay_ms};
 use payees::Payees;
 use shared::{
@@ -31,10 +35,7 @@ use shared::{
 };
 pub use ways::quotes_for_request;
 
-use super::ledger::{
-    self, halt,
-    model::{Account, Cause, Posting},
-};
+use super::ledger::halt;
 use crate::{
     context::OpCtx,
     error::{Error, Result},
@@ -222,6 +223,7 @@ pub fn receive(
         state: PaymentState::Received,
         attempts: 0,
         tx_hash: None,
+        log_index: None,
         last_error: None,
         // whoever received it drives it; the task takes over if that process dies
         next_try_at: ctx.now.plus_ms(DRIVER_GRACE_MS),
@@ -316,61 +318,6 @@ pub fn advance(
         ..payment.clone()
     };
     Ok(store::advance(tx, &moved, payment)?.then_some(moved))
-}
-
-/// Books a settled payment to where its money goes, a rental's escrow or a balance: the state and the posting in one transaction. That money
-/// has moved stays true whoever asked meanwhile: any open payment that settlement was asked for is credited. `None` if it has ended.
-/// Money in another currency than the quote's goes to the exchange, which gives what was quoted: two transfers of one payment, each in
-/// the books of its own currency.
-///
-/// # Errors
-/// The database's.
-pub fn credit(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    payment: &Payment,
-    quote: &Quote,
-    tx_hash: &str,
-) -> Result<Option<Payment>> {
-    let credited = Payment {
-        state: payment.state.next(PaymentEvent::Settle)?,
-        tx_hash: Some(tx_hash.to_owned()),
-        last_error: None,
-        updated_at: ctx.now,
-        ..payment.clone()
-    };
-    if !store::credit(tx, &credited)? {
-        return Ok(None);
-    }
-    let target = match payment.target {
-        Target::Rental(rental) => Account::RentalEscrow(rental),
-        Target::Balance(user) => Account::UserAvailable(user),
-    };
-    let way = quote.way_of(payment)?;
-    let is_exchanged = way.asset != quote.asset;
-    let came = Posting {
-        asset: way.asset,
-        debit: Account::External(payment.network.clone()),
-        credit: if is_exchanged {
-            Account::exchange()
-        } else {
-            target.clone()
-        },
-        amount: payment.amount,
-        cause: Cause::Payment(payment.id),
-    };
-    ledger::post(tx, ctx, &came)?;
-    if is_exchanged {
-        let given = Posting {
-            asset: quote.asset,
-            debit: Account::exchange(),
-            credit: target,
-            amount: quote.amount,
-            cause: Cause::Exchange(payment.id.to_string()),
-        };
-        ledger::post(tx, ctx, &given)?;
-    }
-    Ok(Some(credited))
 }
 
 /// Deletes quotes that nobody used.

@@ -219,6 +219,8 @@ pub struct Payment {
     pub attempts: i64,
     /// The settlement's transaction.
     pub tx_hash: Option<String>,
+    /// Which of its transfers, if a chain was asked.
+    pub log_index: Option<i64>,
     /// Why it isn't settled.
     pub last_error: Option<String>,
     /// When it is looked at again.

@@ -57,6 +57,8 @@ pub enum SettleOutcome {
     Settled {
         /// In which transaction of the network.
         transaction: String,
+        /// Which of its transfers, where a chain was asked: the place of its log in the block.
+        log_index: Option<i64>,
     },
     /// It hasn't moved and won't by this request.
     Refused {
@@ -91,6 +93,9 @@ pub enum OnChain {
     Used {
         /// By which transaction.
         transaction: String,
+        /// The place in the block of the transfer that belongs to it, if there is one. One transaction may use several authorizations; each
+        /// has a transfer of its own.
+        log_index: Option<i64>,
         /// Whether that moved the whole amount from the payer to us.
         paid: bool,
     },
@@ -106,11 +111,35 @@ pub enum OnChain {
     },
 }
 
+/// Whether a token's contract signs by the EIP-712 domain that our settings say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Domain {
+    /// It does.
+    Same,
+    /// It doesn't: nothing that is signed by ours is taken by it.
+    Differs {
+        /// What it says itself.
+        detail: String,
+    },
+    /// No answer that can be relied on.
+    Unknown {
+        /// For the log.
+        detail: String,
+    },
+}
+
 /// Looks at a chain itself.
 #[async_trait]
 pub trait Chain: Send + Sync + Debug {
     /// What became of a payment's authorization.
     async fn look(&self, request: &SettleRequest) -> OnChain;
+
+    /// What the contract of a token says of its own EIP-712 domain.
+    async fn domain(&self, network: &'static Network, token: &Token) -> Domain {
+        Domain::Unknown {
+            detail: format!("nobody asks {} on {}", token.address, network.caip2),
+        }
+    }
 
     /// How much of a token an address has, atomic units, deep enough to stay so.
     ///

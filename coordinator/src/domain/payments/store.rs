@@ -1,9 +1,12 @@
 //! SQL of quotes and payments; of idempotency keys in [`keys`], of clients' own names in [`identifiers`], of ways to pay in
-//! [`options`], of their invariants in [`check`].
+//! [`options`], of exchanges in [`exchanges`], of networks in
+//! [`networks`], of their invariants in [`check`].
 
 pub(super) mod check;
+pub(super) mod exchanges;
 pub(super) mod identifiers;
 pub(super) mod keys;
+pub(super) mod networks;
 pub(super) mod options;
 
 use shared::{
@@ -25,7 +28,7 @@ const QUOTE: &str = "id, purpose, request_sha256, rental_id, offer_id, ram_bytes
      amount, asset, network, pay_to, payment_id, created_at, expires_at, user_id";
 const PAYMENT: &str = "id, quote_id, rental_id, network, asset, payer, nonce, pay_to, amount, valid_after, valid_before, \
      x402_version, payload, payload_sha256, state, attempts, tx_hash, last_error, next_try_at, created_at, updated_at, \
-     user_id";
+     user_id, log_index";
 
 fn parse_quote(row: &Row) -> Result<Quote> {
     let id = row.text(0)?;
@@ -127,6 +130,7 @@ fn parse_payment(row: &Row) -> Result<Payment> {
         state: PaymentState::from_name(row.text(14)?).ok_or_else(|| bad("state"))?,
         attempts: row.int(15)?,
         tx_hash: row.opt_text(16)?.map(str::to_owned),
+        log_index: row.opt_int(22)?,
         last_error: row.opt_text(17)?.map(str::to_owned),
         next_try_at: Timestamp::from_micros(row.int(18)?),
         created_at: Timestamp::from_micros(row.int(19)?),
@@ -212,7 +216,7 @@ pub(super) fn insert_payment(tx: &mut dyn Tx, payment: &Payment) -> Result<bool>
     let inserted = tx.execute(
         &format!(
             "INSERT INTO payments ({PAYMENT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-             $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING"
+             $18, $19, $20, $21, $22, $23) ON CONFLICT DO NOTHING"
         ),
         params![
             payment.id,
@@ -236,7 +240,8 @@ pub(super) fn insert_payment(tx: &mut dyn Tx, payment: &Payment) -> Result<bool>
             payment.next_try_at,
             payment.created_at,
             payment.updated_at,
-            payment.target.user()
+            payment.target.user(),
+            payment.log_index
         ],
     )?;
     Ok(inserted == 1)
@@ -292,18 +297,36 @@ pub(super) fn advance(tx: &mut dyn Tx, payment: &Payment, read: &Payment) -> Res
     )? == 1)
 }
 
-/// Credits a payment; false if it has ended, or nobody asked to settle it.
+/// Credits a payment; false if it has ended, if nobody asked to settle it, or if its transfer was credited for another one.
 pub(super) fn credit(tx: &mut dyn Tx, payment: &Payment) -> Result<bool> {
     Ok(tx.execute(
-        "UPDATE payments SET state = $1, tx_hash = $2, last_error = NULL, updated_at = $3
-         WHERE id = $4 AND state IN ('settling', 'pending')",
+        "UPDATE payments SET state = $1, tx_hash = $2, log_index = $3, last_error = NULL, updated_at = $4
+         WHERE id = $5 AND state IN ('settling', 'pending') AND NOT EXISTS (
+             SELECT 1 FROM payments other WHERE other.network = $6 AND other.tx_hash = $2 AND other.log_index = $3)",
         params![
             payment.state.name(),
             payment.tx_hash.as_deref(),
+            payment.log_index,
             payment.updated_at,
-            payment.id
+            payment.id,
+            payment.network.as_str()
         ],
     )? == 1)
+}
+
+/// The payment that was credited for a transfer, if that is another one.
+pub(super) fn credited_by(tx: &mut dyn Tx, payment: &Payment) -> Result<Option<String>> {
+    let rows = tx.query(
+        "SELECT id FROM payments WHERE network = $1 AND tx_hash = $2 AND log_index = $3 AND id <> $4",
+        params![
+            payment.network.as_str(),
+            payment.tx_hash.as_deref(),
+            payment.log_index,
+            payment.id
+        ],
+    )?;
+    let id = rows.first().map(|row| row.text(0)).transpose()?;
+    Ok(id.map(str::to_owned))
 }
 
 /// Payments that wait for something, due now.

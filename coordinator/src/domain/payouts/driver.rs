@@ -108,13 +108,35 @@ impl Payouts {
         )
     }
 
-    /// How a currency leaves.
+    /// How a currency leaves: by this network if it is known and leads there, or else by the first that does.
     ///
     /// # Errors
     /// 422 if it doesn't.
-    pub fn rail(&self, asset: Asset) -> Result<&Rail> {
-        let rail = self.rails.iter().find(|rail| rail.asset == asset);
-        rail.ok_or_else(|| super::no_way(asset))
+    pub fn rail(&self, asset: Asset, network: Option<&str>) -> Result<&Rail> {
+        let mut rails = self.rails.iter().filter(|rail| rail.asset == asset);
+        let same = rails
+            .clone()
+            .find(|rail| Some(rail.network.caip2) == network);
+        same.or_else(|| rails.next())
+            .ok_or_else(|| super::no_way(asset))
+    }
+
+    /// The way of a currency by a network that somebody named.
+    ///
+    /// # Errors
+    /// 422 if it doesn't leave by that.
+    pub fn way_by(&self, asset: Asset, network: &str) -> Result<Way> {
+        let rail = self.rail(asset, Some(network))?;
+        if rail.network.caip2 == network {
+            Ok(rail.way())
+        } else {
+            let names = self.rails.iter().filter(|rail| rail.asset == asset);
+            let names: Vec<&str> = names.map(|rail| rail.network.caip2).collect();
+            Err(Error::invalid(
+                "/network",
+                format!("{asset} leaves by {} here", names.join(" or ")),
+            ))
+        }
     }
 
     /// The market's own addresses: nobody is paid out there.

@@ -38,6 +38,7 @@ use super::{
         holds::{self, Owner},
     },
     mail::Postbox,
+    payments,
 };
 use crate::{
     config::{KycConfig, KycGate, PayoutsConfig},
@@ -120,11 +121,7 @@ pub fn ask(
     money: &Money,
 ) -> Result<Payout> {
     let user = ctx.signed_in()?.id;
-    let owner = match kind {
-        Kind::Earnings => Owner::Provider(user),
-        Kind::Withdrawal => Owner::Consumer(user),
-        Kind::Refund => return Err(Error::internal("refunds aren't asked for")),
-    };
+    let owner = owner(ctx, kind)?;
     kyc::require(tx, ctx, kyc, KycGate::Payouts)?;
     if money.amount < rules.minimum || money.amount.is_zero() {
         return Err(Error::invalid(
@@ -153,6 +150,31 @@ pub fn ask(
         Entry::of("payout.requested", payout.id).after(after),
     )?;
     Ok(payout)
+}
+
+/// Whose money it is that the caller asks for.
+///
+/// # Errors
+/// 401; internal for refunds, which nobody asks for.
+pub fn owner(ctx: &OpCtx, kind: Kind) -> Result<Owner> {
+    let user = ctx.signed_in()?.id;
+    match kind {
+        Kind::Earnings => Ok(Owner::Provider(user)),
+        Kind::Withdrawal => Ok(Owner::Consumer(user)),
+        Kind::Refund => Err(Error::internal("refunds aren't asked for")),
+    }
+}
+
+/// The network over which somebody's money came, as far as that is known: it leaves by the same, where it can.
+///
+/// # Errors
+/// The database's.
+pub fn came_by(tx: &mut dyn Tx, owner: &Owner, asset: Asset) -> Result<Option<String>> {
+    match owner {
+        Owner::Payer(purse) => Ok(purse.network.clone()),
+        Owner::Consumer(user) => payments::networks::of_top_ups(tx, *user),
+        Owner::Provider(user) => payments::networks::of_provider(tx, *user, asset),
+    }
 }
 
 fn no_address() -> Error {
@@ -215,7 +237,7 @@ fn day_of(at: Timestamp) -> i64 {
 fn owner_name(owner: &Owner) -> String {
     match owner {
         Owner::Consumer(user) | Owner::Provider(user) => user.to_string(),
-        Owner::Payer(payer) => payer.clone(),
+        Owner::Payer(purse) => purse.wallet.clone(),
     }
 }
 

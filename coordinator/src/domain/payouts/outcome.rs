@@ -28,10 +28,12 @@ impl Rail {
             OnChain::Used {
                 transaction,
                 paid: true,
+                ..
             } => Seen::Paid(transaction),
             OnChain::Used {
                 transaction,
                 paid: false,
+                ..
             } => Seen::UsedOtherwise(transaction),
             OnChain::Unused { expired: true } => Seen::Dead,
             OnChain::Unused { expired: false } => Seen::Open,
@@ -48,7 +50,7 @@ impl Rail {
         if self.chain.is_some() {
             return match (self.look(request).await, said) {
                 (Seen::Paid(transaction), _) => Attempt::Paid(Some(transaction)),
-                (_, SettleOutcome::Settled { transaction }) => Attempt::Unclear(format!(
+                (_, SettleOutcome::Settled { transaction, .. }) => Attempt::Unclear(format!(
                     "the facilitator says settled in {transaction}, the chain doesn't show it yet"
                 )),
                 (_, SettleOutcome::Refused { reason }) => Attempt::Refused(reason),
@@ -56,7 +58,7 @@ impl Rail {
             };
         }
         match said {
-            SettleOutcome::Settled { transaction } => Attempt::Paid(Some(transaction)),
+            SettleOutcome::Settled { transaction, .. } => Attempt::Paid(Some(transaction)),
             SettleOutcome::Refused { reason: text } | SettleOutcome::Unknown { detail: text }
                 if is_nonce_used(&text) =>
             {

@@ -13,13 +13,17 @@ use shared::{
     x402::address::Address,
 };
 
-use super::{DAY_MS, Rules, Way, Wish, address, driver::Payouts, request, store};
+use super::{DAY_MS, Rules, Way, Wish, address, came_by, driver::Payouts, request, store};
 use crate::{
     config::{KycConfig, KycGate},
     context::OpCtx,
     domain::{
         auth, kyc,
-        ledger::{self, holds::Owner, model::Account},
+        ledger::{
+            self,
+            holds::Owner,
+            model::{Account, Purse},
+        },
     },
     error::Result,
     store::Tx,
@@ -82,7 +86,10 @@ fn may_be_paid(tx: &mut dyn Tx, ctx: &OpCtx, kyc: &KycConfig, user: UserId) -> R
 
 impl Payouts {
     fn assets(&self) -> Vec<Asset> {
-        self.rails.iter().map(|rail| rail.asset).collect()
+        let mut assets: Vec<Asset> = self.rails.iter().map(|rail| rail.asset).collect();
+        assets.sort_unstable();
+        assets.dedup();
+        assets
     }
 
     /// Asks for payouts of all earnings that are large enough and have somewhere to go; returns how many.
@@ -138,8 +145,8 @@ impl Payouts {
     }
 
     /// True if a payout was asked for. Whatever comes of it, the wallet isn't due any more.
-    async fn refund(&self, asset: Asset, payer: String) -> Result<bool> {
-        let Ok(rail) = self.rail(asset) else {
+    async fn refund(&self, asset: Asset, payer: Purse) -> Result<bool> {
+        let Ok(rail) = self.rail(asset, payer.network.as_deref()) else {
             return self.put_off_payer(asset, payer).await;
         };
         let (ctx, rules, way, wallet) = (self.context(), self.rules, rail.way(), payer.clone());
@@ -152,13 +159,13 @@ impl Payouts {
         match asked {
             Ok(asked) => Ok(asked),
             Err(error) => {
-                tracing::warn!(payer, %error, "refund of a wallet put off");
+                tracing::warn!(%payer, %error, "refund of a wallet put off");
                 self.put_off_payer(asset, payer).await
             }
         }
     }
 
-    async fn put_off_payer(&self, asset: Asset, payer: String) -> Result<bool> {
+    async fn put_off_payer(&self, asset: Asset, payer: Purse) -> Result<bool> {
         let later = self.clock.now().plus_ms(DAY_MS / 24);
         self.db
             .write("payout.put_off_payer", move |tx| {
@@ -169,10 +176,23 @@ impl Payouts {
     }
 
     async fn ask_for(&self, wish: Wish) -> bool {
-        let Ok(rail) = self.rail(wish.money.currency) else {
-            return false;
+        let (ctx, rules, owner) = (self.context(), self.rules, wish.owner.clone());
+        let asset = wish.money.currency;
+        let read = {
+            let owner = owner.clone();
+            self.db
+                .read("payout.came_by", move |tx| came_by(tx, &owner, asset))
         };
-        let (ctx, rules, way, owner) = (self.context(), self.rules, rail.way(), wish.owner.clone());
+        let way = read
+            .await
+            .and_then(|network| Ok(self.rail(asset, network.as_deref())?.way()));
+        let way = match way {
+            Ok(way) => way,
+            Err(error) => {
+                tracing::warn!(payout.owner = ?owner, %error, "no way is found for earnings");
+                return false;
+            }
+        };
         let asked = self
             .db
             .write("payout.by_schedule", move |tx| {
@@ -215,24 +235,24 @@ fn refund(
     rules: &Rules,
     way: &Way,
     asset: Asset,
-    payer: &str,
+    payer: &Purse,
 ) -> Result<bool> {
     // in this order: what is credited meanwhile either waits for us, and is noted anew, or is in the balance that we read
     ledger::forget_payer(tx, asset, payer)?;
-    let balance = ledger::balance(tx, asset, &Account::PayerRefunds(payer.to_owned()))?;
+    let balance = ledger::balance(tx, asset, &Account::PayerRefunds(payer.clone()))?;
     if balance.is_zero() || balance < rules.dust {
         return Ok(false);
     }
     let amount = balance.min(rules.account_daily_max);
     let wish = Wish {
-        owner: Owner::Payer(payer.to_owned()),
+        owner: Owner::Payer(payer.clone()),
         money: Money {
             amount,
             currency: asset,
         },
-        pay_to: payer
-            .parse()
-            .map_err(|_| crate::error::Error::corrupt("payers_owed", payer, "payer"))?,
+        pay_to: payer.wallet.parse().map_err(|_| {
+            crate::error::Error::corrupt("payers_owed", &payer.to_string(), "payer")
+        })?,
     };
     request(tx, ctx, rules, way, &wish)?;
     if amount < balance {

@@ -30,7 +30,7 @@ fn parse(row: &Row) -> Result<Payout> {
     let owner = match row.text(1)? {
         "earnings" => Owner::Provider(user(row.opt_text(2)?)?),
         "withdrawal" => Owner::Consumer(user(row.opt_text(2)?)?),
-        "refund" => Owner::Payer(row.opt_text(3)?.ok_or_else(|| bad("payer"))?.to_owned()),
+        "refund" => Owner::Payer(row.opt_text(3)?.ok_or_else(|| bad("payer"))?.into()),
         _ => return Err(bad("kind")),
     };
     Ok(Payout {
@@ -58,7 +58,7 @@ fn parse(row: &Row) -> Result<Payout> {
 
 pub(super) fn insert(tx: &mut dyn Tx, payout: &Payout) -> Result<()> {
     let payer = match &payout.owner {
-        Owner::Payer(payer) => Some(payer.as_str()),
+        Owner::Payer(purse) => Some(purse.to_string()),
         _ => None,
     };
     tx.execute(
@@ -70,7 +70,7 @@ pub(super) fn insert(tx: &mut dyn Tx, payout: &Payout) -> Result<()> {
             payout.id,
             Kind::of(&payout.owner).name(),
             payout.user(),
-            payer,
+            payer.as_deref(),
             payout.asset.code(),
             payout.amount,
             payout.network.as_str(),

@@ -12,7 +12,7 @@ mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use model::{FixedRate, RateTable};
+use model::{Course, FixedRate, RateTable};
 use ports::RateSource;
 use shared::{money::Asset, time::Timestamp};
 
@@ -66,6 +66,16 @@ impl Rates {
             .as_ref()
             .filter(|table| self.is_fresh(table, now))?
             .rate(priced, paid, self.spread_bps)
+    }
+
+    /// How a price in `priced` is paid in `paid`; `None` if these are two currencies without a rate that may be used.
+    #[must_use]
+    pub fn course(&self, priced: Asset, paid: Asset, now: Timestamp) -> Option<Course> {
+        if priced == paid {
+            Some(Course::Same)
+        } else {
+            self.rate(priced, paid, now).map(Course::At)
+        }
     }
 
     /// Which source.

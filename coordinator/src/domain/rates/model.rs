@@ -128,6 +128,15 @@ impl FixedRate {
             .and_then(Amount::from_atomic)
     }
 
+    /// The highest price that so much pays for: what it costs is never more than that.
+    #[must_use]
+    pub fn covers(&self, paid: Amount) -> Amount {
+        let scaled = i128::from(paid.atomic()).saturating_mul(i128::from(self.denominator));
+        let down = scaled.checked_div(i128::from(self.numerator)).unwrap_or(0);
+        let atomic = i64::try_from(down).unwrap_or(i64::MAX);
+        Amount::from_atomic(atomic).unwrap_or_default()
+    }
+
     /// As decimal text with 8 places, rounded up: for people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -135,6 +144,37 @@ impl FixedRate {
         let denominator = i128::from(self.denominator).max(1);
         let up = scaled.saturating_add(denominator - 1) / denominator;
         format!("{}.{:08}", up / i128::from(ONE), up % i128::from(ONE))
+    }
+}
+
+/// How a price is paid in a currency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Course {
+    /// As it is: it is the price's own.
+    Same,
+    /// At a rate.
+    At(FixedRate),
+}
+
+impl Course {
+    /// What must be paid for a price: rounded up.
+    ///
+    /// # Errors
+    /// It doesn't fit.
+    pub fn convert(&self, price: Amount) -> Result<Amount, AmountOverflow> {
+        match self {
+            Self::Same => Ok(price),
+            Self::At(rate) => rate.convert(price),
+        }
+    }
+
+    /// The highest price that so much pays for.
+    #[must_use]
+    pub fn covers(&self, paid: Amount) -> Amount {
+        match self {
+            Self::Same => paid,
+            Self::At(rate) => rate.covers(paid),
+        }
     }
 }
 

@@ -85,6 +85,10 @@ proptest! {
         prop_assert!(worth(cost.atomic()) >= i128::from(price) * i128::from(fair.numerator));
         let exact = |paid: i64| i128::from(paid) * i128::from(fixed.denominator);
         prop_assert!(exact(cost.atomic() - 1) < i128::from(price) * i128::from(fixed.numerator));
+        // and what an amount covers is the highest price that costs no more
+        let covered = fixed.covers(cost);
+        prop_assert!(covered >= amount(price) && fixed.convert(covered).expect("fits") <= cost);
+        prop_assert!(fixed.convert(covered.plus(amount(1)).expect("fits")).is_ok_and(|dearer| dearer > cost));
     }
 }
 

@@ -9,7 +9,7 @@
 use shared::{id::RentalId, time::Timestamp};
 
 use super::{
-    Rules, announce_with, find,
+    Desk, announce_with, find,
     model::{Rental, State},
     spending::{self, Funds},
     store::alerts as store,
@@ -168,7 +168,7 @@ pub struct Told {
 pub fn look(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
-    rules: &Rules,
+    desk: &Desk,
     postbox: &Postbox,
     id: RentalId,
 ) -> Result<Told> {
@@ -189,13 +189,13 @@ pub fn look(
         return save(tx, &watch, &later).map(|()| told);
     };
     let paid_ms = ends.ms_since(ctx.now).max(0);
-    let funds = spending::funds(tx, rules, &rental)?;
+    let funds = spending::funds(tx, desk, &rental, ctx.now)?;
     let left_ms = paid_ms.saturating_add(funds.lasts_ms);
     let mut verdict = judge(watch.ahead, left_ms, rental.auto_extend);
     let mut broke_until = watch.broke_until;
     if rental.auto_extend {
         // its own end is looked at as soon as it can come to that
-        let grace_ms = paid_ms.saturating_sub(rules.grace_ms);
+        let grace_ms = paid_ms.saturating_sub(desk.rules.grace_ms);
         if grace_ms > 0 {
             verdict.look_in_ms = verdict.look_in_ms.min(grace_ms);
         } else if funds.step_ms == 0 && broke_until != Some(ends) {

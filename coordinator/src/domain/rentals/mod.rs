@@ -1,6 +1,6 @@
 //! Rentals: from an order over its payment and its life on a node to its end.
 //!
-//! By verb: [`order`] (price, reserve, buy from a balance), [`changes`] (activate, extend, stop, finish), [`observe`] (what nodes
+//! By verb: [`order`] (price, reserve), [`buy`] (from a balance), [`changes`] (activate, extend, stop, finish), [`observe`] (what nodes
 //! report), [`desired`] (what nodes must run), [`timers`] (what time does), [`purchase`] (paying by x402), [`check`] (invariants).
 //!
 //! # Invariants
@@ -11,6 +11,7 @@
 
 pub mod alerts;
 pub mod api;
+pub mod buy;
 pub mod changes;
 pub mod check;
 pub mod deadlines;
@@ -28,16 +29,20 @@ mod store;
 mod tests;
 pub mod timers;
 
+use std::sync::Arc;
+
 use model::Rental;
 use shared::{
     id::{NodeId, RentalId, UserId},
-    money::{Amount, Rate},
+    money::{Money, Rate},
     time::Timestamp,
 };
 
 use super::{
     events::{self, Event},
-    ledger::model::Account,
+    ledger::model::{Account, Purse},
+    payments,
+    rates::Rates,
 };
 use crate::{
     context::{Actor, OpCtx},
@@ -62,6 +67,15 @@ pub struct Rules {
     pub max_duration_ms: i64,
     /// How long before its paid end a rental is extended from a balance, or said to be out of funds.
     pub grace_ms: i64,
+}
+
+/// What selling for money on a balance goes by: the market's rules, and what one currency costs in another.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// The rules.
+    pub rules: Rules,
+    /// The rates.
+    pub rates: Arc<Rates>,
 }
 
 /// A rental that the caller may see.
@@ -258,26 +272,34 @@ pub fn save(tx: &mut dyn Tx, rental: &Rental) -> Result<Rental> {
     }
 }
 
-/// Where money goes that is given back for a rental: to the consumer's balance, or to what is owed to the wallet that paid.
+/// Where money goes that is given back for a rental: to the consumer's balance, or to what is owed to the wallet that paid, by the network
+/// that it paid over.
 ///
 /// # Errors
 /// Internal: it has neither.
-pub fn money_goes_back_to(rental: &Rental) -> Result<Account> {
+pub fn money_goes_back_to(tx: &mut dyn Tx, rental: &Rental) -> Result<Account> {
     match (rental.consumer, &rental.payer) {
         (Some(consumer), _) => Ok(Account::UserAvailable(consumer)),
-        (None, Some(payer)) => Ok(Account::PayerRefunds(payer.clone())),
+        (None, Some(payer)) => Ok(Account::PayerRefunds(Purse {
+            wallet: payer.clone(),
+            network: payments::networks::of_rental(tx, rental.id)?,
+        })),
         (None, None) => Err(Error::corrupt("rentals", &rental.id.to_string(), "payer")),
     }
 }
 
-/// What a consumer's running rentals cost in an hour, rounded up, and how many they are.
+/// What a consumer's running rentals cost in an hour by the currency of their prices, rounded up, and how many they are.
 ///
 /// # Errors
 /// The database's.
-pub fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(Amount, i64)> {
-    let (rate_micro, running) = store::burning(tx, consumer)?;
-    let per_hour = Rate::from_micro_per_hour(rate_micro)?.price_for_ms(3_600_000)?;
-    Ok((per_hour, running))
+pub fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(Vec<Money>, i64)> {
+    let (mut burns, mut running) = (Vec::new(), 0_i64);
+    for (currency, rate_micro, count) in store::burning(tx, consumer)? {
+        let amount = Rate::from_micro_per_hour(rate_micro)?.price_for_ms(3_600_000)?;
+        burns.push(Money { amount, currency });
+        running = running.saturating_add(count);
+    }
+    Ok((burns, running))
 }
 
 /// Tells everybody whom it concerns how a rental is.

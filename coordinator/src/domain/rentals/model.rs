@@ -48,8 +48,10 @@ pub struct Rental {
     pub spec: KeptSpec,
     /// What it may use.
     pub resources: Resources,
-    /// Currency of its money.
+    /// Currency of its price, and of all its money.
     pub asset: Asset,
+    /// Currency of the balance from which it is extended: the one it was bought with.
+    pub balance_asset: Asset,
     /// What an hour costs.
     pub rate: Rate,
     /// The platform's share.

@@ -1,4 +1,4 @@
-//! Ordering: what a rental costs, whether there is room for it, and buying it from a balance.
+//! Ordering: what a rental costs, and whether there is room for it.
 //!
 //! # Invariants
 //! - The price comes from the offer at the moment of the quote and stays with the rental.
@@ -12,22 +12,16 @@ use shared::{
 };
 
 use super::{
-    Rules, announce, changes, find,
+    Rules, announce,
     model::{Rental, State},
     spec::KeptSpec,
     store,
 };
 use crate::{
-    context::{OpCtx, Role},
+    context::OpCtx,
     domain::{
-        ledger::{
-            self, halt,
-            model::{Account, Cause, Posting},
-        },
         nodes,
         offers::{self, model::Offer},
-        payments::idempotency::{self, IdempotencyKey},
-        settings,
     },
     error::{Error, Result},
     store::Tx,
@@ -140,8 +134,10 @@ pub struct Buyer {
     pub rate: Rate,
     /// The platform's share, from the quote.
     pub fee_bps: u32,
-    /// Currency.
+    /// Currency of the price.
     pub asset: Asset,
+    /// Currency of the balance from which it is extended.
+    pub balance_asset: Asset,
 }
 
 /// Holds room for a rental.
@@ -167,6 +163,7 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
         spec: order.spec.clone(),
         resources: order.resources,
         asset: buyer.asset,
+        balance_asset: buyer.balance_asset,
         rate: buyer.rate,
         fee_bps: buyer.fee_bps,
         duration_ms: order.duration_ms,
@@ -194,95 +191,6 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
     store::insert(tx, &rental)?;
     announce(tx, ctx, &rental, "rental.reserved")?;
     Ok(rental)
-}
-
-/// Rents from the caller's balance: reserve, pay and activate in one transaction.
-///
-/// # Errors
-/// Not signed in as a consumer; 409 without room or funds; 503 while the books are halted; as [`price`].
-pub fn buy(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    rules: &Rules,
-    order: &RentOrder,
-    key: &IdempotencyKey,
-) -> Result<Rental> {
-    let consumer = ctx.user_with(Role::Consumer)?.id;
-    if let Some(id) = idempotency::find(tx, key)? {
-        return bought(tx, &id);
-    }
-    halt::check(tx)?;
-    let priced = price(
-        tx,
-        rules,
-        order.offer_id,
-        &order.resources,
-        order.duration_ms,
-    )?;
-    check_spend(order, priced.amount, priced.offer.terms.asset)?;
-    let asset = priced.offer.terms.asset;
-    let buyer = Buyer {
-        rental_id: ctx.mint(),
-        payer: None,
-        hold_ms: 0,
-        rate: priced.rate,
-        fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
-        asset,
-    };
-    idempotency::remember(tx, ctx, key, &buyer.rental_id.to_string())?;
-    let rental = reserve(tx, ctx, order, &buyer)?;
-    let posting = Posting {
-        asset,
-        debit: Account::UserAvailable(consumer),
-        credit: Account::RentalEscrow(rental.id),
-        amount: priced.amount,
-        cause: Cause::BalancePurchase(rental.id, "rent".to_owned()),
-    };
-    ledger::post(tx, ctx, &posting)?;
-    changes::activate(tx, ctx, rules, rental.id, priced.amount)
-}
-
-/// The rental that an idempotency key remembers.
-///
-/// # Errors
-/// Internal if the key remembers something else.
-pub fn bought(tx: &mut dyn Tx, id: &str) -> Result<Rental> {
-    let rental = id.parse();
-    find(
-        tx,
-        rental.map_err(|_| Error::corrupt("idempotency_keys", id, "resource_id"))?,
-    )
-}
-
-/// Extends the caller's rental from their balance.
-///
-/// # Errors
-/// 404 if it isn't theirs; 409 if it is over or the funds don't suffice; 503 while the books are halted.
-pub fn buy_extension(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    rules: &Rules,
-    id: RentalId,
-    duration_ms: i64,
-    key: &IdempotencyKey,
-) -> Result<Rental> {
-    let consumer = ctx.user_with(Role::Consumer)?.id;
-    if idempotency::find(tx, key)?.is_some() {
-        return super::get_as_consumer(tx, ctx, id);
-    }
-    halt::check(tx)?;
-    let rental = extendable(tx, ctx, rules, id, duration_ms)?;
-    let amount = extension_price(&rental, duration_ms)?;
-    idempotency::remember(tx, ctx, key, &id.to_string())?;
-    let posting = Posting {
-        asset: rental.asset,
-        debit: Account::UserAvailable(consumer),
-        credit: Account::RentalEscrow(id),
-        amount,
-        cause: Cause::BalancePurchase(id, key.reference()),
-    };
-    ledger::post(tx, ctx, &posting)?;
-    changes::extend(tx, ctx, rules, id, duration_ms, amount)
 }
 
 /// A rental of the caller's that may be extended by so much.

@@ -6,6 +6,7 @@
 //! - Crediting the payment and starting (or extending) the rental are one transaction.
 
 mod drive;
+mod ends;
 mod outcome;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use shared::{
 };
 
 use super::{
-    Rules,
+    Desk, Rules,
     order::{self, Buyer, RentOrder},
 };
 use crate::{
@@ -133,6 +134,15 @@ impl Purchases {
             "payment".to_owned(),
             Arc::clone(&self.ids),
         )
+    }
+
+    /// What selling for money on a balance goes by.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        Desk {
+            rules: self.rules,
+            rates: Arc::clone(&self.rates),
+        }
     }
 
     /// CAIP-2 names of the chains that can be paid on.
@@ -328,6 +338,7 @@ fn hold(
                 rate: slice.rate,
                 fee_bps: slice.fee_bps,
                 asset: quote.asset,
+                balance_asset: quote.asset,
             };
             order::reserve(tx, ctx, &order, &buyer).map(|_| ())
         }

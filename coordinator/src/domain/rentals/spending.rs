@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - Never more than the balance, the rental's own `max_spend` and the market's longest rental allow.
+//! - A balance in another currency counts for as much of the price as it pays for at the rate of now; without a rate it pays for nothing.
 //! - Integer arithmetic: what is affordable is what the ledger will take, to the unit.
 
 #![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects)]
@@ -9,11 +10,15 @@
 use shared::{
     id::UserId,
     money::{Amount, Asset, Rate},
+    time::Timestamp,
 };
 
-use super::{Rules, model::Rental, order, store};
+use super::{Desk, model::Rental, order, store};
 use crate::{
-    domain::ledger::{self, model::Account},
+    domain::{
+        ledger::{self, model::Account},
+        rates::Rates,
+    },
     error::Result,
     store::Tx,
 };
@@ -28,6 +33,8 @@ const MICRO: i128 = 1_000_000;
 pub enum Limit {
     /// The balance.
     Balance,
+    /// That no rate is known between the currencies of the price and of the balance.
+    Rate,
     /// Its own `max_spend`.
     MaxSpend,
     /// The market's longest rental.
@@ -40,6 +47,7 @@ impl Limit {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Balance => "balance",
+            Self::Rate => "exchange_rate",
             Self::MaxSpend => "max_spend",
             Self::MaxDuration => "max_duration",
         }
@@ -50,6 +58,7 @@ impl Limit {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Balance => "your balance doesn't cover more time",
+            Self::Rate => "no exchange rate is known now for the currency that you pay in",
             Self::MaxSpend => "it may cost no more than you allowed",
             Self::MaxDuration => "no rental lasts longer here",
         }
@@ -60,6 +69,9 @@ impl Limit {
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::Balance => "Fill your balance before that, and it goes on by itself.",
+            Self::Rate => {
+                "If there is one before that, it goes on by itself; you may also extend it in the currency of its price."
+            }
             Self::MaxSpend | Self::MaxDuration => "Rent anew to go on.",
         }
     }
@@ -80,26 +92,34 @@ pub struct Funds {
 ///
 /// # Errors
 /// The database's.
-pub fn funds(tx: &mut dyn Tx, rules: &Rules, rental: &Rental) -> Result<Funds> {
-    let (true, Some(consumer)) = (rental.auto_extend, rental.consumer) else {
-        return Ok(Funds {
-            step_ms: 0,
-            lasts_ms: 0,
-            limit: Limit::Balance,
-        });
+pub fn funds(tx: &mut dyn Tx, desk: &Desk, rental: &Rental, now: Timestamp) -> Result<Funds> {
+    let nothing = |limit| Funds {
+        step_ms: 0,
+        lasts_ms: 0,
+        limit,
     };
-    let available = ledger::balance(tx, rental.asset, &Account::UserAvailable(consumer))?;
-    let burn_micro = store::burn_micro(tx, consumer, rental.asset, true)?;
-    let room_ms = rules
+    let (true, Some(consumer)) = (rental.auto_extend, rental.consumer) else {
+        return Ok(nothing(Limit::Balance));
+    };
+    let balance_in = rental.balance_asset;
+    let Some(course) = desk.rates.course(rental.asset, balance_in, now) else {
+        return Ok(nothing(Limit::Rate));
+    };
+    let balance = ledger::balance(tx, balance_in, &Account::UserAvailable(consumer))?;
+    let burn_micro = burn_micro(tx, &desk.rates, (consumer, balance_in), true, now)?;
+    let room_ms = desk
+        .rules
         .max_duration_ms
         .saturating_sub(rental.duration_ms)
         .max(0);
+    let available = course.covers(balance);
     let allowed = rental
         .max_spend
         .map(|most| most.minus(rental.paid).unwrap_or(Amount::ZERO));
     let budget = allowed.map_or(available, |allowed| allowed.min(available));
     let own_micro = rental.rate.micro_per_hour();
-    let by_balance = lasts_ms(available, burn_micro.max(own_micro));
+    let own_there = course.convert(Amount::from_atomic(own_micro)?)?.atomic();
+    let by_balance = lasts_ms(balance, burn_micro.max(own_there));
     let by_spend = allowed.map_or(i64::MAX, |allowed| lasts_ms(allowed, own_micro));
     let ends = [
         (by_balance, Limit::Balance),
@@ -154,17 +174,37 @@ pub struct Forecast {
     pub lasts_ms: Option<i64>,
 }
 
-/// How long `available` lasts at what a person's running rentals cost.
+/// What the rentals of a person that draw on a balance cost in an hour, millionths of an atomic unit of its currency, rounded up. What is
+/// priced in a currency without a rate isn't counted: nothing can be drawn for it now.
+fn burn_micro(
+    tx: &mut dyn Tx,
+    rates: &Rates,
+    (person, balance_in): (UserId, Asset),
+    only_extending: bool,
+    now: Timestamp,
+) -> Result<i64> {
+    let mut sum = 0_i64;
+    for (priced, micro) in store::burn_micro(tx, person, balance_in, only_extending)? {
+        if let Some(course) = rates.course(priced, balance_in, now) {
+            let there = course.convert(Amount::from_atomic(micro)?)?;
+            sum = sum.saturating_add(there.atomic());
+        }
+    }
+    Ok(sum)
+}
+
+/// How long `available` lasts at what a person's running rentals that draw on it cost.
 ///
 /// # Errors
 /// The database's.
 pub fn forecast(
     tx: &mut dyn Tx,
     person: UserId,
-    asset: Asset,
-    available: Amount,
+    (asset, available): (Asset, Amount),
+    rates: &Rates,
+    now: Timestamp,
 ) -> Result<Forecast> {
-    let burn_micro = store::burn_micro(tx, person, asset, false)?;
+    let burn_micro = burn_micro(tx, rates, (person, asset), false, now)?;
     Ok(Forecast {
         burn_per_hour: Rate::from_micro_per_hour(burn_micro)?.price_for_ms(3_600_000)?,
         lasts_ms: (burn_micro > 0).then(|| lasts_ms(available, burn_micro)),

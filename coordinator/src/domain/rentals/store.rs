@@ -25,7 +25,7 @@ use crate::{
 const COLUMNS: &str = "id, lease_id, offer_id, node_id, provider, consumer, payer, state, stop_reason, end_reason, detail, phase, \
      spec, ram_bytes, cpu_millis, asset, rate_micro, fee_bps, duration_ms, paid, auto_extend, max_spend, container_id, image_digest, \
      created_at, reserve_until, paid_at, started_at, finished_at, lease_until, ended_at, settled_at, window_end, billed_ms, charged, \
-     fee, refunded, version, sealed_spec";
+     fee, refunded, version, sealed_spec, balance_asset";
 
 fn parse(row: &Row) -> Result<Rental> {
     let id = row.text(0)?;
@@ -38,6 +38,7 @@ fn parse(row: &Row) -> Result<Rental> {
     let amount =
         |column: usize, name: &str| Amount::from_atomic(row.int(column)?).map_err(|_| bad(name));
     let moment = |column: usize| Ok::<_, Error>(row.opt_int(column)?.map(Timestamp::from_micros));
+    let asset = Asset::from_code(row.text(15)?).ok_or_else(|| bad("asset"))?;
     Ok(Rental {
         id: id.parse().map_err(|_| bad("id"))?,
         lease_id: row.text(1)?.parse().map_err(|_| bad("lease_id"))?,
@@ -65,7 +66,8 @@ fn parse(row: &Row) -> Result<Rental> {
             gpu_count: 0,
             disk_bytes: 0,
         },
-        asset: Asset::from_code(row.text(15)?).ok_or_else(|| bad("asset"))?,
+        asset,
+        balance_asset: balance_asset(row)?.unwrap_or(asset),
         rate: Rate::from_micro_per_hour(row.int(16)?).map_err(|_| bad("rate_micro"))?,
         fee_bps: u32::try_from(row.int(17)?).map_err(|_| bad("fee_bps"))?,
         duration_ms: row.int(18)?,
@@ -93,6 +95,14 @@ fn parse(row: &Row) -> Result<Rental> {
         refunded: amount(36, "refunded")?,
         version: row.int(37)?,
     })
+}
+
+/// Absent where it is the price's.
+fn balance_asset(row: &Row) -> Result<Option<Asset>> {
+    let bad = || Error::corrupt("rentals", row.text(0).unwrap_or_default(), "balance_asset");
+    row.opt_text(39)?
+        .map(|code| Asset::from_code(code).ok_or_else(bad))
+        .transpose()
 }
 
 fn values(rental: &Rental) -> Result<Vec<Value>> {
@@ -137,7 +147,8 @@ fn values(rental: &Rental) -> Result<Vec<Value>> {
         rental.fee,
         rental.refunded,
         rental.version,
-        rental.spec.sealed.as_deref()
+        rental.spec.sealed.as_deref(),
+        (rental.balance_asset != rental.asset).then(|| rental.balance_asset.to_string())
     ]
     .to_vec())
 }
@@ -349,33 +360,38 @@ pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i
         .collect()
 }
 
-/// What a consumer's running rentals cost in an hour, millionths of an atomic unit, and how many they are.
-pub(super) fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<(i64, i64)> {
+/// What a consumer's running rentals cost in an hour by the currency of their prices, millionths of an atomic unit, and how many they are.
+pub(super) fn burning(tx: &mut dyn Tx, consumer: UserId) -> Result<Vec<(Asset, i64, i64)>> {
     let rows = tx.query(
-        "SELECT CAST(COALESCE(SUM(rate_micro), 0) AS BIGINT), COUNT(*) FROM rentals WHERE consumer = $1 AND state = 'active'",
+        "SELECT asset, CAST(SUM(rate_micro) AS BIGINT), COUNT(*) FROM rentals WHERE consumer = $1 AND state = 'active'
+         GROUP BY asset ORDER BY asset",
         params![consumer],
     )?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Error::corrupt("rentals", "", "count"))?;
-    Ok((row.int(0)?, row.int(1)?))
+    rows.iter()
+        .map(|row| Ok((asset_of(row)?, row.int(1)?, row.int(2)?)))
+        .collect()
 }
 
-/// What a consumer's running rentals of one currency cost in an hour, millionths of an atomic unit: all of them, or those that are
-/// extended from the balance.
+/// What a consumer's running rentals that draw on a balance in one currency cost in an hour, millionths of an atomic unit, by the currency
+/// of their price: of all of them, or of those that are extended from the balance.
 pub(super) fn burn_micro(
     tx: &mut dyn Tx,
     consumer: UserId,
-    asset: Asset,
+    balance: Asset,
     only_extending: bool,
-) -> Result<i64> {
+) -> Result<Vec<(Asset, i64)>> {
     let rows = tx.query(
-        "SELECT CAST(COALESCE(SUM(rate_micro), 0) AS BIGINT) FROM rentals
-         WHERE consumer = $1 AND state = 'active' AND asset = $2 AND auto_extend >= $3",
-        params![consumer, asset.code(), i64::from(only_extending)],
+        "SELECT asset, CAST(SUM(rate_micro) AS BIGINT) FROM rentals
+         WHERE consumer = $1 AND state = 'active' AND COALESCE(balance_asset, asset) = $2 AND auto_extend >= $3
+         GROUP BY asset ORDER BY asset",
+        params![consumer, balance.code(), i64::from(only_extending)],
     )?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Error::corrupt("rentals", "", "sum"))?;
-    Ok(row.int(0)?)
+    rows.iter()
+        .map(|row| Ok((asset_of(row)?, row.int(1)?)))
+        .collect()
+}
+
+fn asset_of(row: &Row) -> Result<Asset> {
+    let code = row.text(0)?;
+    Asset::from_code(code).ok_or_else(|| Error::corrupt("rentals", code, "asset"))
 }

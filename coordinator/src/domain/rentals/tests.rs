@@ -3,8 +3,10 @@
 mod access;
 mod currencies;
 mod extensions;
+mod foreign_balance;
 mod formats;
 mod jobs;
+mod one_transaction;
 mod payments;
 mod spending;
 mod terms;

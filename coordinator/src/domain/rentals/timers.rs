@@ -3,24 +3,18 @@
 //! # Invariants
 //! - Each step looks at the state of things and may run twice; one rental's failure doesn't stop the others' turn.
 
-use shared::{id::RentalId, time::Timestamp};
+use shared::{id::RentalId, money::Money, time::Timestamp};
 
 use super::{
-    Rules, announce, changes,
+    Desk, Rules, announce, buy,
+    buy::Sale,
+    changes,
     deadlines::{self, Overdue},
     find,
     model::{Rental, State},
     order, save, spending, store,
 };
-use crate::{
-    context::OpCtx,
-    domain::ledger::{
-        self,
-        model::{Account, Cause, Posting},
-    },
-    error::Result,
-    store::Tx,
-};
+use crate::{context::OpCtx, error::Result, store::Tx};
 
 /// Rentals that one pass looks at.
 pub const BATCH: i64 = 200;
@@ -79,10 +73,11 @@ pub fn leases_ending(
 ///
 /// # Errors
 /// The database's; 503 if the rental was written meanwhile.
-pub fn move_lease(tx: &mut dyn Tx, ctx: &OpCtx, rules: &Rules, id: RentalId) -> Result<Done> {
+pub fn move_lease(tx: &mut dyn Tx, ctx: &OpCtx, desk: &Desk, id: RentalId) -> Result<Done> {
+    let rules = &desk.rules;
     let mut done = Done::default();
     let mut rental = find(tx, id)?;
-    if wants_extension(&rental, ctx, rules) && extend_from_balance(tx, ctx, rules, &rental)? {
+    if wants_extension(&rental, ctx, rules) && extend_from_balance(tx, ctx, desk, &rental)? {
         done.extended = 1;
         rental = find(tx, id)?;
     }
@@ -107,28 +102,30 @@ fn wants_extension(rental: &Rental, ctx: &OpCtx, rules: &Rules) -> bool {
         && ends.is_some_and(|until| until.ms_since(ctx.now) < rules.grace_ms)
 }
 
-/// As far as the balance and the rental's own limit allow, one step at most; false if that is nothing: the rental then ends as out of
+/// From the balance that it was bought from, as far as that and the rental's own limit allow, one step at most; false if that is nothing: the rental then ends as out of
 /// funds, unless the balance is filled before.
-fn extend_from_balance(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    rules: &Rules,
-    rental: &Rental,
-) -> Result<bool> {
-    let step_ms = spending::funds(tx, rules, rental)?.step_ms;
+fn extend_from_balance(tx: &mut dyn Tx, ctx: &OpCtx, desk: &Desk, rental: &Rental) -> Result<bool> {
+    let step_ms = spending::funds(tx, desk, rental, ctx.now)?.step_ms;
     let Some(consumer) = rental.consumer.filter(|_| step_ms > 0) else {
         return Ok(false);
     };
     let amount = order::extension_price(rental, step_ms)?;
-    let posting = Posting {
-        asset: rental.asset,
-        debit: Account::UserAvailable(consumer),
-        credit: Account::RentalEscrow(rental.id),
-        amount,
-        cause: Cause::BalancePurchase(rental.id, format!("auto:{}", rental.duration_ms)),
+    let sale = Sale {
+        rental: rental.id,
+        price: Money {
+            amount,
+            currency: rental.asset,
+        },
+        part: format!("auto:{}", rental.duration_ms),
     };
-    ledger::post(tx, ctx, &posting)?;
-    changes::extend(tx, ctx, rules, rental.id, step_ms, amount)?;
+    buy::pay(
+        tx,
+        ctx,
+        &desk.rates,
+        (consumer, rental.balance_asset),
+        &sale,
+    )?;
+    changes::extend(tx, ctx, &desk.rules, rental.id, step_ms, amount)?;
     Ok(true)
 }
 

@@ -116,7 +116,7 @@ fn refund_rest(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental) -> Result<Rental> 
     let posting = Posting {
         asset: rental.asset,
         debit: Account::RentalEscrow(rental.id),
-        credit: rentals::money_goes_back_to(rental)?,
+        credit: rentals::money_goes_back_to(tx, rental)?,
         amount: rest,
         cause: Cause::Refund(rental.id, rental.paid),
     };

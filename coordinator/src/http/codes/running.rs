@@ -19,6 +19,11 @@ const NOT_SENT: Code = (
     "webhook_not_active",
     "nothing is sent to this webhook now: PATCH it with {\"state\": \"active\"} first",
 );
+const NO_RATE: Code = (
+    409,
+    "no_exchange_rate",
+    "no rate is known now for paying in EURC what is priced in USDC: pay in USDC, or try again later",
+);
 const HALTED: Code = (
     503,
     "ledger_halted",
@@ -78,8 +83,8 @@ const DISBELIEVED: [Code; 9] = [
 pub(super) const OWN: &[(&str, &[Code])] = &[
     ("create_quote", &[HALTED]),
     ("authorize_payment", &[HALTED]),
-    ("create_rental", &[HALTED]),
-    ("extend_rental", &[HALTED]),
+    ("create_rental", &[HALTED, NO_RATE]),
+    ("extend_rental", &[HALTED, NO_RATE]),
     ("top_up", &[HALTED]),
     (
         "resume_ledger",

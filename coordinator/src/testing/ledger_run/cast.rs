@@ -126,7 +126,7 @@ impl Cast {
             }
             7 if serial % 2 == 0 => (escrow, available, Cause::Refund(rental, so_far)),
             7 => {
-                let owed = Account::PayerRefunds(payer);
+                let owed = Account::PayerRefunds(payer.as_str().into());
                 (escrow, owed, Cause::Refund(rental, so_far))
             }
             8 => {
@@ -155,7 +155,7 @@ impl Cast {
             let owner = match chance.below(3) {
                 0 => Owner::Consumer(*chance.pick(&self.users)),
                 1 => Owner::Provider(*chance.pick(&self.providers)),
-                _ => Owner::Payer(chance.pick(&self.payers).clone()),
+                _ => Owner::Payer(chance.pick(&self.payers).as_str().into()),
             };
             let payout: PayoutId = self.ids.mint();
             let hold = Hold {

@@ -127,6 +127,7 @@ impl Chain for Truth {
         match used.filter(|(_, at)| *at <= deep_s) {
             Some((how, _)) => OnChain::Used {
                 transaction: transaction_of(&nonce),
+                log_index: Some(0),
                 paid: how == Use::Paid,
             },
             None => OnChain::Unused {

@@ -22,8 +22,7 @@ use crate::{
     context::OpCtx,
     domain::{
         admin::{self, Refund},
-        invoices,
-        ledger::{self, model::Account as Books},
+        invoices, ledger,
         payments::idempotency::IdempotencyKey,
     },
     error::{Error, Result},
@@ -118,9 +117,9 @@ struct FiguresView {
     ram_free_bytes: i64,
     /// Rentals that run or are about to.
     running_rentals: i64,
-    /// What the platform earned and still has.
-    #[schema(value_type = Object)]
-    platform_fees: Money,
+    /// What the platform earned and still has, by currency.
+    #[schema(value_type = Vec<crate::http::openapi::MoneySchema>)]
+    platform_fees: Vec<Money>,
     /// Payments whose settlement isn't known yet, and other work that outlives its request.
     background_work: usize,
     /// The version of the settings.
@@ -135,25 +134,21 @@ struct FiguresView {
     responses((status = 200, body = FiguresView), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 async fn figures(ctx: OpCtx, State(app): State<Arc<App>>) -> Result<Json<FiguresView>> {
-    let currency = app.purchases.payees.default_asset();
-    let (fees, settings) = app
+    let (platform_fees, settings) = app
         .db
         .read("admin.figures", move |tx| {
-            let fees = ledger::balance(tx, currency, &Books::PlatformFees)?;
+            let fees = admin::platform_fees(tx)?;
             Ok((fees, crate::domain::settings::current(tx)?))
         })
         .await?;
-    let market = app.market.numbers(currency);
+    let market = app.market.numbers(app.purchases.payees.default_asset());
     Ok(Json(FiguresView {
         offers: market.offers,
         nodes: market.nodes,
         ram_rentable_bytes: market.ram_rentable_bytes,
         ram_free_bytes: market.ram_free_bytes,
         running_rentals: market.running_rentals,
-        platform_fees: Money {
-            amount: fees,
-            currency,
-        },
+        platform_fees,
         background_work: app.background.len(),
         settings_version: settings.version,
         at: ctx.now,

@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use shared::{money::Amount, money::Asset, time::Timestamp};
 use utoipa::{IntoParams, ToSchema};
 
+use super::view;
 use crate::{
     app::App,
     context::OpCtx,
     domain::invoices::{
+        exchanged::Exchanged,
         model::words,
         statement::{self, AccountMonth, LinePlace, Month, Statement, StatementLine},
     },
@@ -142,11 +144,13 @@ fn streamed(app: Arc<App>, ctx: OpCtx, statement: &Statement) -> Body {
     let heads = [
         "currency", "account", "at", "transfer", "what", "about", "amount",
     ];
-    let mut head = csv::row(&heads.map(Cell::text));
+    let heads = heads.iter().chain(&view::EXCHANGED);
+    let heads: Vec<Cell> = heads.map(|head| Cell::text(*head)).collect();
+    let mut head = csv::row(&heads);
     for row in &statement.accounts {
         for (what, amount) in [("before", row.before), ("after", row.after)] {
             let empty = || Cell::text("");
-            head.push_str(&csv::row(&[
+            let cells = [
                 Cell::text(row.asset.code()),
                 Cell::text(row.name),
                 empty(),
@@ -154,7 +158,9 @@ fn streamed(app: Arc<App>, ctx: OpCtx, statement: &Statement) -> Body {
                 Cell::text(what),
                 empty(),
                 Cell::number(&amount),
-            ]));
+            ];
+            let cells: Vec<Cell> = cells.into_iter().chain(view::no_exchange()).collect();
+            head.push_str(&csv::row(&cells));
         }
     }
     let month = statement.month;
@@ -188,7 +194,9 @@ fn csv_row(line: &StatementLine) -> String {
     } else {
         format!("-{amount}")
     };
-    csv::row(&[
+    let exchanged = line.exchanged.as_ref();
+    let exchanged = exchanged.map_or_else(view::no_exchange, view::exchanged);
+    let cells = [
         Cell::text(line.asset.code()),
         Cell::text(line.account),
         Cell::text(line.entry.at.to_string()),
@@ -196,7 +204,9 @@ fn csv_row(line: &StatementLine) -> String {
         Cell::text(words(&line.entry.code)),
         Cell::text(about(&line.entry.reference)),
         Cell::number(&signed),
-    ])
+    ];
+    let cells: Vec<Cell> = cells.into_iter().chain(exchanged).collect();
+    csv::row(&cells)
 }
 
 /// What a reference is about: its first part, an id; what follows tells causes apart.
@@ -231,6 +241,9 @@ pub(super) struct StatementLineView {
     received: bool,
     #[schema(value_type = String, example = "0.000475")]
     amount: Amount,
+    /// If it was exchanged: what was paid, for which price and at which rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchanged: Option<Exchanged>,
 }
 
 #[utoipa::path(
@@ -265,5 +278,6 @@ pub(super) async fn lines(
         transfer_id: line.entry.id,
         received: line.entry.received,
         amount: line.entry.amount,
+        exchanged: line.exchanged,
     })))
 }

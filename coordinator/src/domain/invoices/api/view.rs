@@ -9,7 +9,10 @@ use shared::{
 use utoipa::ToSchema;
 
 use crate::{
-    domain::invoices::model::{Content, Invoice, Kind},
+    domain::invoices::{
+        exchanged::Exchanged,
+        model::{Content, Invoice, Kind},
+    },
     http::csv::{Cell, row},
 };
 
@@ -85,7 +88,7 @@ pub fn signed(kind: Kind, amount: Amount) -> String {
     }
 }
 
-/// A document as CSV: a row for each line, then net, tax and total.
+/// A document as CSV: a row for each line, then net, tax and total, then what was paid ahead in another currency.
 #[must_use]
 pub fn csv(invoice: &Invoice) -> String {
     let heads = [
@@ -101,22 +104,35 @@ pub fn csv(invoice: &Invoice) -> String {
         "currency",
         "amount",
     ];
-    let mut out = row(&heads.map(Cell::text));
+    let heads = heads.iter().chain(&EXCHANGED);
+    let heads: Vec<Cell> = heads.map(|head| Cell::text(*head)).collect();
+    let mut out = row(&heads);
     let content = &invoice.content;
-    for line in &content.lines {
-        out.push_str(&line_of(invoice, &line.what, line.transfers, line.amount));
+    let mut line = |what: &str, transfers: i64, amount: Amount| {
+        let mut cells = line_of(invoice, what, transfers, amount).to_vec();
+        cells.extend(no_exchange());
+        out.push_str(&row(&cells));
+    };
+    for one in &content.lines {
+        line(&one.what, one.transfers, one.amount);
     }
-    out.push_str(&line_of(invoice, "net", 0, content.net));
+    line("net", 0, content.net);
     let tax = format!("tax included: {}", content.tax.name);
-    out.push_str(&line_of(invoice, &tax, 0, content.tax.amount));
-    out.push_str(&line_of(invoice, "total", 0, invoice.total));
+    line(&tax, 0, content.tax.amount);
+    line("total", 0, invoice.total);
+    for one in &content.exchanges {
+        let what = "paid ahead in another currency";
+        let mut cells = line_of(invoice, what, one.payments, one.price.amount).to_vec();
+        cells.extend(exchanged(one));
+        out.push_str(&row(&cells));
+    }
     out
 }
 
-fn line_of(invoice: &Invoice, what: &str, transfers: i64, amount: Amount) -> String {
+fn line_of(invoice: &Invoice, what: &str, transfers: i64, amount: Amount) -> [Cell; 11] {
     let rented = &invoice.content.rented;
     let asset: Asset = invoice.asset;
-    row(&[
+    [
         Cell::text(&invoice.number),
         Cell::text(invoice.kind.name()),
         Cell::text(invoice.issued_at.to_string()),
@@ -128,5 +144,35 @@ fn line_of(invoice: &Invoice, what: &str, transfers: i64, amount: Amount) -> Str
         Cell::number(&transfers),
         Cell::text(asset.code()),
         Cell::number(&signed(invoice.kind, amount)),
-    ])
+    ]
+}
+
+/// The heads of [`exchanged`].
+pub(super) const EXCHANGED: [&str; 7] = [
+    "paid",
+    "paid_currency",
+    "price",
+    "price_currency",
+    "rate",
+    "rate_source",
+    "rate_at",
+];
+
+/// What was exchanged, as cells of a row.
+pub(super) fn exchanged(one: &Exchanged) -> [Cell; 7] {
+    let text = |text: Option<String>| Cell::text(text.unwrap_or_default());
+    [
+        Cell::number(&one.paid.amount),
+        Cell::text(one.paid.currency.code()),
+        Cell::number(&one.price.amount),
+        Cell::text(one.price.currency.code()),
+        text(one.rate.clone()),
+        text(one.rate_source.clone()),
+        text(one.rate_at.map(|at| at.to_string())),
+    ]
+}
+
+/// The cells of a row in which nothing was exchanged.
+pub(super) fn no_exchange() -> [Cell; 7] {
+    [(); 7].map(|()| Cell::text(""))
 }

@@ -101,17 +101,3 @@ pub(in super::super) fn open(
     };
     rows.iter().map(id).collect()
 }
-
-/// I7: exchanges of which only one half is in the books.
-pub(in super::super) fn half_exchanges(tx: &mut dyn Tx) -> Result<Vec<String>> {
-    let rows = tx.query(
-        "SELECT p.id FROM transfers p LEFT JOIN transfers e ON e.code = 'exchange' AND e.ref = p.ref
-         WHERE p.code = 'payment' AND p.credit = p.asset || '/external:exchange' AND e.id IS NULL
-         UNION ALL
-         SELECT e.id FROM transfers e LEFT JOIN transfers p
-             ON p.code = 'payment' AND p.ref = e.ref AND p.credit = p.asset || '/external:exchange' AND p.asset <> e.asset
-         WHERE e.code = 'exchange' AND p.id IS NULL AND e.debit = e.asset || '/external:exchange'",
-        params![],
-    )?;
-    rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
-}

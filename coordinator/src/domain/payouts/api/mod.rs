@@ -43,6 +43,9 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 struct PayoutRequest {
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     amount: Money,
+    /// Over which network, CAIP-2; the one that the money came by unless set, as far as that is known.
+    #[schema(example = "eip155:84532")]
+    network: Option<String>,
 }
 
 /// Money on its way out.
@@ -142,7 +145,13 @@ async fn ask(
 ) -> Result<(StatusCode, Json<PayoutView>)> {
     let request: PayoutRequest = parse_json(raw)?;
     let key = IdempotencyKey::read(headers, &ctx, kind.name(), raw)?;
-    let way = app.payouts.rail(request.amount.currency)?.way();
+    let asset = request.amount.currency;
+    let named = request.network.as_deref();
+    let named = match named {
+        Some(network) => Some(app.payouts.way_by(asset, network)?),
+        // refused before anything is asked of the database
+        None => app.payouts.rail(asset, None).map(|_| None)?,
+    };
     let payouts = Arc::clone(&app.payouts);
     let payout = app
         .db
@@ -153,6 +162,13 @@ async fn ask(
                     .map_err(|_| Error::corrupt("idempotency_keys", &before, "resource_id"))?;
                 return super::own(tx, &ctx, id);
             }
+            let way = match &named {
+                Some(way) => way.clone(),
+                None => {
+                    let came_by = super::came_by(tx, &super::owner(&ctx, kind)?, asset)?;
+                    payouts.rail(asset, came_by.as_deref())?.way()
+                }
+            };
             let bounds = (&payouts.rules, &way);
             let checks = (&payouts.kyc, &*payouts.postbox);
             let payout = super::ask(tx, &ctx, bounds, checks, kind, &request.amount)?;

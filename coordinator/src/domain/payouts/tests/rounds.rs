@@ -3,8 +3,19 @@
 use super::desk::{
     ONE, amount, at_once, balance, fund, holds, id_of, on_network, provider, wallet,
 };
+use shared::{
+    id::UserId,
+    x402::network::{self, BASE},
+};
+
 use crate::{
-    domain::ledger::model::Account,
+    domain::{
+        ledger::{holds::Owner, model::Account},
+        payouts::{came_by, driver::Rail},
+    },
+    error::Result,
+    params,
+    store::Tx,
     tasks::{Task as _, payouts::Payouts, settlement::Settlement},
     testing::{TestApp, facilitator::Turn, market::Market, on_both_stores},
 };
@@ -13,6 +24,7 @@ on_both_stores!(
     earnings_go_out_by_schedule,
     a_wallet_gets_back_what_its_rental_did_not_use,
     dust_waits_until_it_is_worth_it,
+    money_goes_back_by_the_network_that_it_came_over,
     a_refund_that_fails_is_tried_again_the_next_day,
 );
 
@@ -91,7 +103,7 @@ async fn a_wallet_gets_back_what_its_rental_did_not_use(test: TestApp) {
 async fn dust_waits_until_it_is_worth_it(test: TestApp) {
     let test = at_once(test, |_| ());
     let payer = wallet(9).to_string();
-    let owed = Account::PayerRefunds(payer);
+    let owed = Account::PayerRefunds(payer.as_str().into());
     fund(&test, owed.clone(), 9_999, "dust").await;
     assert_eq!(turn(&test).await["refunds"], 0);
     assert_eq!(turn(&test).await["refunds"], 0);
@@ -105,7 +117,7 @@ async fn dust_waits_until_it_is_worth_it(test: TestApp) {
 
 async fn a_refund_that_fails_is_tried_again_the_next_day(test: TestApp) {
     let (test, double) = super::desk::with_plan(test, &[], true);
-    let owed = Account::PayerRefunds(wallet(9).to_string());
+    let owed = Account::PayerRefunds(wallet(9).to_string().as_str().into());
     fund(&test, owed.clone(), ONE, "owed").await;
     for _ in 0..400 {
         double.plan(Turn::Refuse);
@@ -125,4 +137,101 @@ async fn a_refund_that_fails_is_tried_again_the_next_day(test: TestApp) {
     assert_eq!(turn(&working).await["refunds"], 1);
     assert_eq!(on_network(&working, wallet(9)).await, ONE);
     holds(&working).await;
+}
+
+/// Two networks, two wallets' refunds and a balance that was filled over the second: each goes out by the one it came over, and by the first
+/// where nothing is known or configured.
+async fn money_goes_back_by_the_network_that_it_came_over(test: TestApp) {
+    let test = at_once(test, |payouts| {
+        let first = payouts.rails[0].clone();
+        let asset = first.asset;
+        let token = *BASE.token(asset).expect("it is there too");
+        payouts.rails.push(Rail {
+            network: &BASE,
+            token,
+            ..first
+        });
+    });
+    let networks = ["eip155:84532", "eip155:8453", "eip155:1"];
+    for (at, network) in networks.iter().enumerate() {
+        let number = 20 + u8::try_from(at).expect("small");
+        let purse = format!("{}@{network}", wallet(number));
+        let owed = Account::PayerRefunds(purse.as_str().into());
+        fund(&test, owed, ONE, network).await;
+    }
+    let unknown = wallet(23).to_string();
+    let owed = Account::PayerRefunds(unknown.as_str().into());
+    fund(&test, owed, ONE, "unknown").await;
+    assert_eq!(turn(&test).await["refunds"], 4);
+    for (number, network) in [
+        (20, networks[0]),
+        (21, networks[1]),
+        (22, networks[0]),
+        (23, networks[0]),
+    ] {
+        let to = wallet(number).to_string();
+        let read = test.app.db.read("test.network", move |tx| {
+            let rows = tx.query(
+                "SELECT network, token FROM payouts WHERE pay_to = $1",
+                params![to.as_str()],
+            )?;
+            Ok((rows[0].text(0)?.to_owned(), rows[0].text(1)?.to_owned()))
+        });
+        let (by, token) = read.await.expect("a payout");
+        assert_eq!(by, network, "{number}");
+        let known = network::by_caip2(&by).expect("known");
+        let asset = test.app.payouts.rails[0].asset;
+        assert_eq!(
+            token,
+            known.token(asset).expect("a token").address.to_string()
+        );
+    }
+    // whoever filled a balance over a network takes it back by that, unless another is named
+    let who = super::desk::person(&test, "ada@example.org", &["consumer"]).await;
+    let user = id_of(&who);
+    let pay = test.app.db.write("test.paid", move |tx| {
+        for (at, network) in ["eip155:84532", "eip155:8453"].into_iter().enumerate() {
+            paid_over(tx, user, network, i64::try_from(at).unwrap_or(0))?;
+        }
+        Ok(())
+    });
+    pay.await.expect("paid");
+    let owner = Owner::Consumer(user);
+    let asset = super::desk::asset(&test);
+    let read = test
+        .app
+        .db
+        .read("test.came_by", move |tx| came_by(tx, &owner, asset));
+    let network = read.await.expect("read");
+    assert_eq!(network.as_deref(), Some("eip155:8453"));
+    let payouts = &test.app.payouts;
+    assert_eq!(
+        payouts
+            .rail(asset, network.as_deref())
+            .expect("a rail")
+            .network
+            .caip2,
+        "eip155:8453"
+    );
+    assert!(payouts.way_by(asset, "eip155:84532").is_ok());
+    let error = payouts.way_by(asset, "eip155:1").expect_err("none there");
+    assert_eq!(error.fields()[0].pointer, "/network");
+}
+
+/// A top-up that was credited.
+fn paid_over(tx: &mut dyn Tx, user: UserId, network: &str, at: i64) -> Result<()> {
+    let id = format!("pay_{at:032}");
+    let quote = format!("quo_{at:032}");
+    tx.execute(
+        "INSERT INTO quotes (id, purpose, request_sha256, amount, asset, network, pay_to, created_at, expires_at, user_id)
+         VALUES ($1, 'top_up', $2, 1, 'USDC', $3, '0x', 0, 0, $4)",
+        params![quote.as_str(), id.as_bytes(), network, user],
+    )?;
+    tx.execute(
+        "INSERT INTO payments (id, quote_id, network, asset, payer, nonce, pay_to, amount, valid_after, valid_before, x402_version, payload,
+             payload_sha256, state, attempts, next_try_at, created_at, updated_at, user_id)
+         VALUES ($1, $2, $3, '0x', '0x', $1, '0x', 1, 0, 0, 2, '{}', $4, 'credited', 1, 0, $5, 0, $6)",
+        params![id.as_str(), quote.as_str(), network, id.as_bytes(), at, user],
+    )?;
+    Ok(())
 }

@@ -17,7 +17,7 @@ const NOW_S: i64 = 1_800_000_000;
 fn at(state: State) -> Payout {
     Payout {
         id: Ids::counting().mint(),
-        owner: Owner::Payer("0x0".to_owned()),
+        owner: Owner::Payer("0x0".into()),
         asset: Asset::from_code("USDC").expect("an asset"),
         amount: Amount::from_atomic(5).expect("positive"),
         network: "eip155:84532".to_owned(),

@@ -13,6 +13,7 @@ use crate::{
     context::OpCtx,
     domain::{
         ledger::{self, model::Account},
+        rates::Rates,
         rentals::spending,
     },
     error::{Error, Result},
@@ -46,7 +47,8 @@ struct CurrencyBalanceView {
     /// Earned as a provider: may be paid out.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     earned: Money,
-    /// What your running rentals cost in an hour.
+    /// What your running rentals that draw on this balance cost in an hour: those priced in its currency, and those bought with it, at the
+    /// rate of now.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     burn_rate_per_hour: Money,
     /// For how many hours `available` would pay that; null when nothing runs. What is paid ahead isn't counted.
@@ -59,6 +61,7 @@ struct CurrencyBalanceView {
 pub(super) struct Shown {
     currencies: Vec<Asset>,
     mode: PaymentsMode,
+    rates: Arc<Rates>,
 }
 
 impl Shown {
@@ -66,6 +69,7 @@ impl Shown {
         Self {
             currencies: app.purchases.payees.assets(),
             mode: app.config.payments.mode,
+            rates: Arc::clone(&app.purchases.rates),
         }
     }
 }
@@ -77,7 +81,7 @@ pub(super) fn balances(tx: &mut dyn Tx, ctx: &OpCtx, shown: &Shown) -> Result<Ba
     for currency in shown.currencies.iter().copied() {
         let money = |amount| Money { amount, currency };
         let available = ledger::balance(tx, currency, &Account::UserAvailable(user))?;
-        let forecast = spending::forecast(tx, user, currency, available)?;
+        let forecast = spending::forecast(tx, user, (currency, available), &shown.rates, ctx.now)?;
         let mut of = |account| {
             let amount = ledger::balance(tx, currency, &account)?;
             Ok::<_, Error>(Money { amount, currency })

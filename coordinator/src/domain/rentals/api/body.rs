@@ -105,7 +105,7 @@ pub(super) struct RentBody {
     ssh_keys: Vec<String>,
     /// Not supported yet.
     registry_auth: Option<serde_json::Value>,
-    /// The most that it may cost, extensions included, in the offer's currency.
+    /// The most that it may cost, extensions included, in the offer's currency, whatever it is paid in.
     #[schema(value_type = Option<crate::http::openapi::MoneySchema>)]
     max_spend: Option<Money>,
     /// Extended from the balance while that lasts; only with `pay_with: balance`.
@@ -116,6 +116,10 @@ pub(super) struct RentBody {
     pub(super) quote_id: Option<QuoteId>,
     #[serde(default)]
     pub(super) pay_with: PayWith,
+    /// In which currency it is paid from the balance, now and when it is extended by itself; the offer's unless set. The price is exchanged
+    /// at the rate of the moment. Only with `pay_with: balance`.
+    #[schema(value_type = Option<String>, example = "EURC")]
+    pub(super) currency: Option<Asset>,
 }
 
 impl ResourcesBody {

@@ -8,7 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use shared::{id::RentalId, money::Rate};
+use shared::{
+    id::RentalId,
+    money::{Asset, Rate},
+};
 use utoipa::ToSchema;
 
 use super::{
@@ -28,8 +31,8 @@ use crate::{
             x402_http,
         },
         rentals::{
+            buy::{self, FromBalance},
             model::Rental,
-            order,
             purchase::{Reception, Until, Wanted},
         },
     },
@@ -77,17 +80,18 @@ pub(super) async fn create(
         }
         count_order(&app, &ctx, client)?;
         let order = request.order(&app)?;
-        let rules = app.purchases.rules;
-        let now = ctx.now;
+        let from = from_balance(&app, key, request.currency)?;
+        let (desk, now) = (app.purchases.desk(), ctx.now);
         let rental = app
             .db
             .write("rental.buy", move |tx| {
-                order::buy(tx, &ctx, &rules, &order, &key)
+                buy::rental(tx, &ctx, &desk, &order, &from)
             })
             .await?;
         app.agents.nudger.nudge(rental.node_id);
         return Ok(created(&app, &rental, now, HeaderMap::new())?.into_response());
     }
+    refuse_currency(request.currency)?;
     let wanted = Wanted::Rent {
         order: request.order(&app)?,
         quote_id: request.quote_id,
@@ -103,6 +107,34 @@ pub(super) struct ExtendBody {
     duration_seconds: i64,
     #[serde(default)]
     pay_with: PayWith,
+    /// In which currency it is paid from the balance; the one that the rental was bought with unless set. Only with `pay_with: balance`.
+    #[schema(value_type = Option<String>, example = "EURC")]
+    currency: Option<Asset>,
+}
+
+/// How a balance pays.
+///
+/// # Errors
+/// 422 for a currency that isn't accepted here.
+fn from_balance(app: &App, key: IdempotencyKey, currency: Option<Asset>) -> Result<FromBalance> {
+    if let Some(asset) = currency {
+        app.purchases.payees.accept(asset, "/currency")?;
+    }
+    Ok(FromBalance { key, currency })
+}
+
+/// Who pays by x402 chooses among the terms.
+///
+/// # Errors
+/// 422.
+fn refuse_currency(currency: Option<Asset>) -> Result<()> {
+    match currency {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid(
+            "/currency",
+            "only with pay_with: balance; by x402 take one of the terms that are offered",
+        )),
+    }
 }
 
 #[utoipa::path(
@@ -126,15 +158,16 @@ pub(super) async fn extend(
         // the rental is no part of the body, so it belongs to the key's scope
         let key = IdempotencyKey::read(&headers, &ctx, &format!("extend:{id}"), &raw)?;
         count_order(&app, &ctx, client)?;
-        let rules = app.purchases.rules;
-        let now = ctx.now;
-        let buy = move |tx: &mut dyn crate::store::Tx| {
-            order::buy_extension(tx, &ctx, &rules, id, duration_ms, &key)
+        let from = from_balance(&app, key, request.currency)?;
+        let (desk, now) = (app.purchases.desk(), ctx.now);
+        let extend = move |tx: &mut dyn crate::store::Tx| {
+            buy::extension(tx, &ctx, &desk, (id, duration_ms), &from)
         };
-        let rental = app.db.write("rental.buy_extension", buy).await?;
+        let rental = app.db.write("rental.buy_extension", extend).await?;
         app.agents.nudger.nudge(rental.node_id);
         return Ok(created(&app, &rental, now, HeaderMap::new())?.into_response());
     }
+    refuse_currency(request.currency)?;
     let hash = request_sha256("POST", &format!("/api/v1/rentals/{id}/extend"), &raw);
     pay_or_ask(
         &app,
@@ -272,7 +305,7 @@ async fn bought_before(app: &App, key: &IdempotencyKey) -> Result<Option<Rental>
     app.db
         .read("rental.bought", move |tx| {
             let id = idempotency::find(tx, &key)?;
-            id.map(|id| order::bought(tx, &id)).transpose()
+            id.map(|id| buy::bought(tx, &id)).transpose()
         })
         .await
 }

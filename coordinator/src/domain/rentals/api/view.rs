@@ -3,7 +3,7 @@
 use serde::Serialize;
 use shared::{
     id::{NodeId, OfferId, RentalId},
-    money::{Amount, Money},
+    money::{Amount, Asset, Money},
     resources::Resources,
     time::Timestamp,
     wire::observed::Phase,
@@ -55,6 +55,9 @@ pub struct RentalView {
     cost_so_far: Money,
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     paid: Money,
+    /// From the balance in which currency it is extended, unless another one is named.
+    #[schema(value_type = String, example = "USDC")]
+    balance_currency: Asset,
     /// The platform's part of what was billed.
     #[schema(value_type = crate::http::openapi::MoneySchema)]
     platform_fee: Money,
@@ -126,6 +129,7 @@ pub fn view(rental: &Rental, now: Timestamp) -> Result<RentalView> {
         lease_until: rental.lease_until,
         cost_so_far: money(rental.cost_so_far(now)?),
         paid: money(rental.paid),
+        balance_currency: rental.balance_asset,
         platform_fee: money(rental.fee),
         refunded: money(rental.refunded),
         billed_ms: rental.billed_ms,

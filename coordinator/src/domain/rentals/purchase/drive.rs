@@ -9,17 +9,19 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, future::join_all, stream};
 use shared::id::{PaymentId, RentalId};
 
-use super::{Purchases, Until};
+use super::{
+    Purchases, Until,
+    ends::{deliver, expire},
+};
 use crate::{
-    context::OpCtx,
     crash::{self, Side},
     domain::{
         payments::{
-            self, DRIVER_GRACE_MS,
+            self, DRIVER_GRACE_MS, Transferred,
             model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target},
             ports::{SettleOutcome, SettleRequest, VerifyOutcome},
         },
-        rentals::{Rules, changes, find, model::State, timers},
+        rentals::{changes, find, timers},
     },
     error::{Error, Result},
     store::Tx,
@@ -181,8 +183,15 @@ impl Purchases {
             return Ok(begun);
         };
         match self.outcome(&self.request(&settling, quote)?).await {
-            SettleOutcome::Settled { transaction } => {
-                self.credit(&settling, quote, transaction).await
+            SettleOutcome::Settled {
+                transaction,
+                log_index,
+            } => {
+                let moved = Transferred {
+                    transaction,
+                    log_index,
+                };
+                self.credit(&settling, quote, moved).await
             }
             SettleOutcome::Refused { reason } => self.refuse(&settling, quote, reason).await,
             SettleOutcome::Unknown { detail } => self.postpone(&settling, detail).await,
@@ -249,13 +258,12 @@ impl Purchases {
             .await
     }
 
-    async fn credit(&self, payment: &Payment, quote: &Quote, transaction: String) -> Result<Moved> {
+    async fn credit(&self, payment: &Payment, quote: &Quote, moved: Transferred) -> Result<Moved> {
         let (ctx, rules, payment, quote) =
             (self.context(), self.rules, payment.clone(), quote.clone());
         self.db
             .write("payment.credit", move |tx| {
-                let Some(credited) = payments::credit(tx, &ctx, &payment, &quote, &transaction)?
-                else {
+                let Some(credited) = payments::credit(tx, &ctx, &payment, &quote, &moved)? else {
                     return Ok(Moved::BySomebodyElse);
                 };
                 deliver(tx, &ctx, &rules, &credited, &quote)?;
@@ -350,47 +358,5 @@ impl Purchases {
     }
 }
 
-/// Hands over what was paid, in the transaction that credits it.
-fn deliver(
-    tx: &mut dyn Tx,
-    ctx: &OpCtx,
-    rules: &Rules,
-    paid: &Payment,
-    quote: &Quote,
-) -> Result<()> {
-    match (&quote.purpose, paid.target) {
-        (Purpose::Rent(_), Target::Rental(rental)) => {
-            changes::activate(tx, ctx, rules, rental, quote.amount)?;
-        }
-        (Purpose::Extend(_, slice), Target::Rental(rental)) => {
-            changes::extend(tx, ctx, rules, rental, slice.duration_ms, quote.amount)?;
-        }
-        (_, Target::Balance(user)) => {
-            payments::funds::announce_top_up(tx, ctx, user, paid, quote)?;
-        }
-        (Purpose::TopUp(_), Target::Rental(_)) => {
-            return Err(Error::corrupt("payments", &paid.id.to_string(), "user_id"));
-        }
-    }
-    Ok(())
-}
-
 /// How many payments are taken up at once.
 const TAKEN_UP_AT_ONCE: usize = 8;
-
-/// Ends a payment that nobody was asked to settle, and with it the hold on the room. False if it is too late for that: then
-/// only an answer ends it.
-fn expire(tx: &mut dyn Tx, ctx: &OpCtx, payment: &Payment) -> Result<bool> {
-    if payment.state.next(PaymentEvent::Expire).is_err()
-        || payments::advance(tx, ctx, payment, PaymentEvent::Expire, None, 0)?.is_none()
-    {
-        return Ok(false);
-    }
-    if let Target::Rental(rental) = payment.target {
-        let rental = find(tx, rental)?;
-        if rental.state == State::Reserved {
-            changes::lapse(tx, ctx, &rental, "it wasn't paid in time")?;
-        }
-    }
-    Ok(true)
-}

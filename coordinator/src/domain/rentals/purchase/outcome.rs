@@ -86,8 +86,12 @@ async fn refused_by(chain: &dyn Chain, request: &SettleRequest, reason: String) 
     match look(chain, request).await {
         OnChain::Used {
             transaction,
+            log_index,
             paid: true,
-        } => SettleOutcome::Settled { transaction },
+        } => SettleOutcome::Settled {
+            transaction,
+            log_index,
+        },
         OnChain::Unknown { detail } => SettleOutcome::Unknown {
             detail: format!("refused ({reason}), and the chain can't be asked: {detail}"),
         },
@@ -107,11 +111,16 @@ async fn end_on(chain: &dyn Chain, request: &SettleRequest) -> Option<SettleOutc
     match look(chain, request).await {
         OnChain::Used {
             transaction,
+            log_index,
             paid: true,
-        } => Some(SettleOutcome::Settled { transaction }),
+        } => Some(SettleOutcome::Settled {
+            transaction,
+            log_index,
+        }),
         OnChain::Used {
             transaction,
             paid: false,
+            ..
         } => {
             tracing::warn!(payment.id = %request.reference, transaction, "the payer used the authorization otherwise");
             refused("authorization_used_otherwise")

@@ -79,14 +79,14 @@ async fn a_currency_that_is_not_accepted_is_refused_and_nothing_is_written() {
 }
 
 /// A market that takes both, one euro for 1.25 dollars, without a spread.
-fn euros(config: &mut Config) {
+pub(super) fn euros(config: &mut Config) {
     config.payments.assets = vec![AssetConfig::of(Asset::USDC), AssetConfig::of(Asset::EURC)];
     config.rates.fixed = vec!["EURC/USDC=1.25".to_owned()];
     config.rates.spread_bps = 0;
 }
 
 /// Signs in euros what a 402 asks for; with the header of either version.
-fn signed_in_euros(asked: &Answer, market: &Market, nonce: u8) -> client::SignedPayment {
+pub(super) fn signed_in_euros(asked: &Answer, market: &Market, nonce: u8) -> client::SignedPayment {
     let offer = decode(asked.headers[PAYMENT_REQUIRED].as_bytes()).expect("terms");
     let limit = Amount::from_atomic(1_000_000).expect("positive");
     let key = PayerKey::from_bytes(&[7; 32]).expect("a key");
