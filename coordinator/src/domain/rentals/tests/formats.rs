@@ -1,5 +1,7 @@
 //! What isn't money, or isn't a payment, is refused wherever money is taken, and leaves nothing behind.
 
+mod money_out;
+
 use axum::http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use shared::x402::header::{self, X_PAYMENT, X_PAYMENT_RESPONSE};
