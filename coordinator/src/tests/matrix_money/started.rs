@@ -3,7 +3,7 @@
 
 use shared::{clock::Clock as _, id::RentalId};
 
-use super::{Chance, Crash, SEEDS, SEEDS_REDUCED, after, before, first_seed};
+use super::{Chance, Crash, after, before, first_seed};
 use crate::{
     crash::plan::{At, Plan},
     domain::events::Relay,
@@ -47,12 +47,13 @@ async fn run(name: &str, test: TestApp, crash: Crash, seeds: u64) {
         assert_eq!(rental.started_at, Some(started_at), "{rental:?}");
         told_once(&market.test, id).await;
         assert_eq!(market.node.containers.len(), 1, "one container was started");
-        market.pass(60_000).await;
+        market.pass(15_000).await;
         market
             .node
             .finish(id, 0, shared::wire::observed::ExitCause::Itself);
         let ran_ms = market.test.clock.now().ms_since(started_at);
-        market.pass(120_000).await;
+        market.pass(5_000).await;
+        market.settle().await;
         let windows = market.windows(id).await;
         let billed_ms: i64 = windows.iter().map(|window| window.billable_ms).sum();
         assert!(

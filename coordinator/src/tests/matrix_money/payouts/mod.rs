@@ -20,8 +20,8 @@ use shared::{
 
 use self::owed::{Owed, Row, address, at_home, person, rows};
 use super::{
-    AT_ONCE, Behaviour, Chance, Crash, SEEDS, SEEDS_REDUCED, Truth, Use, Wire, after, before,
-    facilitator::Mood, first_seed,
+    AT_ONCE, Behaviour, Chance, Crash, Truth, Use, Wire, after, before, facilitator::Mood,
+    first_seed, seeds,
 };
 use crate::{
     crash::{
@@ -75,7 +75,7 @@ async fn without_a_chain_nothing_is_guessed() {
         let seed = first_seed();
         eprintln!("payouts without a chain, {crash:?}: seed {seed} (MATRIX_SEED)");
         let mut world = World::open(TestApp::in_memory().await, seed, false).await;
-        let owed = world.owe(seed, SEEDS / 4).await;
+        let owed = world.owe(seed, seeds().div_ceil(4)).await;
         world.crash(&owed, crash).await;
         world = world.restarted();
         world.ask_again(&owed).await;
