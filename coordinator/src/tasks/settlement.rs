@@ -185,9 +185,8 @@ mod tests {
             let exit = shared::wire::observed::ExitCause::Itself;
             market.node.finish(*id, 0, exit);
         }
-        market.node.beat(&market.test).await;
-        market.test.clock.advance_ms(70_000);
-        market.node.beat(&market.test).await;
+        market.pass(35_000).await;
+        market.pass(35_000).await;
         let mut task = Settlement::new(Arc::clone(&market.test.app));
         (task.batch, task.pages_max) = (1, 2);
         let mut turns = Vec::new();
