@@ -106,10 +106,7 @@ impl TestApp {
         Self::on(db, folder, change)
     }
 
-    /// With a clock that begins at a moment, and settings of the test's choice: for what was recorded then.
-    ///
-    /// # Panics
-    /// If it can't be made.
+    /// With a clock that begins at a moment, for what was recorded then, and settings. Panics if it can't be made.
     pub async fn starting_at(moment: Timestamp, change: impl FnOnce(&mut Config)) -> Self {
         let (db, folder) = sqlite().await;
         Self::on_at(db, folder, moment, change)
