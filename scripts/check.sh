@@ -43,6 +43,7 @@ shell_scripts() {
 need_rust
 step "format" cargo fmt --all --check
 step "scripts" shell_scripts
+step "mutations apply" scripts/mutate-money.sh --check
 step "dependencies" dependencies
 step "lints" cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 step "docs" docs

@@ -92,6 +92,8 @@ run_tests "$@" || status=$?
 if [ "$TEST_FULL" != 0 ]; then
     # too many for a build without optimisation: a million operations of the ledger in memory
     cargo run --quiet --locked --release -p system-tests --bin bench -- generated || status=$?
+    # whether the proofs about money find what they are for
+    scripts/mutate-money.sh || status=$?
 fi
 say "== tests: $((SECONDS - started)) s"
 closing_line

@@ -11,7 +11,9 @@ use crate::{
     app::App,
     error::Result,
     http::{Json, Problems},
-    tasks::{TaskReport, expiry, leases, liveness, payments, settlement},
+    tasks::{
+        TaskReport, expiry, invoices, leases, liveness, payments, payouts, settlement, spending,
+    },
 };
 
 /// The routes.
@@ -28,16 +30,19 @@ struct Reports {
 
 #[utoipa::path(
     post, path = "/cron/metering", operation_id = "run_metering", tag = "jobs",
-    description = "Liveness, leases, expiry, payments and settlement, once each. For admins and the cron token.",
+    description = "Liveness, leases, spending, expiry, payments, settlement, invoices and payouts, once each and in this order. For admins and the cron token.",
     responses((status = 200, body = Reports), Problems), security(("access_token" = []), ("cookie" = []))
 )]
 async fn metering(State(app): State<Arc<App>>) -> Result<Json<Reports>> {
     let names = [
         liveness::NAME,
         leases::NAME,
+        spending::NAME,
         expiry::NAME,
         payments::NAME,
         settlement::NAME,
+        invoices::NAME,
+        payouts::NAME,
     ];
     Ok(Json(Reports {
         tasks: app.tasks.run_now(&names).await?,

@@ -106,6 +106,12 @@ impl TestApp {
         Self::on(db, folder, change)
     }
 
+    /// With a clock that begins at a moment, for what was recorded then, and settings. Panics if it can't be made.
+    pub async fn starting_at(moment: Timestamp, change: impl FnOnce(&mut Config)) -> Self {
+        let (db, folder) = sqlite().await;
+        Self::on_at(db, folder, moment, change)
+    }
+
     /// With default settings, its database in a folder in memory if this machine has one: for tests that write much.
     ///
     /// # Panics
@@ -236,6 +242,10 @@ impl TestApp {
     }
 
     fn on(db: Db, folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        Self::on_at(db, folder, Timestamp::from_secs(1_800_000_000), change)
+    }
+
+    fn on_at(db: Db, folder: TempDir, moment: Timestamp, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             data_dir: folder.path().join("data"),
             cron_token: Some(SecretText::new(CRON_TOKEN)),
@@ -253,7 +263,7 @@ impl TestApp {
         config.outbound.allow_private = vec!["127.0.0.1/32".parse().expect("a range")];
         change(&mut config);
         config.validate().expect("settings are in bounds");
-        let clock = ManualClock::starting_at(Timestamp::from_secs(1_800_000_000));
+        let clock = ManualClock::starting_at(moment);
         let app = App::new(config, db, Arc::new(clock.clone()), Arc::new(Ids::System))
             .expect("a coordinator can be made");
         Self {

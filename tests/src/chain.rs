@@ -123,6 +123,22 @@ impl Chain {
             .await;
     }
 
+    /// Lets the chain's own time pass.
+    ///
+    /// # Panics
+    /// If the chain doesn't answer.
+    pub async fn pass_s(&self, seconds: i64) {
+        for (method, params) in [
+            ("evm_increaseTime", json!([seconds])),
+            ("evm_mine", json!([])),
+        ] {
+            let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+            let asked = api::http_client().post(&self.said.rpc).json(&call).send();
+            let answer: Value = asked.await.expect("an answer").json().await.expect("JSON");
+            assert!(answer["error"].is_null(), "{method}: {answer}");
+        }
+    }
+
     async fn get(&self, path: &str) -> Value {
         let url = format!("{}{path}", self.said.facilitator);
         let answer = api::http_client().get(url).send().await;

@@ -203,11 +203,16 @@ impl Market {
     /// # Panics
     /// If it doesn't start.
     pub async fn restart_to_die_at(&mut self, place: &str) {
+        self.relaunch_to_die_at(place);
+        self.until_ready().await;
+    }
+
+    /// As [`Market::restart_to_die_at`], without waiting: it may get there before it is ready.
+    pub fn relaunch_to_die_at(&mut self, place: &str) {
         self.process.kill9();
         let mut command = self.command(&["serve"]);
         command.env("DIE_AT", place);
         self.process.again(&mut command);
-        self.until_ready().await;
     }
 
     /// Waits until it has ended by itself.

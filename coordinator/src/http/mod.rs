@@ -34,5 +34,5 @@ pub use self::{
     etag::{IfMatch, Tag, Tagged},
     extract::{Json, Path, Query, RawBody},
     openapi::Problems,
-    pagination::{Page, Paging},
+    pagination::{Page, Paging, SeenAs, SidedParams},
 };

@@ -1,8 +1,8 @@
 //! Pages: `?limit=&cursor=` → `{items, next_cursor}`. A cursor is opaque to callers and untrusted by us.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
-use serde::{Serialize, de::DeserializeOwned};
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::error::{Error, Result};
 
@@ -58,6 +58,40 @@ impl Paging {
     #[must_use]
     pub const fn fetch(&self) -> i64 {
         self.limit as i64 + 1
+    }
+}
+
+/// From which side a caller looks at a list of theirs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeenAs {
+    /// What they rent.
+    #[default]
+    Consumer,
+    /// What runs or ran on their machines.
+    Provider,
+}
+
+/// The query of a list that has two sides.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SidedParams {
+    /// `consumer`, the default, for what you rent; `provider` for what runs or ran on your machines.
+    #[serde(default, rename = "as")]
+    #[param(value_type = Option<String>, rename = "as")]
+    pub seen_as: SeenAs,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+impl SidedParams {
+    /// Which page is wanted.
+    ///
+    /// # Errors
+    /// As [`Paging::new`].
+    pub fn paging(&self) -> Result<Paging> {
+        Paging::new(self.limit, self.cursor.clone())
     }
 }
 

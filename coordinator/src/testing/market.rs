@@ -244,8 +244,9 @@ impl Market {
 pub async fn settle(test: &TestApp) {
     let db = &test.app.db;
     let due = db.read("test.unsettled", |tx| {
-        let mut due = rentals::unsettled(tx, "", 500)?;
-        due.extend(rentals::to_settle(tx, 500)?);
+        let mut due = rentals::running(tx, "", 500)?;
+        let (at, id) = rentals::timers::beginning();
+        due.extend(rentals::to_settle(tx, (at, &id), 500)?);
         Ok(due)
     });
     for rental in due.await.expect("rentals are read") {

@@ -127,17 +127,17 @@ pub const TABLE: &[Line] = &[
     ),
     Line::of(
         "get_invoice",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
     Line::of(
         "invoice_transfers",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
     Line::of(
         "rental_invoice",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
     Line::of("get_statement", &[Person], With(Scope::AccountRead)),
@@ -145,7 +145,7 @@ pub const TABLE: &[Line] = &[
     // disputes
     Line::of(
         "report_rental",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsWrite),
     ),
     Line::of(
@@ -155,12 +155,12 @@ pub const TABLE: &[Line] = &[
     ),
     Line::of(
         "get_dispute",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
     Line::of(
         "add_dispute_evidence",
-        &[Person, RentalToken],
+        &[Person, RentalToken, Wallet],
         With(Scope::RentalsWrite),
     ),
     // nodes

@@ -142,10 +142,16 @@ pub fn say(tx: &mut dyn Tx, ctx: &OpCtx, id: DisputeId, text: &str) -> Result<St
 
 /// Which party the caller is.
 fn author(ctx: &OpCtx, rental: &Rental) -> Result<Author> {
-    if let Actor::RentalToken(id) = ctx.actor
-        && id == rental.id
-    {
-        return Ok(Author::Consumer);
+    // whoever has no account sees what they rent and nothing else
+    let rents = match &ctx.actor {
+        Actor::RentalToken(id) => Some(*id == rental.id),
+        Actor::Wallet(wallet) => Some(rental.is_of_wallet(wallet)),
+        _ => None,
+    };
+    match rents {
+        Some(true) => return Ok(Author::Consumer),
+        Some(false) => return Err(Error::not_found("dispute")),
+        None => {}
     }
     let person = ctx.user()?.id;
     if rental.consumer == Some(person) {
@@ -166,9 +172,6 @@ fn author(ctx: &OpCtx, rental: &Rental) -> Result<Author> {
 pub fn get(tx: &mut dyn Tx, ctx: &OpCtx, id: DisputeId) -> Result<(Dispute, Vec<Statement>)> {
     let dispute = store::by_id(tx, id)?.ok_or_else(|| Error::not_found("dispute"))?;
     let rental = rentals::find(tx, dispute.rental)?;
-    if matches!(ctx.actor, Actor::RentalToken(token) if token != rental.id) {
-        return Err(Error::not_found("dispute"));
-    }
     author(ctx, &rental)?;
     let said = store::statements(tx, id)?;
     Ok((dispute, said))

@@ -281,9 +281,15 @@ pub fn transfers(
 
 /// Leaves out what the caller isn't told.
 fn seen_by(ctx: &OpCtx, mut invoice: Invoice) -> Result<Invoice> {
-    if let Actor::RentalToken(token) = ctx.actor {
-        let own = (token == invoice.rental).then_some(invoice);
-        return own.ok_or_else(|| Error::not_found("invoice"));
+    let rents = match &ctx.actor {
+        Actor::RentalToken(token) => Some(*token == invoice.rental),
+        Actor::Wallet(wallet) => Some(invoice.is_of_wallet(wallet)),
+        _ => None,
+    };
+    match rents {
+        Some(true) => return Ok(invoice),
+        Some(false) => return Err(Error::not_found("invoice")),
+        None => {}
     }
     let caller = ctx.user()?.id;
     if invoice.consumer == Some(caller) || ctx.is_admin() {

@@ -11,6 +11,7 @@ use shared::{
     id::{InvoiceId, RentalId, UserId},
     money::{Amount, Asset},
     time::Timestamp,
+    x402::address::Address,
 };
 use utoipa::ToSchema;
 
@@ -221,6 +222,16 @@ pub struct Invoice {
     pub content: Content,
     /// When it was issued.
     pub issued_at: Timestamp,
+}
+
+impl Invoice {
+    /// Whether it is about what a wallet paid for without an account.
+    #[must_use]
+    pub fn is_of_wallet(&self, wallet: &Address) -> bool {
+        let paid_by = self.content.payer.as_ref();
+        let paid_by = paid_by.and_then(|payer| payer.wallet.as_deref());
+        self.consumer.is_none() && paid_by == Some(&*wallet.to_string())
+    }
 }
 
 /// A number as it is written.

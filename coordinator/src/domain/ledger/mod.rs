@@ -44,11 +44,21 @@ pub fn post(tx: &mut dyn Tx, ctx: &OpCtx, posting: &Posting) -> Result<Posted> {
     let asset = posting.asset.code();
     let mut accounts = [(&debit, &posting.debit), (&credit, &posting.credit)];
     accounts.sort_by_key(|(key, _)| *key);
-    for (key, account) in accounts {
-        store::open_account(tx, key, asset, account.kind(), ctx.now)?;
-    }
-    if !store::insert_transfer(tx, ctx.mint(), posting, &debit, &credit, ctx.now)? {
-        return same_as_before(tx, posting, &debit, &credit);
+    let transfer = store::NewTransfer {
+        id: ctx.mint(),
+        posting,
+        debit: &debit,
+        credit: &credit,
+        now: ctx.now,
+    };
+    // nearly always both accounts are there; who finds one missing opens it, and tries again
+    if !store::insert_between_open(tx, &transfer)? {
+        for (key, account) in accounts {
+            store::open_account(tx, key, asset, account.kind(), ctx.now)?;
+        }
+        if !store::insert_between_open(tx, &transfer)? {
+            return same_as_before(tx, posting, &debit, &credit);
+        }
     }
     if let Account::PayerRefunds(payer) = &posting.credit {
         store::owe(tx, asset, payer, ctx.now)?;

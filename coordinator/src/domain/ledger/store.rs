@@ -40,27 +40,32 @@ pub(super) fn open_account(
     Ok(())
 }
 
-/// Inserts the transfer; false if its cause was posted before.
-pub(super) fn insert_transfer(
-    tx: &mut dyn Tx,
-    id: TransferId,
-    posting: &Posting,
-    debit: &str,
-    credit: &str,
-    now: Timestamp,
-) -> Result<bool> {
+/// A transfer that is to be posted.
+#[derive(Debug)]
+pub(super) struct NewTransfer<'a> {
+    pub(super) id: TransferId,
+    pub(super) posting: &'a Posting,
+    /// The key of the debited account, and of the credited.
+    pub(super) debit: &'a str,
+    pub(super) credit: &'a str,
+    pub(super) now: Timestamp,
+}
+
+/// Inserts the transfer; false if one of its accounts isn't there, or its cause was posted before.
+pub(super) fn insert_between_open(tx: &mut dyn Tx, new: &NewTransfer<'_>) -> Result<bool> {
     let inserted = tx.execute(
         "INSERT INTO transfers (id, asset, debit, credit, amount, code, ref, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (code, ref) DO NOTHING",
+         SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), d.id, c.id, CAST($5 AS BIGINT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BIGINT)
+         FROM accounts d, accounts c WHERE d.id = $3 AND c.id = $4 ON CONFLICT (code, ref) DO NOTHING",
         params![
-            id,
-            posting.asset.code(),
-            debit,
-            credit,
-            posting.amount,
-            posting.cause.code(),
-            posting.cause.reference(),
-            now
+            new.id,
+            new.posting.asset.code(),
+            new.debit,
+            new.credit,
+            new.posting.amount,
+            new.posting.cause.code(),
+            new.posting.cause.reference(),
+            new.now
         ],
     )?;
     Ok(inserted == 1)

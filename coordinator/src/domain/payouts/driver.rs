@@ -38,7 +38,7 @@ use crate::{
         },
         rentals::timers,
     },
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     store::{Db, Tx},
 };
 
@@ -296,35 +296,49 @@ impl Payouts {
         }
     }
 
-    async fn begin(&self, payout: Payout, signed: Option<(String, i64)>) -> Result<Payout> {
+    /// A step of a payout that was read before. Whoever finds it changed since gets 503 at once: what was read then stays as it is,
+    /// however often the step is run.
+    async fn step<F>(&self, name: &'static str, step: F) -> Result<Payout>
+    where
+        F: Fn(&mut dyn Tx, &OpCtx) -> Result<Payout> + Send + Sync + 'static,
+    {
         let ctx = self.context();
+        let overtaken = |error: Error| match error.code() {
+            "busy" => Error::new(
+                Kind::Unavailable { retry_after_s: 1 },
+                "busy",
+                "somebody else works on this payout",
+            ),
+            _ => error,
+        };
         self.db
-            .write("payout.begin", move |tx| {
-                begin(tx, &ctx, &payout, signed.clone())
-            })
+            .write(name, move |tx| step(tx, &ctx).map_err(overtaken))
             .await
+    }
+
+    async fn begin(&self, payout: Payout, signed: Option<(String, i64)>) -> Result<Payout> {
+        self.step("payout.begin", move |tx, ctx| {
+            begin(tx, ctx, &payout, signed.clone())
+        })
+        .await
     }
 
     async fn settle(&self, payout: Payout, transaction: Option<String>) -> Result<Payout> {
-        let ctx = self.context();
-        self.db
-            .write("payout.settle", move |tx| {
-                settle(tx, &ctx, &payout, Event::Settle, transaction.as_deref())
-            })
-            .await
+        self.step("payout.settle", move |tx, ctx| {
+            settle(tx, ctx, &payout, Event::Settle, transaction.as_deref())
+        })
+        .await
     }
 
     async fn unclear(&self, payout: Payout, note: String, doubtful: bool) -> Result<Payout> {
-        let ctx = self.context();
-        self.db
-            .write("payout.unclear", move |tx| {
-                advance(tx, &ctx, &payout, Event::Unclear, |moved| {
-                    moved.note = Some(note.clone());
-                    moved.doubtful |= doubtful;
-                    moved.next_try_at = ctx.now.plus_ms(retry_delay_ms(payout.attempts));
-                })
+        self.step("payout.unclear", move |tx, ctx| {
+            advance(tx, ctx, &payout, Event::Unclear, |moved| {
+                moved.note = Some(note.clone());
+                moved.doubtful |= doubtful;
+                moved.next_try_at = ctx.now.plus_ms(retry_delay_ms(payout.attempts));
             })
-            .await
+        })
+        .await
     }
 
     async fn put_off(
@@ -333,28 +347,25 @@ impl Payouts {
         until: shared::time::Timestamp,
         note: Option<&'static str>,
     ) -> Result<Payout> {
-        let ctx = self.context();
-        self.db
-            .write("payout.put_off", move |tx| {
-                advance(tx, &ctx, &payout, Event::Unclear, |moved| {
-                    // whoever was asking died: nobody heard what came of it
-                    moved.doubtful |= payout.state == State::Sending;
-                    moved.note = note.map(str::to_owned).or_else(|| payout.note.clone());
-                    moved.next_try_at = until;
-                })
+        self.step("payout.put_off", move |tx, ctx| {
+            advance(tx, ctx, &payout, Event::Unclear, |moved| {
+                // whoever was asking died: nobody heard what came of it
+                moved.doubtful |= payout.state == State::Sending;
+                moved.note = note.map(str::to_owned).or_else(|| payout.note.clone());
+                moved.next_try_at = until;
             })
-            .await
+        })
+        .await
     }
 
     async fn give_up(&self, payout: Payout) -> Result<Payout> {
-        let (ctx, postbox) = (self.context(), Arc::clone(&self.postbox));
-        self.db
-            .write("payout.give_up", move |tx: &mut dyn Tx| {
-                let reason = payout.note.clone();
-                let reason = reason.unwrap_or_else(|| "the network didn't take it".to_owned());
-                fail(tx, &ctx, &postbox, &payout, Event::GiveUp, &reason)
-            })
-            .await
+        let postbox = Arc::clone(&self.postbox);
+        self.step("payout.give_up", move |tx, ctx| {
+            let reason = payout.note.clone();
+            let reason = reason.unwrap_or_else(|| "the network didn't take it".to_owned());
+            fail(tx, ctx, &postbox, &payout, Event::GiveUp, &reason)
+        })
+        .await
     }
 }
 

@@ -5,7 +5,10 @@
 //! - Only our key signs under a payout's nonce, and always the same transfer: a nonce that is used is a payout that was made.
 
 use super::{driver::Rail, model::Seen};
-use crate::domain::payments::ports::{OnChain, SettleOutcome, SettleRequest};
+use crate::{
+    crash::{self, Side},
+    domain::payments::ports::{OnChain, SettleOutcome, SettleRequest},
+};
 
 /// What an attempt came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +27,10 @@ impl Rail {
         let Some(chain) = &self.chain else {
             return Seen::NoChain;
         };
-        match chain.look(request).await {
+        crash::point("payout.look", Side::Before).await;
+        let seen = chain.look(request).await;
+        crash::point("payout.look", Side::After).await;
+        match seen {
             OnChain::Used {
                 transaction,
                 paid: true,
@@ -46,7 +52,9 @@ impl Rail {
 
     /// Asks the facilitator to send what was signed.
     pub(super) async fn send(&self, request: &SettleRequest) -> Attempt {
+        crash::point("payout.send", Side::Before).await;
         let said = self.facilitator.settle(request).await;
+        crash::point("payout.send", Side::After).await;
         if self.chain.is_some() {
             return match (self.look(request).await, said) {
                 (Seen::Paid(transaction), _) => Attempt::Paid(Some(transaction)),

@@ -209,20 +209,20 @@ pub fn count_active(tx: &mut dyn Tx) -> Result<i64> {
     store::count_active(tx)
 }
 
-/// Paid rentals whose money isn't split for good yet, after a cursor.
+/// Paid rentals that aren't over, after a cursor: those that are billed window by window.
 ///
 /// # Errors
 /// The database's.
-pub fn unsettled(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Rental>> {
+pub fn running(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Rental>> {
     store::live(tx, after, limit)
 }
 
-/// Rentals that are over and whose money isn't split yet, oldest first.
+/// Rentals that are over and whose money isn't split yet, in the order of (end, id), after a place in it.
 ///
 /// # Errors
 /// The database's.
-pub fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
-    store::to_settle(tx, limit)
+pub fn to_settle(tx: &mut dyn Tx, after: (Timestamp, &str), limit: i64) -> Result<Vec<Rental>> {
+    store::to_settle(tx, after, limit)
 }
 
 /// Rentals that were paid and are settled, and whose invoice isn't issued yet, the longest settled first.

@@ -238,21 +238,25 @@ pub(super) fn leases_ending(
     )
 }
 
-/// Live, paid rentals after a cursor.
+/// Paid rentals that aren't over, after a cursor.
 pub(super) fn live(tx: &mut dyn Tx, after: &str, limit: i64) -> Result<Vec<Rental>> {
     many(
         tx,
-        "WHERE settled_at IS NULL AND state <> 'reserved' AND id > $1 ORDER BY id LIMIT $2",
+        "WHERE state IN ('active', 'stopping') AND id > $1 ORDER BY id LIMIT $2",
         params![after, limit],
     )
 }
 
-/// Rentals that are over and whose money isn't split yet, oldest first.
-pub(super) fn to_settle(tx: &mut dyn Tx, limit: i64) -> Result<Vec<Rental>> {
+/// Rentals that are over and whose money isn't split yet, in the order of (end, id), after a place in it.
+pub(super) fn to_settle(
+    tx: &mut dyn Tx,
+    after: (Timestamp, &str),
+    limit: i64,
+) -> Result<Vec<Rental>> {
     many(
         tx,
-        "WHERE state = 'ended' AND settled_at IS NULL ORDER BY ended_at LIMIT $1",
-        params![limit],
+        "WHERE state = 'ended' AND settled_at IS NULL AND (ended_at, id) > ($1, $2) ORDER BY ended_at, id LIMIT $3",
+        params![after.0, after.1, limit],
     )
 }
 

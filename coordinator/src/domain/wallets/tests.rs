@@ -14,6 +14,7 @@ use crate::testing::{
 on_both_stores!(
     a_wallet_comes_back_to_what_it_paid_for,
     a_challenge_is_used_once_whichever_coordinator_is_asked,
+    a_wallet_reports_its_rental_and_reads_its_invoice,
 );
 
 const CHALLENGE: &str = "/api/v1/auth/wallet/challenge";
@@ -126,6 +127,69 @@ async fn a_wallet_comes_back_to_what_it_paid_for(test: TestApp) {
     let signed = payer.sign_in(&terms["extensions"]["sign-in-with-x"]);
     let back = bearing(&Method::GET, &path, &signed, &Value::Null);
     assert_eq!(market.test.send(back).await.status, StatusCode::OK);
+}
+
+/// Of what it paid for without an account, and of nothing else.
+async fn a_wallet_reports_its_rental_and_reads_its_invoice(test: TestApp) {
+    let mut market = Market::open(test).await;
+    let mine = market.run(600).await;
+    let other = Payer::numbered(2);
+    let path = format!("{RENTALS}/{mine}/report");
+    let body = json!({"reason": "unreachable", "text": "the port never answered"});
+    let say = async |who: &Payer, path: &str, body: &Value| {
+        let claim = claim(&market.test, who).await;
+        let request = bearing(&Method::POST, path, &claim, body);
+        market.test.send(request).await
+    };
+    refused(
+        &say(&other, &path, &body).await,
+        StatusCode::NOT_FOUND,
+        "not_found",
+    );
+    let reported = say(&market.payer, &path, &body).await;
+    assert_eq!(reported.status, StatusCode::CREATED, "{reported:?}");
+    // it comes back to its dispute by reporting again
+    let again = say(&market.payer, &path, &body).await;
+    assert_eq!(again.status, StatusCode::OK, "{again:?}");
+    let id = again.json()["id"].as_str().expect("an id").to_owned();
+    let dispute = format!("/api/v1/disputes/{id}");
+    let evidence = format!("{dispute}/evidence");
+    let more = json!({"text": "it answers nobody"});
+    let said = say(&market.payer, &evidence, &more).await;
+    assert_eq!(said.status, StatusCode::CREATED, "{said:?}");
+    refused(
+        &say(&other, &evidence, &more).await,
+        StatusCode::NOT_FOUND,
+        "not_found",
+    );
+    market.pass(10_000).await;
+    market.settle().await;
+    let (test, payer) = (&market.test, &market.payer);
+    let seen = ask(test, payer, Method::GET, &dispute).await;
+    assert_eq!(
+        seen.json()["statements"].as_array().map(Vec::len),
+        Some(1),
+        "{seen:?}"
+    );
+    let invoice = format!("{RENTALS}/{mine}/invoice");
+    let issued = ask(test, payer, Method::GET, &invoice).await;
+    assert_eq!(issued.status, StatusCode::OK, "{issued:?}");
+    assert_eq!(issued.json()["payer"]["wallet"], json!(payer.address()));
+    let id = issued.json()["id"].as_str().expect("an id").to_owned();
+    for path in [
+        dispute,
+        invoice,
+        format!("/api/v1/invoices/{id}"),
+        format!("/api/v1/invoices/{id}/transfers"),
+    ] {
+        let answer = ask(test, payer, Method::GET, &path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+        refused(
+            &ask(test, &other, Method::GET, &path).await,
+            StatusCode::NOT_FOUND,
+            "not_found",
+        );
+    }
 }
 
 async fn a_challenge_is_used_once_whichever_coordinator_is_asked(test: TestApp) {

@@ -1,15 +1,15 @@
 //! A facilitator that speaks HTTP and behaves, payment by payment, as it is told the first time and by chance after that.
 
+mod answers;
+
 use std::{
     collections::BTreeMap,
-    io,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
 use axum::{
     Json, Router,
-    body::Body,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -19,10 +19,8 @@ use serde_json::{Value, json};
 use shared::{clock::ManualClock, x402::network::Network};
 use tokio::sync::Notify;
 
-use super::{
-    chance::Chance,
-    truth::{Truth, Use, transaction_of},
-};
+use self::answers::{Asked, again, first};
+use super::{chance::Chance, truth::Truth};
 use crate::{
     adapters::facilitator_http::HttpFacilitator,
     crash::plan::Plan,
@@ -81,10 +79,24 @@ impl Behaviour {
     }
 }
 
+/// How it answers who asks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// The truth in one of its forms, or nothing that helps.
+    Plain,
+    /// Nothing that helps, until it is asked to settle what was signed anew.
+    DeafToTheFirst,
+    /// It settles nothing that it hasn't settled already.
+    Unwilling,
+}
+
 /// What it knows of a payment.
 #[derive(Debug)]
 struct Known {
     behaviour: Behaviour,
+    mood: Mood,
+    /// The end of what it was asked to settle first, seconds.
+    first_ends_s: Option<i64>,
     chance: Chance,
     settles: u32,
     verifies: u32,
@@ -139,15 +151,28 @@ impl Wire {
         seed: u64,
         plan: Option<Arc<Plan>>,
     ) {
+        self.expect_in(nonce, (behaviour, Mood::Plain), seed, plan);
+    }
+
+    /// The same of what is known by `key`, a nonce or an address that is paid, in a mood.
+    pub(super) fn expect_in(
+        &self,
+        key: &str,
+        (behaviour, mood): (Behaviour, Mood),
+        seed: u64,
+        plan: Option<Arc<Plan>>,
+    ) {
         let known = Known {
             behaviour,
+            mood,
+            first_ends_s: None,
             chance: Chance::of(seed),
             settles: 0,
             verifies: 0,
             plan,
             gave_up: Arc::default(),
         };
-        self.inside.known().insert(nonce.to_owned(), known);
+        self.inside.known().insert(key.to_owned(), known);
     }
 
     /// Answers what it is asked from now on: whoever was to die has died.
@@ -169,6 +194,19 @@ fn nonce_of(payload: &Value) -> String {
     nonce.as_str().expect("a nonce").to_owned()
 }
 
+/// What is paid in is known by its nonce; what goes out by where it goes, since whoever sends it chooses the nonce.
+fn find<'known>(known: &'known mut BTreeMap<String, Known>, payload: &Value) -> &'known mut Known {
+    let nonce = nonce_of(payload);
+    let to = &payload["payload"]["authorization"]["to"];
+    let to = to.as_str().expect("an address").to_lowercase();
+    let key = if known.contains_key(&nonce) {
+        nonce
+    } else {
+        to
+    };
+    known.get_mut(&key).expect("a payment that it expects")
+}
+
 #[async_trait]
 impl Facilitator for Wire {
     async fn verify(&self, request: &SettleRequest) -> VerifyOutcome {
@@ -176,13 +214,7 @@ impl Facilitator for Wire {
     }
 
     async fn settle(&self, request: &SettleRequest) -> SettleOutcome {
-        let nonce = nonce_of(&request.payload);
-        let gave_up = self
-            .inside
-            .known()
-            .get(&nonce)
-            .map(|it| Arc::clone(&it.gave_up));
-        let gave_up = gave_up.expect("a payment that it expects");
+        let gave_up = Arc::clone(&find(&mut self.inside.known(), &request.payload).gave_up);
         tokio::select! {
             outcome = self.http.settle(request) => outcome,
             () = gave_up.notified() => SettleOutcome::Unknown {
@@ -200,21 +232,13 @@ impl Facilitator for Wire {
     }
 }
 
-/// A connection that breaks off after the head of an answer.
-fn reset() -> Response {
-    let broken = futures_util::stream::once(async {
-        Err::<Vec<u8>, _>(io::Error::from(io::ErrorKind::ConnectionReset))
-    });
-    Body::from_stream(broken).into_response()
-}
-
 async fn verify(State(inside): State<Arc<Inside>>, Json(asked): Json<Value>) -> Response {
     let payload = &asked["paymentPayload"];
     let nonce = nonce_of(payload);
     let payer = &payload["payload"]["authorization"]["from"];
     let used = inside.truth.used(&nonce);
     let mut known = inside.known();
-    let known = known.get_mut(&nonce).expect("a payment that it expects");
+    let known = find(&mut known, payload);
     known.verifies += 1;
     if used.is_some() {
         let said = json!({"isValid": false, "invalidReason": "nonce_already_used", "payer": payer});
@@ -227,44 +251,15 @@ async fn verify(State(inside): State<Arc<Inside>>, Json(asked): Json<Value>) -> 
     Json(json!({"isValid": true, "payer": payer})).into_response()
 }
 
-/// What is settled, as it came.
-struct Asked {
-    nonce: String,
-    payer: Value,
-    valid_before_s: i64,
-}
-
-impl Asked {
-    fn of(asked: &Value) -> Self {
-        let payload = &asked["paymentPayload"];
-        let signed = &payload["payload"]["authorization"];
-        let valid_before = signed["validBefore"].as_str().expect("a number as text");
-        Self {
-            nonce: nonce_of(payload),
-            payer: signed["from"].clone(),
-            valid_before_s: valid_before.parse().expect("seconds"),
-        }
-    }
-
-    fn ok(&self) -> Value {
-        json!({
-            "success": true, "transaction": transaction_of(&self.nonce), "network": "eip155:84532", "payer": self.payer,
-        })
-    }
-
-    fn refused(&self, reason: &str) -> Value {
-        json!({"success": false, "errorReason": reason, "transaction": "", "network": "eip155:84532", "payer": self.payer})
-    }
-}
-
-async fn settle(State(inside): State<Arc<Inside>>, Json(asked): Json<Value>) -> Response {
-    let asked = Asked::of(&asked);
+async fn settle(State(inside): State<Arc<Inside>>, Json(body): Json<Value>) -> Response {
+    let asked = Asked::of(&body);
     let (answer, plan) = {
         let mut known = inside.known();
-        let known = known
-            .get_mut(&asked.nonce)
-            .expect("a payment that it expects");
+        let known = find(&mut known, &body["paymentPayload"]);
         known.settles += 1;
+        known
+            .first_ends_s
+            .get_or_insert(asked.signed.valid_before_s);
         let answer = if known.settles == 1 {
             first(&inside.truth, &asked, known)
         } else {
@@ -281,105 +276,4 @@ async fn settle(State(inside): State<Arc<Inside>>, Json(asked): Json<Value>) -> 
         // whoever asked has gone before it is ready
         None => std::future::pending().await,
     }
-}
-
-fn first(truth: &Truth, asked: &Asked, known: &Known) -> Option<Response> {
-    let submit = |how, after_s| truth.submit(&asked.nonce, asked.valid_before_s, how, after_s);
-    let moves_if = |moves: bool| {
-        if moves {
-            submit(Use::Paid, 0);
-        }
-    };
-    let said = |json: Value| Json(json).into_response();
-    let with = |key: &str, value: Value| {
-        let mut ok = asked.ok();
-        ok[key] = value;
-        said(ok)
-    };
-    Some(match known.behaviour {
-        Behaviour::Ok => {
-            submit(Use::Paid, 0);
-            said(asked.ok())
-        }
-        Behaviour::OkAfter70s => {
-            submit(Use::Paid, 70);
-            known.gave_up.notify_one();
-            return None;
-        }
-        Behaviour::ResetBeforeSend => reset(),
-        Behaviour::ResetAfterEffect => {
-            submit(Use::Paid, 0);
-            reset()
-        }
-        Behaviour::PendingWithTransaction => {
-            submit(Use::Paid, 20);
-            let mut pending = asked.refused("settlement_pending");
-            pending["transaction"] = json!(transaction_of(&asked.nonce));
-            (StatusCode::INTERNAL_SERVER_ERROR, Json(pending)).into_response()
-        }
-        Behaviour::PendingWithId => {
-            submit(Use::Paid, 40);
-            let mut pending = asked.refused("settlement_pending");
-            pending["settlementId"] = json!("set_1");
-            said(pending)
-        }
-        Behaviour::InsufficientFunds => said(asked.refused("insufficient_funds")),
-        Behaviour::SuccessMissing(moves) => {
-            moves_if(moves);
-            let mut bare = asked.ok();
-            if let Some(fields) = bare.as_object_mut() {
-                fields.remove("success");
-            }
-            said(bare)
-        }
-        Behaviour::MalformedJson(moves) => {
-            moves_if(moves);
-            "{\"success\": true, \"transac".into_response()
-        }
-        Behaviour::WrongNetwork(moves) => {
-            moves_if(moves);
-            with("network", json!("eip155:1"))
-        }
-        Behaviour::WrongPayer(moves) => {
-            moves_if(moves);
-            with("payer", json!("0x00000000000000000000000000000000000000aa"))
-        }
-        Behaviour::WrongAmount(moves) => {
-            moves_if(moves);
-            with("amount", json!("1"))
-        }
-        Behaviour::TransfersLess => {
-            submit(Use::PaidLess, 0);
-            said(asked.ok())
-        }
-        Behaviour::Cancelled => {
-            submit(Use::Cancelled, 0);
-            said(asked.refused("invalid_exact_evm_nonce_already_used"))
-        }
-        Behaviour::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "slow down").into_response(),
-        Behaviour::DuplicateSettlement => {
-            submit(Use::Paid, 0);
-            said(asked.refused("duplicate_settlement"))
-        }
-    })
-}
-
-/// What it says to a repetition: the truth in one of its forms, or nothing that helps.
-fn again(truth: &Truth, asked: &Asked, known: &mut Known) -> Option<Response> {
-    let said = |json: Value| Json(json).into_response();
-    if truth.is_waiting(&asked.nonce) {
-        return Some(said(asked.refused("settlement_pending")));
-    }
-    let dice = known.chance.below(4);
-    Some(match (truth.used(&asked.nonce), dice) {
-        (_, 0) => (StatusCode::TOO_MANY_REQUESTS, "slow down").into_response(),
-        (Some(_), 1) => said(asked.refused("duplicate_settlement")),
-        (Some(Use::Paid), 2) => said(asked.ok()),
-        (Some(_), _) => said(asked.refused("invalid_exact_evm_nonce_already_used")),
-        (None, 1) => said(asked.refused("insufficient_funds")),
-        (None, _) if truth.submit(&asked.nonce, asked.valid_before_s, Use::Paid, 0) => {
-            said(asked.ok())
-        }
-        (None, _) => said(asked.refused("authorization_expired")),
-    })
 }

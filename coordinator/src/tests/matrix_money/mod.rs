@@ -9,6 +9,8 @@
 mod chance;
 mod facilitator;
 mod payments;
+mod payouts;
+mod started;
 mod truth;
 
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use crate::{
     testing::{TestApp, market, node::ScriptedNode, payer::Payer},
 };
 
-/// Seeds of each crash point and behaviour.
+/// Seeds of each crash point and behaviour; `MATRIX_SEEDS` says another number.
 const SEEDS: u64 = 20;
 /// On PostgreSQL, unless all is asked for.
 const SEEDS_REDUCED: u64 = 1;
@@ -77,8 +79,8 @@ macro_rules! matrix {
             use super::*;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                let test = TestApp::in_memory().await;
-                run(stringify!($name), test, $crash, SEEDS).await;
+                let test = $crate::testing::TestApp::in_memory().await;
+                run(stringify!($name), test, $crash, $crate::tests::matrix_money::seeds()).await;
             })+
         }
 
@@ -86,13 +88,14 @@ macro_rules! matrix {
             use super::*;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                let is_full = std::env::var_os("TEST_FULL").is_some_and(|value| value == "1");
-                let seeds = if is_full { SEEDS } else { SEEDS_REDUCED };
-                run(stringify!($name), TestApp::on_postgres().await, $crash, seeds).await;
+                let test = $crate::testing::TestApp::on_postgres().await;
+                let seeds = $crate::tests::matrix_money::seeds_on_postgres();
+                run(stringify!($name), test, $crash, seeds).await;
             })+
         }
     };
 }
+use matrix;
 
 matrix!(
     without_a_crash: Crash::Never,
@@ -116,9 +119,12 @@ matrix!(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_chain_nothing_is_guessed() {
     let seed = first_seed();
-    eprintln!("without a chain: seed {seed} (MATRIX_SEED), {SEEDS} seeds of 16 behaviours");
+    eprintln!(
+        "without a chain: seed {seed} (MATRIX_SEED), {} seeds of 16 behaviours",
+        seeds()
+    );
     let mut world = World::open(TestApp::in_memory().await, seed, false).await;
-    let paying = world.sign(seed, SEEDS).await;
+    let paying = world.sign(seed, seeds()).await;
     let crash = after("facilitator.settle");
     stream::iter(&paying)
         .for_each_concurrent(AT_ONCE, |paying| world.pay(paying, crash))
@@ -166,12 +172,23 @@ struct World {
     has_chain: bool,
 }
 
+fn number(variable: &str) -> Option<u64> {
+    let given = std::env::var_os(variable)?;
+    Some(given.to_string_lossy().parse().expect("a number"))
+}
+
 fn first_seed() -> u64 {
-    let given = std::env::var_os("MATRIX_SEED");
-    given.map_or_else(
-        || SystemClock.now().as_micros().unsigned_abs() % 1_000_000_007,
-        |seed| seed.to_string_lossy().parse().expect("a number"),
-    )
+    let chance = || SystemClock.now().as_micros().unsigned_abs() % 1_000_000_007;
+    number("MATRIX_SEED").unwrap_or_else(chance)
+}
+
+fn seeds() -> u64 {
+    number("MATRIX_SEEDS").unwrap_or(SEEDS)
+}
+
+fn seeds_on_postgres() -> u64 {
+    let is_full = std::env::var_os("TEST_FULL").is_some_and(|value| value == "1");
+    if is_full { seeds() } else { SEEDS_REDUCED }
 }
 
 async fn run(name: &str, test: TestApp, crash: Crash, seeds: u64) {
@@ -319,14 +336,25 @@ impl World {
         let is_telling = paying.len() >= TELLING;
         assert!(!is_telling || credited > 0, "none of {}", paying.len());
         assert!(credited < paying.len(), "{credited}");
-        let now = self.test.clock.now();
-        let report = books::check(&self.test.app.db, now).await;
-        let report = report.expect("a report");
-        assert!(report.holds(), "{report:#?}");
-        let passed = books::watch::pass(&self.test.app.db, now).await;
-        let passed = passed.expect("a pass");
-        assert!(passed.findings.is_empty(), "{passed:#?}");
+        prove_books(&self.test).await;
     }
+}
+
+/// Invariants that are proven besides those of the ledger itself: earnings, payouts, capacity.
+const PROVEN: [&str; 3] = ["E1", "P1", "C1"];
+
+/// Panics unless every invariant of the books holds, and those of what was posted since.
+async fn prove_books(test: &TestApp) {
+    let now = test.clock.now();
+    let report = books::check(&test.app.db, now).await.expect("a report");
+    assert!(report.holds(), "{report:#?}");
+    for name in PROVEN {
+        let is_there = report.findings.iter().any(|it| it.invariant == name);
+        assert!(is_there, "{name} isn't looked at");
+    }
+    let passed = books::watch::pass(&test.app.db, now).await;
+    let passed = passed.expect("a pass");
+    assert!(passed.findings.is_empty(), "{passed:#?}");
 }
 
 /// So many payments without a single credit would mean that nothing was tried.

@@ -28,9 +28,25 @@ pub(super) enum Use {
     Cancelled,
 }
 
+/// An authorization as it is submitted.
 #[derive(Debug)]
+pub(super) struct Signed {
+    pub(super) nonce: String,
+    /// Lower case.
+    pub(super) to: String,
+    pub(super) amount: i64,
+    pub(super) valid_before_s: i64,
+}
+
+/// What reached an address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Arrived {
+    pub(super) times: u32,
+    pub(super) amount: i64,
+}
+
+#[derive(Debug, Default)]
 struct Authorization {
-    valid_before_s: i64,
     /// How, and from when on the chain shows it, seconds.
     used: Option<(Use, i64)>,
     /// Transfers that went through.
@@ -42,6 +58,8 @@ struct Authorization {
 pub(super) struct Truth {
     clock: ManualClock,
     nonces: Mutex<BTreeMap<String, Authorization>>,
+    /// By address, mined or not.
+    arrived: Mutex<BTreeMap<String, Arrived>>,
     chance: Mutex<Chance>,
     /// So much later whoever looks at it sees what happened, seconds.
     lag_s: i64,
@@ -54,6 +72,7 @@ impl Truth {
         Arc::new(Self {
             clock,
             nonces: Mutex::default(),
+            arrived: Mutex::default(),
             chance: Mutex::new(chance),
             lag_s,
         })
@@ -63,21 +82,29 @@ impl Truth {
         self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Submits an authorization, to be mined in `after_s` seconds. False if it is used already or will be over.
-    pub(super) fn submit(&self, nonce: &str, valid_before_s: i64, how: Use, after_s: i64) -> bool {
+    /// Submits an authorization, to be mined in `after_s` seconds. False if its nonce is used already or it will be over.
+    pub(super) fn submit(&self, signed: &Signed, how: Use, after_s: i64) -> bool {
         let at = self.clock.now().as_secs() + after_s;
         let mut nonces = self.nonces();
-        let known = nonces.entry(nonce.to_owned()).or_insert(Authorization {
-            valid_before_s,
-            used: None,
-            moves: 0,
-        });
-        if known.used.is_some() || at >= known.valid_before_s {
+        let known = nonces.entry(signed.nonce.clone()).or_default();
+        if known.used.is_some() || at >= signed.valid_before_s {
             return false;
         }
         known.used = Some((how, at));
-        known.moves += u32::from(how != Use::Cancelled);
+        if how != Use::Cancelled {
+            known.moves += 1;
+            let mut all = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+            let arrived = all.entry(signed.to.clone()).or_default();
+            arrived.times += 1;
+            arrived.amount += signed.amount - i64::from(how == Use::PaidLess);
+        }
         true
+    }
+
+    /// What reached an address, of whatever was ever signed.
+    pub(super) fn arrived(&self, to: &str) -> Arrived {
+        let all = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(to).copied().unwrap_or_default()
     }
 
     /// How an authorization is used by now; nothing while it isn't mined.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::{extract::State as AxumState, http::StatusCode};
 use serde::Deserialize;
 use shared::id::{DisputeId, RentalId};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::view::{DisputeDetail, DisputeStatementView, DisputeView};
@@ -20,7 +20,7 @@ use crate::{
     app::App,
     context::OpCtx,
     error::Result,
-    http::{ClientIp, Json, Page, Paging, Path, Problems, Query},
+    http::{ClientIp, Json, Page, Paging, Path, Problems, Query, SeenAs, SidedParams},
     limits::{Action, Caller},
 };
 
@@ -63,7 +63,7 @@ struct ReportBody {
         reporting it again answers 200 with the dispute.",
     request_body = ReportBody,
     responses((status = 201, body = DisputeView), (status = 200, body = DisputeView), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 async fn report(
     ctx: OpCtx,
@@ -99,41 +99,21 @@ async fn report(
     Ok((status, Json(DisputeView::from(dispute))))
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-enum As {
-    #[default]
-    Consumer,
-    Provider,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// `consumer`, the default, for those about what you rent; `provider` for those about your machines.
-    #[serde(default, rename = "as")]
-    #[param(value_type = Option<String>, rename = "as")]
-    side: As,
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 #[utoipa::path(
-    get, path = "/disputes", operation_id = "list_disputes", tag = "disputes", params(ListParams),
+    get, path = "/disputes", operation_id = "list_disputes", tag = "disputes", params(SidedParams),
     description = "Newest first.", responses((status = 200, body = Page<DisputeView>), Problems),
     security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
 )]
 async fn list(
     ctx: OpCtx,
     AxumState(app): AxumState<Arc<App>>,
-    Query(params): Query<ListParams>,
+    Query(params): Query<SidedParams>,
 ) -> Result<Json<Page<DisputeView>>> {
-    let side = match params.side {
-        As::Consumer => Side::Consumer,
-        As::Provider => Side::Provider,
+    let side = match params.seen_as {
+        SeenAs::Consumer => Side::Consumer,
+        SeenAs::Provider => Side::Provider,
     };
-    let paging = Paging::new(params.limit, params.cursor)?;
+    let paging = params.paging()?;
     page(&app, ctx, side, &paging).await.map(Json)
 }
 
@@ -157,7 +137,7 @@ pub async fn page(app: &App, ctx: OpCtx, side: Side, paging: &Paging) -> Result<
     get, path = "/disputes/{id}", operation_id = "get_dispute", tag = "disputes", params(("id" = String, Path)),
     description = "With the evidence as it was at the report, and what both parties said.",
     responses((status = 200, body = DisputeDetail), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 async fn get(
     ctx: OpCtx,
@@ -184,7 +164,7 @@ struct StatementBody {
     post, path = "/disputes/{id}/evidence", operation_id = "add_dispute_evidence", tag = "disputes", params(("id" = String, Path)),
     description = "Adds a statement, which can't be changed afterwards; each party adds at most 20.",
     request_body = StatementBody, responses((status = 201, body = DisputeStatementView), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 async fn say(
     ctx: OpCtx,

@@ -28,7 +28,7 @@ use crate::{
     domain::invoices,
     error::Result,
     http::{
-        Json, Page, Paging, Path, Problems, Query,
+        Json, Page, Paging, Path, Problems, Query, SeenAs, SidedParams,
         csv::{self, Form},
     },
 };
@@ -45,28 +45,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(statements::lines))
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-enum As {
-    #[default]
-    Consumer,
-    Provider,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// `consumer`, the default, for what you rent; `provider` for what ran on your machines, as statements of earnings.
-    #[serde(default, rename = "as")]
-    #[param(value_type = Option<String>, rename = "as")]
-    side: As,
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 #[utoipa::path(
-    get, path = "/invoices", operation_id = "list_invoices", tag = "invoices", params(ListParams),
+    get, path = "/invoices", operation_id = "list_invoices", tag = "invoices", params(SidedParams),
     description = "Invoices and credit notes, newest first. Providers see those of what ran on their machines, without the payer.",
     responses((status = 200, body = Page<InvoiceView>), Problems),
     security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
@@ -74,14 +54,14 @@ struct ListParams {
 async fn list(
     ctx: OpCtx,
     AxumState(app): AxumState<Arc<App>>,
-    Query(params): Query<ListParams>,
+    Query(params): Query<SidedParams>,
 ) -> Result<Json<Page<InvoiceView>>> {
-    let paging = Paging::new(params.limit, params.cursor)?;
+    let paging = params.paging()?;
     let before: Option<InvoiceId> = paging.after()?;
     let fetch = paging.fetch();
-    let side = match params.side {
-        As::Consumer => Side::Consumer,
-        As::Provider => Side::Provider,
+    let side = match params.seen_as {
+        SeenAs::Consumer => Side::Consumer,
+        SeenAs::Provider => Side::Provider,
     };
     let rows = app
         .db
@@ -105,7 +85,7 @@ struct FormParams {
     get, path = "/invoices/{id}", operation_id = "get_invoice", tag = "invoices", params(("id" = String, Path), FormParams),
     description = "A document with all that is written on it. For print: GET /invoices/{id} outside of the API.",
     responses((status = 200, body = InvoiceDetail), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 async fn get(
     ctx: OpCtx,
@@ -136,7 +116,7 @@ async fn answer(app: &App, ctx: OpCtx, id: InvoiceId, form: Form) -> Result<Resp
     get, path = "/rentals/{id}/invoice", operation_id = "rental_invoice", tag = "invoices", params(("id" = String, Path), FormParams),
     description = "The invoice of a rental that is settled; it is issued now if it wasn't before. The rental's token opens it too.",
     responses((status = 200, body = InvoiceDetail), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 async fn of_rental(
     ctx: OpCtx,
@@ -202,7 +182,7 @@ struct InvoiceTransferView {
     params(("id" = String, Path), PageParams),
     description = "The transfers of the ledger that a document is about; their sum is its total.",
     responses((status = 200, body = Page<InvoiceTransferView>), Problems),
-    security(("access_token" = []), ("cookie" = []), ("rental_token" = []))
+    security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 async fn transfers(
     ctx: OpCtx,

@@ -1,20 +1,20 @@
 //! What isn't money, or isn't a payment, is refused wherever money is taken, and leaves nothing behind.
 
+mod money_out;
+mod version_1;
+
 use axum::http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
-use shared::x402::header::{self, X_PAYMENT, X_PAYMENT_RESPONSE};
+use shared::x402::header;
 
 use super::payments::RENT;
 use crate::testing::{
     TestApp,
     dump::{changed, dump},
-    market::{Market, rental_of},
+    market::Market,
     payer::{Payer, paid},
     request,
 };
-
-/// As the official client of version 1 makes it: valid from ten minutes ago, signed by a wallet's own library.
-const OF_VERSION_1: &str = include_str!("testdata/x_payment_v1.json");
 
 /// Amounts that aren't one.
 fn not_money() -> Vec<Value> {
@@ -312,69 +312,4 @@ async fn a_payment_of_another_kind_is_refused_and_leaves_nothing() {
         let taken = test.send(paid(path, token, &body, &signed.header_v2)).await;
         assert_eq!(taken.status, StatusCode::CREATED, "{taken:?}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_official_client_of_version_1_is_understood() {
-    // whom the recorded payment is for
-    let test = TestApp::with(|config| {
-        let payee = "0x5261304d41726b65744d61726b65740000000001";
-        config.payments.pay_to = Some(payee.to_owned());
-    });
-    let market = Market::open(test.await).await;
-    let order = market.order(600);
-    let asked = market.test.post(RENT, "", &order).await;
-    assert_eq!(asked.status, StatusCode::PAYMENT_REQUIRED, "{asked:?}");
-    // what that client reads of a 402
-    let terms = asked.json();
-    assert_eq!(terms["x402Version"], 1);
-    let offered = terms["accepts"][0].as_object().expect("terms");
-    let texts = [
-        "scheme",
-        "network",
-        "maxAmountRequired",
-        "resource",
-        "description",
-        "mimeType",
-        "payTo",
-        "asset",
-    ];
-    assert!(
-        texts.iter().all(|name| offered[*name].is_string()),
-        "{offered:?}"
-    );
-    assert!(offered["maxTimeoutSeconds"].is_u64());
-    assert_eq!(offered["extra"], json!({"name": "USDC", "version": "2"}));
-    // it fails on its null
-    assert!(!offered.contains_key("outputSchema"));
-    assert_eq!(
-        (&offered["scheme"], &offered["network"]),
-        (&json!("exact"), &json!("base-sepolia"))
-    );
-    let recorded: Value = serde_json::from_str(OF_VERSION_1).expect("JSON");
-    let to = |value: &Value| value.as_str().map(str::to_lowercase);
-    assert_eq!(
-        to(&offered["payTo"]),
-        to(&recorded["payload"]["authorization"]["to"])
-    );
-    assert_eq!(
-        offered["maxAmountRequired"],
-        recorded["payload"]["authorization"]["value"]
-    );
-    let mut pay = request("POST", RENT, "", &order);
-    let value = header::encode(&recorded).parse().expect("a header value");
-    pay.headers_mut().insert(X_PAYMENT, value);
-    let answer = market.test.send(pay).await;
-    rental_of(&answer);
-    let receipt: Value =
-        header::decode(answer.headers[X_PAYMENT_RESPONSE].as_bytes()).expect("a receipt");
-    assert_eq!(
-        (&receipt["success"], &receipt["network"]),
-        (&json!(true), &json!("base-sepolia"))
-    );
-    assert_eq!(
-        receipt["payer"],
-        recorded["payload"]["authorization"]["from"]
-    );
-    market.check_books().await;
 }

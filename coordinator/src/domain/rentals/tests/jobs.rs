@@ -59,7 +59,16 @@ async fn the_jobs_run_for_admins_and_the_cron_token_only() {
             .collect();
         assert_eq!(
             names,
-            ["liveness", "leases", "expiry", "payments", "settlement"]
+            [
+                "liveness",
+                "leases",
+                "spending",
+                "expiry",
+                "payments",
+                "settlement",
+                "invoices",
+                "payouts"
+            ]
         );
     }
     lifecycle.stop().await.expect("timers stop");

@@ -47,7 +47,7 @@ pub(super) async fn measure(report: &mut Report, raw_per_s: f64, quick: bool) ->
     let mut most = before;
     let mut task = Settlement::new(app.app.clone());
     let begun = Instant::now();
-    // one activation settles a page of what is over, and goes through all that isn't settled for windows to close
+    // one activation settles a bounded number of pages of what is over
     loop {
         let done = task.activate().await?;
         ensure!(done["failed"] == 0, "some weren't settled: {done}");
