@@ -28,14 +28,15 @@ use futures_util::{
 use shared::{time::Timestamp, wire::desired::DesiredRental};
 
 use super::{
-    Container, ContainerRuntime, ContainerState, Created, Event, LABEL_LEASE, LABEL_NODE,
-    LABEL_RENTAL, LABEL_SPEC, OnProgress, RuntimeError, code, digest,
+    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, LABEL_LEASE,
+    LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, OnProgress, RuntimeError, code, digest,
     hardening::{self, HostFacts},
     parse,
     pull::{self, Layers},
 };
 
 mod engine;
+mod facts;
 
 use engine::{Engine, is_status};
 
@@ -224,6 +225,10 @@ impl DockerRuntime {
 
 #[async_trait]
 impl ContainerRuntime for DockerRuntime {
+    async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
+        facts::facts(self.engine.socket()).await
+    }
+
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
         let client = self.engine.client().await?;
         let labels = vec![
