@@ -216,4 +216,16 @@ pub struct GpuLoad {
     pub busy_percent: Option<i64>,
     /// Degrees Celsius; `None` where the GPU doesn't say.
     pub temperature_c: Option<i64>,
+    /// Programs that compute on it.
+    #[serde(default)]
+    pub processes: Vec<GpuProcess>,
+}
+
+/// A program that computes on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuProcess {
+    /// The container that it runs in; `None` for one of the host's.
+    pub container_id: Option<String>,
+    /// Memory that it holds there; `None` where the driver doesn't say.
+    pub vram_used_bytes: Option<i64>,
 }
