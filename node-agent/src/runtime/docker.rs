@@ -37,6 +37,7 @@ use super::{
 
 mod engine;
 mod facts;
+mod held;
 
 use engine::{Engine, is_status};
 

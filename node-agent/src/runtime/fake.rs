@@ -19,9 +19,13 @@ use shared::{
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, OnProgress,
-    PullProgress, RuntimeError, code, hardening,
+    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, HeldLimits,
+    OnProgress, PullProgress, RuntimeError, code, hardening,
 };
+
+mod looks;
+
+use looks::Waiting;
 
 /// Events that a slow listener may be behind.
 const EVENTS_MAX: usize = 1_024;
@@ -56,10 +60,12 @@ struct Image {
 struct State {
     containers: BTreeMap<String, Container>,
     images: BTreeMap<String, Image>,
+    limits: BTreeMap<String, HeldLimits>,
     registry: BTreeSet<String>,
     down: bool,
     failures: BTreeMap<Op, Vec<RuntimeError>>,
     held: BTreeSet<Op>,
+    waiting: BTreeMap<Op, usize>,
     calls: Vec<(Op, String)>,
     graces: Vec<Duration>,
     minted: u32,
@@ -191,6 +197,7 @@ impl FakeRuntime {
     async fn call(&self, op: Op, about: &str) -> Result<(), RuntimeError> {
         let mut turned = self.turned.subscribe();
         self.lock().calls.push((op, about.to_owned()));
+        let _waiting = Waiting::new(self, op);
         loop {
             {
                 let mut state = self.lock();
@@ -298,6 +305,11 @@ impl ContainerRuntime for FakeRuntime {
                 finished_at: None,
                 image_digest: Some(format!("sha256:{}", "1".repeat(64))),
             };
+            let limits = HeldLimits {
+                ram_bytes: rental.resources.ram_bytes,
+                cpu_millis: rental.resources.cpu_millis,
+            };
+            state.limits.insert(container.id.clone(), limits);
             state
                 .containers
                 .insert(container.id.clone(), container.clone());

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use shared::{
     id::{NodeId, UserId},
-    resources::{Inventory, Resources},
+    resources::{Inventory, Resources, host_reserve_bytes},
     sign::PublicKey,
     time::Timestamp,
 };
@@ -136,17 +136,15 @@ impl Node {
     }
 }
 
-/// The least that stays with the host: 512 MiB or a sixteenth of its memory, whichever is more.
-const HOST_RESERVE_BYTES_MIN: i64 = 512 << 20;
-const HOST_RESERVE_SHARE: i64 = 16;
-
 /// The most of a measured machine that may be rented out.
 #[must_use]
 pub fn rentable_max(inventory: &Inventory) -> Resources {
-    let reserve = (inventory.ram_total_bytes / HOST_RESERVE_SHARE).max(HOST_RESERVE_BYTES_MIN);
     let disk = inventory.rental_disk.as_ref();
+    let ram_bytes = inventory.ram_total_bytes;
     Resources {
-        ram_bytes: inventory.ram_total_bytes.saturating_sub(reserve).max(0),
+        ram_bytes: ram_bytes
+            .saturating_sub(host_reserve_bytes(ram_bytes))
+            .max(0),
         cpu_millis: inventory.cpu_count.saturating_mul(1_000).max(0),
         gpu_count: i64::try_from(inventory.rentable_gpus().count()).unwrap_or(i64::MAX),
         disk_bytes: disk.map_or(0, |disk| disk.total_bytes.max(0)),
