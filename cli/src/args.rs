@@ -116,6 +116,15 @@ pub struct Offers {
     /// At least this many processors.
     #[arg(long, value_name = "CPUS", value_parser = units::cpu_millis)]
     pub cpu: Option<i64>,
+    /// At least this many free GPUs.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(0..=64))]
+    pub gpus: Option<i64>,
+    /// A GPU whose model has this in its name, as H100.
+    #[arg(long, value_name = "NAME")]
+    pub gpu_model: Option<String>,
+    /// At least this much free disk space.
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
+    pub disk: Option<i64>,
     /// Only in this region.
     #[arg(long)]
     pub region: Option<String>,
@@ -153,6 +162,15 @@ pub struct Order {
     /// Processors, as 2, 0.5 or 500m.
     #[arg(long, value_name = "CPUS", default_value = "0.5", value_parser = units::cpu_millis)]
     pub cpu: i64,
+    /// Whole GPUs.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..=64))]
+    pub gpus: i64,
+    /// Without --offer: a GPU whose model has this in its name, as H100.
+    #[arg(long, value_name = "NAME", conflicts_with = "offer")]
+    pub gpu_model: Option<String>,
+    /// Disk space, at least 64MiB; none unless given.
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
+    pub disk: Option<i64>,
     /// For how long, as 10m or 1h30m.
     #[arg(long, value_name = "TIME", value_parser = units::seconds)]
     pub duration: i64,

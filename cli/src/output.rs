@@ -91,6 +91,22 @@ pub fn text(item: &Value, pointer: &str) -> String {
     }
 }
 
+/// The texts of the list at a JSON pointer, with commas between them; `-` if there are none.
+pub fn list_of(item: &Value, pointer: &str) -> String {
+    let texts = item.pointer(pointer).and_then(Value::as_array);
+    let texts: Vec<String> = texts
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(plain)
+        .collect();
+    if texts.is_empty() {
+        "-".to_owned()
+    } else {
+        texts.join(", ")
+    }
+}
+
 /// The integer at a JSON pointer, shown by `show`; `-` if there is none.
 pub fn number(item: &Value, pointer: &str, show: fn(i64) -> String) -> String {
     let value = item.pointer(pointer).and_then(Value::as_i64);

@@ -11,4 +11,6 @@ pub struct LiveRental {
     pub spec_sha256: String,
     /// First process of the container, in the host's numbering, while it runs.
     pub pid: Option<i32>,
+    /// UUIDs of the GPUs that are its own.
+    pub gpus: Vec<String>,
 }

@@ -3,7 +3,7 @@
 //! # Invariants
 //! - A [`ContainerSpec`] that exists is within [`limits`]: fields are private and deserialising validates.
 //! - Commands and values of variables may hold passwords: `Debug` shows how many words and which names, never them.
-//! - Unknown fields are refused. What no agent enforces yet (GPU, disk, ports, …) is refused by the API before it gets here.
+//! - Unknown fields are refused. What no agent enforces yet (ports, …) is refused by the API before it gets here.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -25,6 +25,8 @@ pub mod limits {
     pub const RAM_BYTES_MIN: i64 = 16 << 20;
     /// The least CPU share.
     pub const CPU_MILLIS_MIN: i64 = 10;
+    /// The least disk space, if any: a file system needs some for itself.
+    pub const DISK_BYTES_MIN: i64 = 64 << 20;
 }
 
 /// A checked container specification.

@@ -85,6 +85,8 @@ pub enum MeterState {
     Running,
     /// Ended; `exit` says how.
     Exited,
+    /// Running, and something that is rented with it (a GPU) doesn't work: time that isn't billed.
+    Degraded,
 }
 
 /// How a container ended, as Docker says.
@@ -198,6 +200,7 @@ impl Record {
             MeterState::Preparing => 0,
             MeterState::Running => 1,
             MeterState::Exited => 2,
+            MeterState::Degraded => 3,
         });
         out.text(&self.container_id);
         out.text(&self.image_digest);

@@ -69,6 +69,37 @@ pub struct Inventory {
     pub docker_absent_reason: Option<String>,
     /// `1` or `2`: which hierarchy the machine's containers live in.
     pub cgroup_version: i64,
+    /// Where rentals' disk space comes from; `None` where none can be rented out.
+    #[serde(default)]
+    pub rental_disk: Option<RentalDisk>,
+}
+
+impl Inventory {
+    /// GPUs that can be rented: whole, healthy ones.
+    pub fn rentable_gpus(&self) -> impl Iterator<Item = &Gpu> {
+        self.gpus.iter().filter(|gpu| gpu.is_rentable())
+    }
+}
+
+/// Disk space for rentals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RentalDisk {
+    /// What keeps a rental within its share.
+    pub means: QuotaMeans,
+    /// All that rentals may take, what they hold now included.
+    pub total_bytes: i64,
+}
+
+/// What keeps a rental within its disk space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaMeans {
+    /// The engine's own quota of the container's root file system.
+    Engine,
+    /// A file system of its own in a file of that size: limits inodes too.
+    Loopback,
+    /// Nothing but watching: who takes more is stopped.
+    Policed,
 }
 
 /// A mounted file system.
@@ -95,6 +126,65 @@ pub struct Gpu {
     pub pci_bus_id: String,
     /// Driver version.
     pub driver: String,
+    /// Highest CUDA version of the driver, `12.4`; `None` where it doesn't say.
+    #[serde(default)]
+    pub cuda: Option<String>,
+    /// The fastest PCI Express link that GPU and slot agree on.
+    #[serde(default)]
+    pub pcie: Option<Pcie>,
+    /// Whether it is split into instances (MIG): not rented out as a whole then.
+    #[serde(default)]
+    pub mig: bool,
+    /// Whether work can be given to it.
+    #[serde(default)]
+    pub health: GpuHealth,
+}
+
+impl Gpu {
+    /// Whether it can be rented: as a whole, and healthy.
+    #[must_use]
+    pub fn is_rentable(&self) -> bool {
+        !self.mig && self.health == GpuHealth::Good
+    }
+}
+
+/// A PCI Express link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pcie {
+    /// `4` is PCIe 4.0.
+    pub generation: i64,
+    /// Lanes.
+    pub width: i64,
+}
+
+/// Whether work can be given to a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum GpuHealth {
+    /// Nothing is known against it.
+    #[default]
+    Good,
+    /// It answers, and something is wrong with it.
+    Degraded {
+        /// What, in words.
+        reason: String,
+    },
+    /// It was there and is gone.
+    Lost {
+        /// What, in words.
+        reason: String,
+    },
+}
+
+impl GpuHealth {
+    /// What is wrong, in words; `None` if nothing is.
+    #[must_use]
+    pub fn fault(&self) -> Option<&str> {
+        match self {
+            Self::Good => None,
+            Self::Degraded { reason } | Self::Lost { reason } => Some(reason),
+        }
+    }
 }
 
 /// Docker's engine.
@@ -136,4 +226,16 @@ pub struct GpuLoad {
     pub busy_percent: Option<i64>,
     /// Degrees Celsius; `None` where the GPU doesn't say.
     pub temperature_c: Option<i64>,
+    /// Programs that compute on it.
+    #[serde(default)]
+    pub processes: Vec<GpuProcess>,
+}
+
+/// A program that computes on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuProcess {
+    /// The container that it runs in; `None` for one of the host's.
+    pub container_id: Option<String>,
+    /// Memory that it holds there; `None` where the driver doesn't say.
+    pub vram_used_bytes: Option<i64>,
 }

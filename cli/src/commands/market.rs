@@ -13,12 +13,14 @@ use crate::{
 /// Most items that the market gives in one page.
 const PAGE_MAX: usize = 100;
 
-const OFFER_COLUMNS: [Column; 8] = [
+const OFFER_COLUMNS: [Column; 10] = [
     ("OFFER", |o| text(o, "/id")),
     ("REGION", |o| text(o, "/region")),
     ("RAM FREE", |o| number(o, "/ram_free_bytes", show_bytes)),
     ("RAM MAX", |o| number(o, "/max_ram_bytes", show_bytes)),
     ("CPU FREE", |o| number(o, "/cpu_free_millis", show_cpu)),
+    ("GPUS", |o| text(o, "/gpus_free")),
+    ("DISK FREE", |o| number(o, "/disk_free_bytes", show_bytes)),
     ("GIB RAM/H", |o| money(o, "/prices/ram_gib_hour")),
     ("CPU/H", |o| money(o, "/prices/cpu_hour")),
     ("NOW", |o| match o.pointer("/available") {
@@ -49,6 +51,9 @@ pub(super) async fn offers(api: &Api, form: Form, filter: &Offers) -> Result<()>
     let request = Request::get("/api/v1/offers")
         .query("ram_gib_min", filter.ram.map(gib_text))
         .query("cpu_min", filter.cpu.map(show_cpu))
+        .query("gpu_count_min", filter.gpus)
+        .query("gpu_model", filter.gpu_model.as_deref())
+        .query("disk_gib_min", filter.disk.map(gib_text))
         .query("region", filter.region.as_deref())
         .query("price_max", filter.price_max)
         .query("sort", Some(sort))
@@ -109,10 +114,19 @@ pub(super) fn order_body(order: &Order) -> Map<String, Value> {
             if let Some(price) = order.price_max {
                 requirements.insert("price_max".into(), json!(price));
             }
+            if let Some(model) = &order.gpu_model {
+                requirements.insert("gpu_model".into(), json!(model));
+            }
             body.insert("requirements".into(), requirements.into())
         }
     };
-    let resources = json!({"ram_bytes": order.ram, "cpu_millis": order.cpu});
+    let mut resources = json!({"ram_bytes": order.ram, "cpu_millis": order.cpu});
+    if order.gpus != 0 {
+        resources["gpu_count"] = json!(order.gpus);
+    }
+    if let Some(disk_bytes) = order.disk {
+        resources["disk_bytes"] = json!(disk_bytes);
+    }
     body.insert("resources".into(), resources);
     body.insert("duration_seconds".into(), json!(order.duration));
     body

@@ -15,7 +15,7 @@ use crate::{
     args::{Extend, Payment, Rent},
     failure::{Failure, Kind, Result},
     key_file,
-    output::{self, Column, Form, money, number, tell, text},
+    output::{self, Column, Form, list_of, money, number, tell, text},
     payment, random,
     units::{show_bytes, show_cpu},
     wait,
@@ -36,7 +36,7 @@ const COLUMNS: [Column; 7] = [
     ("PAID UNTIL", |r| text(r, "/paid_until")),
 ];
 
-const FIELDS: [Column; 16] = [
+const FIELDS: [Column; 18] = [
     ("rental", |r| text(r, "/id")),
     ("state", |r| text(r, "/state")),
     ("reason", |r| text(r, "/reason")),
@@ -44,6 +44,8 @@ const FIELDS: [Column; 16] = [
     ("node", |r| text(r, "/node_id")),
     ("RAM", |r| number(r, "/resources/ram_bytes", show_bytes)),
     ("CPU", |r| number(r, "/resources/cpu_millis", show_cpu)),
+    ("GPUs", |r| list_of(r, "/gpus")),
+    ("disk", |r| number(r, "/resources/disk_bytes", show_bytes)),
     ("image", |r| text(r, "/image_digest")),
     ("price per hour", |r| money(r, "/price/per_hour")),
     ("paid", |r| money(r, "/paid")),

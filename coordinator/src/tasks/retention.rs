@@ -94,6 +94,12 @@ impl Retention {
         self.until_none("uptime.forget", forget).await
     }
 
+    async fn faults(&self) -> Result<(u64, bool)> {
+        let before = self.days_ago(self.app.config.retention.usage_records_days);
+        let forget = move |tx: &mut dyn Tx| metering::forget_faults(tx, before, BATCH);
+        self.until_none("faults.forget", forget).await
+    }
+
     async fn usage_records(&mut self) -> Result<(u64, bool)> {
         let before = self.days_ago(self.app.config.retention.usage_records_days);
         let mut gone = 0_u64;
@@ -141,11 +147,13 @@ impl Task for Retention {
         let (prices, no_prices) = self.offer_prices().await?;
         let (keys, no_keys) = self.idempotency_keys().await?;
         let (runs, no_runs) = self.runs().await?;
-        if !(no_events && no_records && no_prices && no_keys && no_runs) {
+        let (faults, no_faults) = self.faults().await?;
+        if !(no_events && no_records && no_prices && no_keys && no_runs && no_faults) {
             self.app.tasks.poke(NAME);
         }
         Ok(json!({
             "events": events, "usage_records": records, "offer_prices": prices, "idempotency_keys": keys, "runs": runs,
+            "faults": faults,
         }))
     }
 }

@@ -7,7 +7,10 @@
 
 mod containers;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -101,6 +104,8 @@ pub struct ScriptedNode {
     pub containers: BTreeMap<RentalId, Container>,
     /// Whether running containers are metered; a broken meter isn't.
     pub metering: bool,
+    /// Rentals of which a GPU doesn't work.
+    pub degraded: BTreeSet<RentalId>,
     /// Beats that it sent.
     pub beats: u64,
     clock: ManualClock,
@@ -123,6 +128,7 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         docker: None,
         docker_absent_reason: Some("a test".into()),
         cgroup_version: 2,
+        rental_disk: None,
     }
 }
 
@@ -132,13 +138,20 @@ impl ScriptedNode {
     /// # Panics
     /// If that is refused.
     pub async fn enrol(test: &TestApp, token: &str, ram_total_bytes: i64) -> Self {
+        Self::enrol_as(test, token, inventory(ram_total_bytes)).await
+    }
+
+    /// Enrols a machine that measured this.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn enrol_as(test: &TestApp, token: &str, inventory: Inventory) -> Self {
         let path = "/api/v1/nodes/enrollment-tokens";
         let answer = test.post(path, token, &Value::Null).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
         let one_time = answer.json()["token"].as_str().expect("a token").to_owned();
         let pkcs8 = SigningKey::generate_pkcs8().expect("random numbers");
         let key = SigningKey::from_pkcs8(&pkcs8).expect("a key");
-        let inventory = inventory(ram_total_bytes);
         let request = enroll::EnrollRequest {
             proof: key.sign(enroll::DOMAIN, one_time.as_bytes()),
             token: one_time,
@@ -167,6 +180,7 @@ impl ScriptedNode {
             acked: 0,
             containers: BTreeMap::new(),
             metering: true,
+            degraded: BTreeSet::new(),
             beats: 0,
             clock: test.clock.clone(),
             booted_ms: 0,

@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 59] = [
+const GROWING: [&str; 61] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -92,6 +92,8 @@ const GROWING: [&str; 59] = [
     "recovery_codes",
     "refresh_tokens",
     "rental_alerts",
+    "rental_faults",
+    "rental_gpus",
     "rentals",
     "sandbox_settlements",
     "sandbox_wallets",
@@ -146,6 +148,7 @@ fn a_scan_is_noticed() {
 async fn trade(stall: &Stall) -> (String, RentalId) {
     let consumer = stall.consumer().await;
     let mut by_balance = stall.order(600);
+    by_balance["resources"]["gpu_count"] = json!(1);
     by_balance["pay_with"] = json!("balance");
     let bought = stall.keyed("/api/v1/rentals", &consumer, "one", &by_balance);
     let bought: RentalId = id_of(&bought.await);
@@ -320,6 +323,8 @@ async fn end(stall: &Stall, id: RentalId) {
     let body = move |tx: &mut dyn Tx| {
         metering::head(tx, node)?;
         metering::coverage(tx, node, &day)?;
+        metering::working_coverage(tx, node, id, &day)?;
+        metering::forget_faults(tx, day.start, 10)?;
         metering::records_of(tx, node, id, 0, 10)?;
         metering::last_spoken_of(tx, node, id)?;
         metering::keep_alive(tx, "epoch", day.start, day.end)?;

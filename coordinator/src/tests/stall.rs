@@ -9,7 +9,7 @@ use shared::{
     clock::Clock as _,
     id::{NodeId, OfferId},
     money::Amount,
-    resources::Inventory,
+    resources::{Gpu, GpuHealth, Inventory},
     sign::SigningKey,
     wire::enroll,
     x402::{
@@ -46,11 +46,22 @@ fn inventory() -> Inventory {
         cpu_model: "of tests".into(),
         cpu_count: 8,
         disks: Vec::new(),
-        gpus: Vec::new(),
-        gpu_absent_reason: Some("none".into()),
+        gpus: vec![Gpu {
+            uuid: "GPU-1".into(),
+            model: "of tests".into(),
+            vram_total_bytes: 1 << 34,
+            pci_bus_id: "1".into(),
+            driver: "1".into(),
+            cuda: None,
+            pcie: None,
+            mig: false,
+            health: GpuHealth::Good,
+        }],
+        gpu_absent_reason: None,
         docker: None,
         docker_absent_reason: Some("none".into()),
         cgroup_version: 2,
+        rental_disk: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! - A container is touched only if the engine says that it carries this node's label: ids come from the engine or are asked for.
 //! - The limits of all live containers, and of those being created, together stay within the machine less its reserve. The count is
 //!   kept in memory and never lacks a live container; before it refuses, it is made good by asking the engine.
+//! - No two live containers have the same GPU.
 //! - A container that ended isn't started again: it would run outside of that count.
 
 use std::{
@@ -65,19 +66,28 @@ impl Room {
 }
 
 /// A container that counts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Known {
     rental_id: Option<RentalId>,
     live: bool,
     /// `None` until the engine was asked.
     limits: Option<HeldLimits>,
+    /// UUIDs of the GPUs that are its own.
+    gpus: Vec<String>,
+}
+
+/// What a rental takes.
+#[derive(Debug, Clone)]
+struct Asked {
+    limits: HeldLimits,
+    gpus: Vec<String>,
 }
 
 #[derive(Debug, Default)]
 struct Counted {
     containers: HashMap<String, Known>,
     /// Being created.
-    pending: HashMap<RentalId, HeldLimits>,
+    pending: HashMap<RentalId, Asked>,
     /// Whether the engine was asked for all of them in this run.
     looked: bool,
 }
@@ -146,14 +156,19 @@ impl Guard {
     }
 
     pub(super) async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
-        let asked = self.check_alone(&rental.resources)?;
-        let pending = self.admit(rental.rental_id, asked).await?;
+        let limits = self.check_alone(&rental.resources)?;
+        let asked = Asked {
+            limits,
+            gpus: rental.gpus.clone(),
+        };
+        let pending = self.admit(rental.rental_id, &asked).await?;
         let created = self.engine.create(rental).await?;
         if let Created::Fresh(id) | Created::Started(id) = &created {
             let known = Known {
                 rental_id: Some(rental.rental_id),
                 live: true,
-                limits: Some(asked),
+                limits: Some(limits),
+                gpus: asked.gpus,
             };
             self.lock().containers.insert(id.clone(), known);
         }
@@ -237,7 +252,7 @@ impl Guard {
     }
 
     /// Counts a rental that is about to be created, until the answer is dropped.
-    async fn admit(&self, id: RentalId, asked: HeldLimits) -> Result<Pending<'_>, RuntimeError> {
+    async fn admit(&self, id: RentalId, asked: &Asked) -> Result<Pending<'_>, RuntimeError> {
         let complete = self.lock().is_complete();
         if complete && self.take(id, asked).is_ok() {
             return Ok(Pending { guard: self, id });
@@ -249,12 +264,12 @@ impl Guard {
         Ok(Pending { guard: self, id })
     }
 
-    fn take(&self, id: RentalId, asked: HeldLimits) -> Result<(), String> {
+    fn take(&self, id: RentalId, asked: &Asked) -> Result<(), String> {
         let mut counted = self.lock();
         let taken = counted.taken_beside(id);
         let (ram, cpu) = (
-            taken.ram_bytes.saturating_add(asked.ram_bytes),
-            taken.cpu_millis.saturating_add(asked.cpu_millis),
+            taken.ram_bytes.saturating_add(asked.limits.ram_bytes),
+            taken.cpu_millis.saturating_add(asked.limits.cpu_millis),
         );
         if ram > self.room.ram_bytes || cpu > self.room.cpu_millis {
             return Err(format!(
@@ -262,7 +277,10 @@ impl Guard {
                 self.room.ram_bytes, self.room.cpu_millis
             ));
         }
-        counted.pending.insert(id, asked);
+        if let Some(uuid) = asked.gpus.iter().find(|uuid| counted.is_held(id, uuid)) {
+            return Err(format!("another rental holds the GPU {uuid}"));
+        }
+        counted.pending.insert(id, asked.clone());
         Ok(())
     }
 
@@ -305,8 +323,18 @@ impl Counted {
                 rental_id: container.rental_id,
                 live,
                 limits: None,
+                gpus: container.gpus.clone(),
             });
         known.live = live;
+    }
+
+    /// Whether another rental than this one has a GPU.
+    fn is_held(&self, id: RentalId, uuid: &String) -> bool {
+        let live = self.containers.values();
+        let mut live = live.filter(|known| known.live && known.rental_id != Some(id));
+        let mut pending = self.pending.iter().filter(|(other, _)| **other != id);
+        live.any(|known| known.gpus.contains(uuid))
+            || pending.any(|(_, asked)| asked.gpus.contains(uuid))
     }
 
     /// What all rentals but this one take.
@@ -318,16 +346,18 @@ impl Counted {
         });
         let live = live.filter_map(|known| known.limits);
         let pending = self.pending.iter().filter(|(other, _)| **other != id);
-        live.chain(pending.map(|(_, limits)| *limits))
-            .fold(HeldLimits::default(), |sum, next| HeldLimits {
+        live.chain(pending.map(|(_, asked)| asked.limits)).fold(
+            HeldLimits::default(),
+            |sum, next| HeldLimits {
                 ram_bytes: sum.ram_bytes.saturating_add(next.ram_bytes),
                 cpu_millis: sum.cpu_millis.saturating_add(next.cpu_millis),
-            })
+            },
+        )
     }
 }
 
 impl Known {
-    fn is_pending(&self, pending: &HashMap<RentalId, HeldLimits>) -> bool {
+    fn is_pending(&self, pending: &HashMap<RentalId, Asked>) -> bool {
         self.rental_id.is_some_and(|id| pending.contains_key(&id))
     }
 }

@@ -34,6 +34,7 @@ impl Bench {
                 wanted: Wanted::Run,
                 spec: spec.try_into().expect("valid"),
                 resources: Resources::default(),
+                gpus: Vec::new(),
             },
         }
     }

@@ -37,6 +37,7 @@ fn rental(rental_id: RentalId, lease_id: LeaseId) -> DesiredRental {
         .try_into()
         .expect("valid"),
         resources: Resources::default(),
+        gpus: Vec::new(),
     }
 }
 

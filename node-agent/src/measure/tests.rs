@@ -104,6 +104,7 @@ fn rental(pid: Option<i32>) -> LiveRental {
         },
         spec_sha256: String::new(),
         pid,
+        gpus: Vec::new(),
     }
 }
 

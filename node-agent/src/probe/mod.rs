@@ -15,7 +15,7 @@ mod tests;
 
 use std::{path::PathBuf, time::Duration};
 
-use shared::resources::{Inventory, Load};
+use shared::resources::{Gpu, GpuLoad, Inventory, Load};
 
 use self::{gpu::GpuProbe, load::CpuTimes};
 use crate::runtime::EngineFacts;
@@ -99,13 +99,21 @@ impl Prober {
             docker,
             docker_absent_reason,
             cgroup_version: docker_cgroup.unwrap_or(host.cgroup_version),
+            rental_disk: None,
         })
+    }
+
+    /// The GPUs as they are at this moment, and how busy each is; none where there is no driver.
+    pub fn gpus(&mut self) -> Vec<(Gpu, GpuLoad)> {
+        let gpus = self.gpus.inventory().unwrap_or_default();
+        let loads = self.gpus.load(&self.root, &gpus);
+        gpus.into_iter().zip(loads).collect()
     }
 
     /// How busy the machine is, its disks and GPUs in the order of `inventory`.
     pub fn load(&mut self, inventory: &Inventory) -> Load {
         let mut load = load::measure(&self.root, &mut self.cpu_before, inventory);
-        load.gpus = self.gpus.load(&inventory.gpus);
+        load.gpus = self.gpus.load(&self.root, &inventory.gpus);
         load
     }
 }

@@ -1,8 +1,12 @@
 //! The probes on this machine, and NVML through its real C interface against a library that the test builds.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use shared::resources::{Disk, Gpu, GpuLoad};
+use shared::resources::{Disk, Gpu, GpuHealth, GpuLoad, Pcie};
 
 use super::{host::Found, *};
 use crate::testing::TempDir;
@@ -11,19 +15,39 @@ fn no_docker() -> Result<EngineFacts, String> {
     Err("not asked".to_owned())
 }
 
-fn build_fake_nvml(dir: &TempDir) -> PathBuf {
-    let library = dir.path().join("libnvidia-ml.so.1");
-    let status = Command::new("cc")
-        .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
-        .arg(&library)
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/src/probe/fake_nvml.c"
-        ))
-        .status()
-        .expect("a C compiler (cc) is needed for this test");
-    assert!(status.success());
-    library
+/// NVML as the test's file says.
+struct FakeNvml {
+    dir: TempDir,
+}
+
+impl FakeNvml {
+    /// Builds the library; `state` is what it plays (see fake_nvml.c).
+    fn new(state: &str) -> Self {
+        let dir = TempDir::new();
+        let status = Command::new("cc")
+            .args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o"])
+            .arg(dir.path().join("libnvidia-ml.so.1"))
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/src/probe/fake_nvml.c"
+            ))
+            .status()
+            .expect("a C compiler (cc) is needed for this test");
+        assert!(status.success());
+        let fake = Self { dir };
+        fake.play(state);
+        fake
+    }
+
+    fn play(&self, state: &str) {
+        std::fs::write(self.dir.path().join("state"), state).expect("written");
+    }
+
+    fn prober(&self) -> Prober {
+        Prober::with_gpus(GpuProbe::new(Some(
+            self.dir.path().join("libnvidia-ml.so.1"),
+        )))
+    }
 }
 
 #[test]
@@ -64,38 +88,127 @@ fn what_is_told_of_this_machine_is_what_the_kernel_says() {
 
 #[test]
 fn gpus_are_read_through_the_c_interface_of_nvml() {
-    let dir = TempDir::new();
-    let library = build_fake_nvml(&dir);
-    let mut prober = Prober::with_gpus(GpuProbe::new(Some(library)));
-    let mut inventory = prober.inventory(no_docker()).expect("measured");
+    let fake = FakeNvml::new("count 2\nmig 1\n");
+    let mut prober = fake.prober();
+    let inventory = prober.inventory(no_docker()).expect("measured");
     assert_eq!(inventory.gpu_absent_reason, None);
-    assert_eq!(inventory.gpus.len(), 2);
-    assert_eq!(
-        inventory.gpus[0],
-        Gpu {
-            uuid: "GPU-aaaa".into(),
-            model: "Fake H100".into(),
-            vram_total_bytes: 80 << 30,
-            pci_bus_id: "00000000:01:00.0".into(),
-            driver: "550.54.15".into(),
-        }
-    );
+    let first = Gpu {
+        uuid: "GPU-aaaa".into(),
+        model: "Fake H100".into(),
+        vram_total_bytes: 80 << 30,
+        pci_bus_id: "00000000:01:00.0".into(),
+        driver: "550.54.15".into(),
+        cuda: Some("12.4".into()),
+        pcie: Some(Pcie {
+            generation: 5,
+            width: 16,
+        }),
+        mig: false,
+        health: GpuHealth::Good,
+    };
+    let second = Gpu {
+        uuid: "GPU-bbbb".into(),
+        pci_bus_id: "00000000:02:00.0".into(),
+        mig: true,
+        ..first.clone()
+    };
+    assert_eq!(inventory.gpus, [first, second]);
+    assert_eq!(inventory.rentable_gpus().count(), 1, "not the split one");
     let busy = GpuLoad {
         vram_used_bytes: 1 << 30,
         busy_percent: Some(42),
         temperature_c: Some(61),
+        processes: Vec::new(),
     };
     let silent = GpuLoad {
         busy_percent: None,
         ..busy.clone()
     };
-    assert_eq!(prober.load(&inventory).gpus, [busy.clone(), silent]);
-    // another GPU sits where this one was: no figure is better than another GPU's
-    inventory.gpus.remove(0);
-    assert_eq!(prober.load(&inventory).gpus, []);
-    // and the next look finds all again
+    assert_eq!(prober.load(&inventory).gpus, [busy, silent]);
+}
+
+#[test]
+fn none_and_eight_gpus_are_counted() {
+    let fake = FakeNvml::new("count 0\n");
+    let mut prober = fake.prober();
     let inventory = prober.inventory(no_docker()).expect("measured");
-    assert_eq!(prober.load(&inventory).gpus.first(), Some(&busy));
+    assert_eq!(inventory.gpus, []);
+    assert_eq!(inventory.gpu_absent_reason, None, "the driver is there");
+    fake.play("count 8\n");
+    let inventory = prober.inventory(no_docker()).expect("measured");
+    assert_eq!(inventory.rentable_gpus().count(), 8);
+    assert_eq!(prober.load(&inventory).gpus.len(), 8);
+}
+
+#[test]
+fn a_gpu_that_falls_off_the_bus_stays_as_lost_and_comes_back() {
+    let fake = FakeNvml::new("count 3\n");
+    let mut prober = fake.prober();
+    prober.inventory(no_docker()).expect("measured");
+    for lost in ["count 3\nlost 1\n", "count 3\ngone 1\n"] {
+        fake.play(lost);
+        let gpus = prober.gpus();
+        let states: Vec<(&str, bool)> = gpus
+            .iter()
+            .map(|(gpu, _)| {
+                let is_lost = matches!(gpu.health, GpuHealth::Lost { .. });
+                (gpu.uuid.as_str(), is_lost)
+            })
+            .collect();
+        assert_eq!(
+            states,
+            [("GPU-aaaa", false), ("GPU-cccc", false), ("GPU-bbbb", true)],
+            "{lost}"
+        );
+        assert_eq!(gpus[2].1, GpuLoad::default(), "nothing is known of it");
+        assert_eq!(gpus[1].1.busy_percent, Some(42), "the others go on");
+        fake.play("count 3\n");
+        let back = prober.gpus();
+        assert!(back.iter().all(|(gpu, _)| gpu.is_rentable()), "{back:?}");
+    }
+}
+
+#[test]
+fn what_the_driver_reports_of_a_gpu_degrades_it() {
+    let fake = FakeNvml::new("count 2\n");
+    let mut prober = fake.prober();
+    let mut fault_of = |index: usize| {
+        let gpus = prober.gpus();
+        gpus[index].0.health.fault().map(str::to_owned)
+    };
+    assert_eq!(fault_of(0), None);
+    fake.play("count 2\necc 1 3\n");
+    assert!(fault_of(1).is_some_and(|fault| fault.contains("3 memory errors")));
+    fake.play("count 2\nslow 0 64\n");
+    assert!(fault_of(0).is_some_and(|fault| fault.contains("by heat at 61 °C")));
+    fake.play("count 2\nslow 0 4\n");
+    assert_eq!(fault_of(0), None, "at its power limit: that is work");
+    fake.play("count 2\nxid 0 13\nxid 0 79\n");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let fault = loop {
+        if let Some(fault) = fault_of(0) {
+            break fault;
+        }
+        assert!(Instant::now() < deadline, "the event never came");
+        std::thread::yield_now();
+    };
+    assert!(fault.contains("XID 79"), "{fault}");
+    assert_eq!(fault_of(1), None, "the other is well");
+}
+
+#[test]
+fn whose_programs_compute_is_told() {
+    let mine = std::process::id();
+    let fake = FakeNvml::new(&format!("count 1\npid 0 {mine} 4096\npid 0 4294967295 1\n"));
+    let gpus = fake.prober().gpus();
+    let held: Vec<Option<i64>> = gpus[0]
+        .1
+        .processes
+        .iter()
+        .map(|process| process.vram_used_bytes)
+        .collect();
+    assert_eq!(held, [Some(4_096), Some(1)]);
+    assert_eq!(gpus[0].1.processes[1].container_id, None, "no such process");
 }
 
 #[test]

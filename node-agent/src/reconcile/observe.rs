@@ -80,6 +80,7 @@ fn of_desired(seen: &Seen<'_>, rental: &DesiredRental) -> Option<LiveRental> {
         },
         spec_sha256: rental.spec.sha256_hex(),
         pid: None,
+        gpus: rental.gpus.clone(),
     };
     if let Some(container) = container {
         fill(&mut live, container);
@@ -101,6 +102,7 @@ fn of_container(container: &Container, notes: &Notes) -> Option<LiveRental> {
         },
         spec_sha256: container.spec_sha256.clone(),
         pid: None,
+        gpus: container.gpus.clone(),
     };
     fill(&mut live, container);
     Some(live)

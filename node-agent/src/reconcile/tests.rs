@@ -89,6 +89,7 @@ impl Node {
                 cpu_millis: 100,
                 ..Resources::default()
             },
+            gpus: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@
 //! - A rental that failed without a container that ended (`Failed`) gets no last record: what isn't known isn't signed.
 //! - When the commit fails, nothing counts as said, and the next pass says it again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use shared::{
     id::{LeaseId, RentalId},
@@ -86,13 +86,14 @@ impl Meter {
     }
 }
 
-/// One pass over `live`; returns how many records were made.
+/// One pass over `live`, of which something doesn't work for `faulty`; returns how many records were made.
 ///
 /// # Errors
 /// The journal can't be read or written.
 pub fn sample_pass(
     meter: &mut Meter,
     live: &[LiveRental],
+    faulty: &BTreeSet<RentalId>,
     moment: &Moment,
     due: Due,
 ) -> Result<usize, JournalError> {
@@ -109,10 +110,10 @@ pub fn sample_pass(
     let mut drafts = Vec::new();
     let mut statements = Vec::new();
     for rental in live {
-        let Some(statement) = statement(rental) else {
+        let rental_id = rental.observed.rental_id;
+        let Some(statement) = statement(rental, faulty.contains(&rental_id)) else {
             continue;
         };
-        let rental_id = rental.observed.rental_id;
         if !said.contains_key(&rental_id)
             && let Some(last) = journal.last_of(rental_id)?
         {
@@ -154,17 +155,23 @@ fn is_due(now: &Statement, said: Option<&Said>, due: Due) -> bool {
     if same_container && statement.state == MeterState::Exited {
         return false;
     }
-    statement != now || (due == Due::Tick && now.state == MeterState::Running)
+    statement != now
+        || (due == Due::Tick && matches!(now.state, MeterState::Running | MeterState::Degraded))
 }
 
 /// What can be said about a rental; nothing before it has a container or when it failed.
-fn statement(rental: &LiveRental) -> Option<Statement> {
+fn statement(rental: &LiveRental, is_faulty: bool) -> Option<Statement> {
     let observed = &rental.observed;
     let container_id = observed.container_id.clone()?;
+    let running = if is_faulty {
+        MeterState::Degraded
+    } else {
+        MeterState::Running
+    };
     let (state, exit) = match &observed.phase {
-        Phase::Running => (MeterState::Running, None),
+        Phase::Running => (running, None),
         // it runs until it has ended
-        Phase::Stopping if observed.started_at.is_some() => (MeterState::Running, None),
+        Phase::Stopping if observed.started_at.is_some() => (running, None),
         Phase::Pending | Phase::Pulling { .. } | Phase::Starting | Phase::Stopping => {
             (MeterState::Preparing, None)
         }

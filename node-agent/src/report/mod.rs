@@ -11,6 +11,7 @@
 
 mod backoff;
 mod contact;
+mod gpus;
 mod meter;
 mod reply;
 mod sender;
@@ -28,7 +29,7 @@ use std::{
 use async_trait::async_trait;
 use shared::{
     clock::Clock,
-    resources::Inventory,
+    resources::{Gpu, GpuLoad, Inventory},
     wire::desired::{DesiredState, Lease},
 };
 use tokio::sync::{Notify, watch};
@@ -127,6 +128,8 @@ struct Shared {
     sampled: Arc<Notify>,
     /// Why metering stands still, if it does.
     metering_fault: watch::Sender<Option<String>>,
+    /// The GPUs as the ticker saw them last.
+    gpus: watch::Sender<Vec<(Gpu, GpuLoad)>>,
 }
 
 impl Shared {
@@ -166,13 +169,14 @@ pub fn start(
         clock: parts.clock,
         sampled: Arc::new(Notify::new()),
         metering_fault: watch::Sender::new(None),
+        gpus: watch::Sender::new(Vec::new()),
     };
     let sender = sender::Sender::new(
         shared.clone(),
         sender::Setup {
             identity: parts.identity,
-            prober: parts.prober,
-            inventory: parts.inventory,
+            prober: Arc::clone(&parts.prober),
+            inventory: parts.inventory.clone(),
             boot_id: parts.boot_id,
             status_file: parts.status_file,
             nudge: Arc::clone(&nudge),
@@ -184,6 +188,8 @@ pub fn start(
     )?;
     let ticker = ticker::Ticker {
         shared,
+        prober: parts.prober,
+        inventory: parts.inventory,
         beacon: beacon_now.clone(),
         interval_ms: interval_now,
         last_pass,

@@ -234,13 +234,25 @@ impl Sender {
             sent_wall,
             sent_boot_ms: self.shared.clock.boot_ms(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            inventory: self.setup.inventory.borrow().as_ref().clone(),
+            inventory: self.inventory(),
             load: gathered.load,
             generation: self.shared.rentals.generation(),
             observed,
             journal_head: gathered.head,
             usage: gathered.usage,
         }
+    }
+
+    /// What the machine has, its GPUs as the ticker saw them last.
+    fn inventory(&self) -> Inventory {
+        let mut inventory = self.setup.inventory.borrow().as_ref().clone();
+        let gpus = self.shared.gpus.borrow();
+        for known in &mut inventory.gpus {
+            if let Some((gpu, _)) = gpus.iter().find(|(gpu, _)| gpu.uuid == known.uuid) {
+                known.health = gpu.health.clone();
+            }
+        }
+        inventory
     }
 
     /// Takes a good answer; returns whether the next beat is wanted at once.

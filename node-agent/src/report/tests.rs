@@ -1,6 +1,6 @@
 //! Sampling passes: what is recorded when, over restarts.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use shared::{
     id::{Ids, NodeId},
@@ -53,6 +53,7 @@ impl Machine {
                 },
                 spec_sha256: "0".repeat(64),
                 pid: None,
+                gpus: Vec::new(),
             },
         };
         machine.write(
@@ -124,7 +125,14 @@ fn pass(meter: &mut Meter, rental: &LiveRental, second: i64, due: Due) -> usize 
         t_wall: Timestamp::from_secs(100 + second),
         t_boot_ms: second * 1_000,
     };
-    sample_pass(meter, std::slice::from_ref(rental), &moment, due).expect("journalled")
+    sample_pass(
+        meter,
+        std::slice::from_ref(rental),
+        &BTreeSet::new(),
+        &moment,
+        due,
+    )
+    .expect("journalled")
 }
 
 #[test]
@@ -271,7 +279,7 @@ fn old_records_go_but_not_what_a_live_rental_goes_on_from() {
         t_boot_ms: 3_000,
     };
     for _ in 0..3 {
-        sample_pass(&mut meter, &both, &moment, Due::Tick).expect("journalled");
+        sample_pass(&mut meter, &both, &BTreeSet::new(), &moment, Due::Tick).expect("journalled");
     }
     let head = meter.journal().head();
     let received_at = Timestamp::from_secs(104);
@@ -293,6 +301,6 @@ fn old_records_go_but_not_what_a_live_rental_goes_on_from() {
         0,
         "the ended one is still on this node"
     );
-    sample_pass(&mut meter, &[other], &moment, Due::Tick).expect("journalled");
+    sample_pass(&mut meter, &[other], &BTreeSet::new(), &moment, Due::Tick).expect("journalled");
     assert!(meter.prune(later).expect("pruned") > 0);
 }

@@ -1,8 +1,11 @@
 //! Samples and journals: at each interval, and at once when a rental changes. Doesn't know whether the coordinator can be reached.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use shared::wire::observed::Phase;
+use shared::{resources::Inventory, wire::observed::Phase};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -10,10 +13,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    Shared, gpus, lock,
     meter::{Due, sample_pass},
 };
-use crate::{journal::Moment, rental::LiveRental};
+use crate::{journal::Moment, probe::Prober, rental::LiveRental};
 
 /// How often progress of a pull is worth a beat.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -22,6 +25,9 @@ const PRUNE_EVERY_MS: i64 = 60_000;
 
 pub(super) struct Ticker {
     pub(super) shared: Shared,
+    pub(super) prober: Arc<Mutex<Prober>>,
+    /// What the machine has, as it was measured last.
+    pub(super) inventory: watch::Receiver<Arc<Inventory>>,
     pub(super) beacon: watch::Receiver<String>,
     pub(super) interval_ms: watch::Receiver<i64>,
     pub(super) last_pass: watch::Sender<i64>,
@@ -74,6 +80,10 @@ impl Ticker {
 
     async fn pass(&mut self, live: &watch::Receiver<Vec<LiveRental>>, due: Due) {
         let rentals = live.borrow().clone();
+        if due == Due::Tick {
+            self.look_at_gpus(&rentals).await;
+        }
+        let faulty = gpus::faulty(&rentals, &self.shared.gpus.borrow());
         let boot_ms = self.shared.clock.boot_ms();
         let mut moment = Moment {
             beacon: self.beacon.borrow().clone(),
@@ -95,7 +105,7 @@ impl Ticker {
                     };
                     moment.beacon = beacon;
                 }
-                sample_pass(meter, &rentals, &moment, due)?;
+                sample_pass(meter, &rentals, &faulty, &moment, due)?;
                 prune_before.map_or(Ok(0), |before| meter.prune(before))
             })
             .await;
@@ -107,6 +117,21 @@ impl Ticker {
         self.tell(fault);
         self.last_pass.send_replace(self.shared.clock.boot_ms());
         self.shared.sampled.notify_one();
+    }
+
+    /// Asks the GPUs how they are; not at all on a machine that has none and rents none out.
+    async fn look_at_gpus(&self, rentals: &[LiveRental]) {
+        let has_some = !self.inventory.borrow().gpus.is_empty();
+        if !has_some && rentals.iter().all(|rental| rental.gpus.is_empty()) {
+            return;
+        }
+        let prober = Arc::clone(&self.prober);
+        match tokio::task::spawn_blocking(move || lock(&prober).gpus()).await {
+            Ok(gpus) => {
+                self.shared.gpus.send_replace(gpus);
+            }
+            Err(error) => tracing::warn!(%error, "the GPUs can't be looked at"),
+        }
     }
 
     /// Logs when metering stops and when it goes on.
@@ -169,6 +194,7 @@ mod tests {
             },
             spec_sha256: String::new(),
             pid: None,
+            gpus: Vec::new(),
         }
     }
 

@@ -298,6 +298,7 @@ impl ContainerRuntime for FakeRuntime {
                 rental_id: Some(rental.rental_id),
                 lease_id: Some(rental.lease_id),
                 spec_sha256: rental.spec.sha256_hex(),
+                gpus: rental.gpus.clone(),
                 state: ContainerState::Created,
                 pid: None,
                 started_at: None,

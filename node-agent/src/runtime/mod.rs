@@ -32,6 +32,8 @@ pub const LABEL_RENTAL: &str = "ramarket.rental";
 pub const LABEL_LEASE: &str = "ramarket.lease";
 /// Label that holds the SHA-256 of the specification, hex.
 pub const LABEL_SPEC: &str = "ramarket.spec_sha256";
+/// Label that holds the UUIDs of the rental's GPUs, with commas between them.
+pub const LABEL_GPUS: &str = "ramarket.gpus";
 /// Label that holds the node's id, so that two agents on one engine keep apart.
 pub const LABEL_NODE: &str = "ramarket.node";
 
@@ -105,6 +107,8 @@ pub struct Container {
     pub lease_id: Option<LeaseId>,
     /// From the labels.
     pub spec_sha256: String,
+    /// UUIDs of its GPUs, from the labels.
+    pub gpus: Vec<String>,
     /// How far it is.
     pub state: ContainerState,
     /// First process, in the host's numbering, while it runs.

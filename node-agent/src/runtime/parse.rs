@@ -8,7 +8,9 @@ use bollard::models::{
 };
 use shared::{journal::Exit, time::Timestamp};
 
-use super::{Container, ContainerState, Event, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC};
+use super::{
+    Container, ContainerState, Event, LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC,
+};
 
 /// One container as Docker's inspect tells it; `None` when it isn't of this `scope` or the answer has no id or state.
 /// `image_digest` is left out: it needs another question.
@@ -56,6 +58,10 @@ fn labelled(id: String, labels: &HashMap<String, String>) -> Container {
         rental_id: labels.get(LABEL_RENTAL).and_then(|id| id.parse().ok()),
         lease_id: labels.get(LABEL_LEASE).and_then(|id| id.parse().ok()),
         spec_sha256: labels.get(LABEL_SPEC).cloned().unwrap_or_default(),
+        gpus: labels
+            .get(LABEL_GPUS)
+            .map(|uuids| uuids.split_terminator(',').map(str::to_owned).collect())
+            .unwrap_or_default(),
         state: ContainerState::Created,
         pid: None,
         started_at: None,

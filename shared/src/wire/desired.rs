@@ -32,6 +32,9 @@ pub struct DesiredRental {
     pub spec: ContainerSpec,
     /// What it may use.
     pub resources: Resources,
+    /// UUIDs of the GPUs that are its own, as many as its resources say.
+    #[serde(default)]
+    pub gpus: Vec<String>,
 }
 
 /// What the market wants of a rental.

@@ -115,6 +115,7 @@ impl Node {
                 cpu_millis: 500,
                 ..Resources::default()
             },
+            gpus: Vec::new(),
         }
     }
 

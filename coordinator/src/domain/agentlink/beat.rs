@@ -141,6 +141,7 @@ impl AgentLink {
                     heard_before: Some(head.received_at),
                     head,
                     more: false,
+                    faults: Vec::new(),
                 });
                 reply(tx, &admitted, &means, &node, taken.as_ref()).map(|reply| {
                     Some(Outcome {
@@ -273,6 +274,11 @@ fn fold(
             .iter()
             .find(|seen| seen.rental_id == rental.id)
         {
+            let fault = taken.faults.iter().find(|(id, _)| *id == rental.id);
+            let rental = match fault {
+                Some((_, begun)) => rentals::changes::tell_fault(tx, ctx, rental, *begun)?,
+                None => rental,
+            };
             let seen = with_end_of_evidence(tx, &rental, seen)?;
             ended |= observe(tx, ctx, &means.rules, &rental, &seen, reception)?;
         }

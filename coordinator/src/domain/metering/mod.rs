@@ -6,6 +6,7 @@
 //! - Time is covered only by beats that continue the chain.
 
 pub mod check;
+mod faults;
 pub mod model;
 mod store;
 
@@ -52,6 +53,8 @@ pub struct Taken {
     pub more: bool,
     /// When the beat before it that counts arrived.
     pub heard_before: Option<Timestamp>,
+    /// Rentals of which something began not to work (true), or works again.
+    pub faults: Vec<(RentalId, bool)>,
 }
 
 /// Takes in a beat's evidence: records that are new continue the chain, and the time since the last beat is covered.
@@ -94,12 +97,14 @@ pub fn ingest(
     let heard_at = before.as_ref().map_or(evidence.received_at, |before| {
         model::heard_at(before, &boot_id, evidence.boot_ms, evidence.received_at)
     });
+    let noted = faults::note(tx, node, before.as_ref(), fresh, heard_at)?;
     let head = Head {
         seq,
         hash,
         boot_id,
         boot_ms: evidence.boot_ms,
         received_at: heard_at,
+        faults: noted.open,
     };
     // while something runs, only a growing journal proves that its meter runs too
     let witnessed = !evidence.claims_running || !fresh.is_empty();
@@ -107,6 +112,7 @@ pub fn ingest(
         Some(before) if !witnessed => Head {
             seq,
             hash,
+            faults: head.faults,
             ..before.clone()
         },
         Some(before) => {
@@ -123,6 +129,7 @@ pub fn ingest(
         more: claimed.seq > head.seq,
         heard_before: before.map(|before| before.received_at),
         head,
+        faults: noted.changed,
     })
 }
 
@@ -215,6 +222,29 @@ pub fn head(tx: &mut dyn Tx, node: NodeId) -> Result<Option<Head>> {
 /// The database's.
 pub fn coverage(tx: &mut dyn Tx, node: NodeId, window: &Interval) -> Result<Vec<Interval>> {
     store::coverage(tx, node, window)
+}
+
+/// The covered stretches that meet a window and in which what a rental consists of worked, by its node's own records.
+///
+/// # Errors
+/// The database's.
+pub fn working_coverage(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    rental: RentalId,
+    window: &Interval,
+) -> Result<Vec<Interval>> {
+    let coverage = store::coverage(tx, node, window)?;
+    let faults = faults::of(tx, node, rental, window)?;
+    Ok(model::without(&coverage, &faults))
+}
+
+/// Forgets up to `limit` faults that were over before a moment; how many.
+///
+/// # Errors
+/// The database's.
+pub fn forget_faults(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> Result<u64> {
+    faults::forget(tx, before, limit)
 }
 
 /// The signed records of a rental with when they arrived, after a position: those of its own node, for any node may write what

@@ -39,6 +39,8 @@ pub struct Head {
     pub boot_ms: i64,
     /// When the beat arrived.
     pub received_at: Timestamp,
+    /// How many of the node's rentals have a fault that isn't over.
+    pub faults: i64,
 }
 
 /// By how much a node's boot clock may differ from ours over a gap, milliseconds, plus a thousandth of the gap.
@@ -119,6 +121,15 @@ pub fn downtime(alive: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
     uncovered(alive, whole)
 }
 
+/// Covered time without that in which what is rented didn't work.
+#[must_use]
+pub fn without(coverage: &[Interval], faults: &[Interval]) -> Vec<Interval> {
+    let parts = coverage.iter();
+    parts
+        .flat_map(|part| uncovered(faults.to_vec(), part))
+        .collect()
+}
+
 /// What of `whole` isn't in any of `parts`.
 fn uncovered(parts: Vec<Interval>, whole: &Interval) -> Vec<Interval> {
     let mut from = whole.start;
@@ -192,7 +203,19 @@ mod tests {
             boot_id: "b".into(),
             boot_ms: boot_s * 1_000,
             received_at: at(received),
+            faults: 0,
         }
+    }
+
+    #[test]
+    fn faulty_time_is_taken_out_of_covered_time() {
+        let covered = [span(0, 100), span(200, 300)];
+        assert_eq!(without(&covered, &[]), covered);
+        assert_eq!(
+            without(&covered, &[span(50, 60), span(90, 250)]),
+            [span(0, 50), span(60, 90), span(250, 300)]
+        );
+        assert_eq!(without(&covered, &[span(-10, 1_000)]), []);
     }
 
     #[test]

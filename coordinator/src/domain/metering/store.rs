@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) fn head(tx: &mut dyn Tx, node: NodeId) -> Result<Option<Head>> {
     let rows = tx.query(
-        "SELECT seq, hash, boot_id, boot_ms, received_at FROM node_chains WHERE node_id = $1",
+        "SELECT seq, hash, boot_id, boot_ms, received_at, faults FROM node_chains WHERE node_id = $1",
         params![node],
     )?;
     rows.first()
@@ -30,6 +30,7 @@ pub(super) fn head(tx: &mut dyn Tx, node: NodeId) -> Result<Option<Head>> {
                 boot_id: row.text(2)?.to_owned(),
                 boot_ms: row.int(3)?,
                 received_at: Timestamp::from_micros(row.int(4)?),
+                faults: row.int(5)?,
             })
         })
         .transpose()
@@ -45,12 +46,20 @@ pub(super) fn set_head(
     let (hash, boot) = (head.hash.as_bytes().as_slice(), head.boot_id.as_str());
     let changed = match before {
         None => tx.execute(
-            "INSERT INTO node_chains (node_id, seq, hash, boot_id, boot_ms, received_at) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (node_id) DO NOTHING",
-            params![node, head.seq, hash, boot, head.boot_ms, head.received_at],
+            "INSERT INTO node_chains (node_id, seq, hash, boot_id, boot_ms, received_at, faults)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (node_id) DO NOTHING",
+            params![
+                node,
+                head.seq,
+                hash,
+                boot,
+                head.boot_ms,
+                head.received_at,
+                head.faults
+            ],
         )?,
         Some(old) => tx.execute(
-            "UPDATE node_chains SET seq = $2, hash = $3, boot_id = $4, boot_ms = $5, received_at = $6
+            "UPDATE node_chains SET seq = $2, hash = $3, boot_id = $4, boot_ms = $5, received_at = $6, faults = $9
              WHERE node_id = $1 AND seq = $7 AND received_at = $8",
             params![
                 node,
@@ -60,7 +69,8 @@ pub(super) fn set_head(
                 head.boot_ms,
                 head.received_at,
                 old.seq,
-                old.received_at
+                old.received_at,
+                head.faults
             ],
         )?,
     };

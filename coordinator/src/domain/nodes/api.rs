@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
     id::{NodeId, UserId},
+    resources::Resources,
     time::Timestamp,
     wire::enroll::{EnrollReply, EnrollRequest},
 };
@@ -15,8 +16,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Change,
-    model::{Capacity, Node, Schedulability},
+    Change, Resize,
+    model::{Node, Schedulability},
 };
 use crate::{
     app::App,
@@ -122,13 +123,13 @@ pub struct NodeView {
     region: String,
     /// What is rented out of it.
     #[schema(value_type = Object)]
-    rentable: Capacity,
+    rentable: Resources,
     /// What of that is free.
     #[schema(value_type = Object)]
-    free: Capacity,
+    free: Resources,
     /// The most of it that can be rented out.
     #[schema(value_type = Object)]
-    rentable_max: Capacity,
+    rentable_max: Resources,
     /// What was measured.
     #[schema(value_type = Object)]
     inventory: Value,
@@ -141,7 +142,11 @@ pub struct NodeView {
 
 /// Stands for what its owner can change.
 fn tag(node: &Node) -> Tag {
-    let rentable = format!("{}/{}", node.rentable.ram_bytes, node.rentable.cpu_millis);
+    let part = node.rentable;
+    let rentable = format!(
+        "{}/{}/{}/{}",
+        part.ram_bytes, part.cpu_millis, part.gpu_count, part.disk_bytes
+    );
     Tag::of_fields(&[
         &node.name,
         &node.region,
@@ -266,9 +271,25 @@ struct PatchNodeRequest {
     name: Option<String>,
     #[schema(example = "eu-north")]
     region: Option<String>,
-    /// How much of the machine is rented out: `{"ram_bytes": 8589934592, "cpu_millis": 2000}`.
-    #[schema(value_type = Option<Object>)]
-    rentable: Option<Capacity>,
+    /// How much of the machine is rented out.
+    #[serde(default)]
+    rentable: RentableBody,
+}
+
+/// How much of a machine is rented out; what is left out stays.
+#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RentableBody {
+    #[schema(example = 8_589_934_592_i64)]
+    ram_bytes: Option<i64>,
+    /// Thousandths of a processor.
+    #[schema(example = 2_000)]
+    cpu_millis: Option<i64>,
+    /// Whole GPUs.
+    #[schema(example = 1)]
+    gpu_count: Option<i64>,
+    #[schema(example = 107_374_182_400_i64)]
+    disk_bytes: Option<i64>,
 }
 
 #[utoipa::path(
@@ -287,7 +308,12 @@ async fn patch(
     let change = Change {
         name: request.name,
         region: request.region,
-        rentable: request.rentable,
+        rentable: Resize {
+            ram_bytes: request.rentable.ram_bytes,
+            cpu_millis: request.rentable.cpu_millis,
+            gpu_count: request.rentable.gpu_count,
+            disk_bytes: request.rentable.disk_bytes,
+        },
     };
     let node = app
         .db

@@ -141,7 +141,14 @@ pub fn check_inventory(inventory: &Inventory) -> Result<()> {
         &inventory.os,
         &inventory.cpu_model,
     ];
-    let texts_ok = texts.iter().all(|text| text.len() <= 300);
+    let gpu_texts = inventory
+        .gpus
+        .iter()
+        .flat_map(|gpu| [&gpu.uuid, &gpu.model, &gpu.pci_bus_id, &gpu.driver]);
+    let texts_ok = texts
+        .into_iter()
+        .chain(gpu_texts)
+        .all(|text| text.len() <= 300);
     let counts_ok = inventory.disks.len() <= 256 && inventory.gpus.len() <= 64;
     let sizes_ok = (0..=PIB).contains(&inventory.ram_total_bytes)
         && (0..=4_096).contains(&inventory.cpu_count);

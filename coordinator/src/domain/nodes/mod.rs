@@ -6,13 +6,15 @@
 //! - A change of what a node must run bumps its generation in the same transaction.
 
 pub mod api;
+mod capacity;
 mod enrolment;
 pub mod model;
 mod store;
 
+pub use capacity::{Resize, give, has_room, take};
 pub use enrolment::{TOKEN_TTL_MS, add_token, check_inventory, enroll};
 
-use model::{Availability, Capacity, Flag, Lifecycle, Node, Schedulability};
+use model::{Availability, Flag, Lifecycle, Node, Schedulability};
 use shared::{
     id::{NodeId, UserId},
     resources::Inventory,
@@ -93,7 +95,7 @@ pub struct Change {
     /// Where it stands.
     pub region: Option<String>,
     /// How much of it is rented out.
-    pub rentable: Option<Capacity>,
+    pub rentable: Resize,
 }
 
 /// Changes a node.
@@ -109,9 +111,7 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, change: &Change) -> Resu
     let name = parse("/name", change.name.as_ref(), NAME_CHARS_MAX)?;
     let region = parse("/region", change.region.as_ref(), REGION_CHARS_MAX)?;
     store::set_names(tx, id, name.as_deref(), region.as_deref())?;
-    if let Some(rentable) = change.rentable {
-        resize(tx, &node, rentable)?;
-    }
+    capacity::resize(tx, &node, &change.rentable)?;
     announce(tx, ctx, &node, "node.changed")?;
     let changed = get(tx, id)?;
     let entry = Entry::of("node.changed", id);
@@ -126,38 +126,10 @@ fn told(node: &Node) -> serde_json::Value {
         "region": node.region,
         "rentable_ram_bytes": node.rentable.ram_bytes,
         "rentable_cpu_millis": node.rentable.cpu_millis,
+        "rentable_gpus": node.rentable.gpu_count,
+        "rentable_disk_bytes": node.rentable.disk_bytes,
         "schedulability": node.schedulability.name(),
     })
-}
-
-fn resize(tx: &mut dyn Tx, node: &Node, rentable: Capacity) -> Result<()> {
-    let max = model::rentable_max(&node.inventory);
-    if rentable.ram_bytes < 0 || rentable.ram_bytes > max.ram_bytes {
-        let most = max.ram_bytes;
-        return Err(Error::invalid(
-            "/rentable/ram_bytes",
-            format!("0 to {most}: measured memory less the host's reserve"),
-        ));
-    }
-    if rentable.cpu_millis < 0 || rentable.cpu_millis > max.cpu_millis {
-        let most = max.cpu_millis;
-        return Err(Error::invalid(
-            "/rentable/cpu_millis",
-            format!("0 to {most}: 1000 for each processor"),
-        ));
-    }
-    let gone = || {
-        Error::conflict(
-            "capacity_in_use",
-            "rentals hold more than that: wait for them to end, or stop them",
-        )
-    };
-    let free = model::free_after_resize(node.rentable, node.free, rentable).ok_or_else(gone)?;
-    if store::resize(tx, node, rentable, free)? {
-        Ok(())
-    } else {
-        Err(gone())
-    }
 }
 
 /// Sets what people want of a node.
@@ -234,33 +206,6 @@ pub fn unban(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<bool> {
 /// The database's.
 pub fn all(tx: &mut dyn Tx, owner: Option<UserId>, after: &str, limit: i64) -> Result<Vec<Node>> {
     store::page(tx, owner, after, limit)
-}
-
-/// Takes capacity for a rental.
-///
-/// # Errors
-/// 409 `capacity_gone`.
-pub fn take(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<()> {
-    if store::take(tx, id, part)? {
-        Ok(())
-    } else {
-        Err(Error::conflict(
-            "capacity_gone",
-            "the node has less than that free now: choose another offer or a smaller size",
-        ))
-    }
-}
-
-/// Gives a rental's capacity back.
-///
-/// # Errors
-/// Internal if it would be more than there is: the caller gave twice.
-pub fn give(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<()> {
-    if store::give(tx, id, part)? {
-        Ok(())
-    } else {
-        Err(Error::corrupt("nodes", &id.to_string(), "free_ram_bytes"))
-    }
 }
 
 /// The desired state of a node changed.

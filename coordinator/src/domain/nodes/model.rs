@@ -4,10 +4,12 @@
 //! - [`Availability`] is written by beats and time only, [`Schedulability`] by people only, [`Lifecycle`] by enrolment and admins.
 //! - 0 ≤ free ≤ rentable ≤ measured.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use shared::{
     id::{NodeId, UserId},
-    resources::{Inventory, host_reserve_bytes},
+    resources::{Inventory, Resources, host_reserve_bytes},
     sign::PublicKey,
     time::Timestamp,
 };
@@ -74,16 +76,6 @@ named!(Availability { Warming = "warming", Online = "online", Suspect = "suspect
 named!(Schedulability { Active = "active", Cordoned = "cordoned", Draining = "draining", Drained = "drained" });
 named!(Lifecycle { Member = "member", Retired = "retired", Banned = "banned" });
 
-/// A part of a node's memory and CPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Capacity {
-    /// Memory.
-    pub ram_bytes: i64,
-    /// Thousandths of a CPU.
-    pub cpu_millis: i64,
-}
-
 /// What was noted about a node that did what an honest one doesn't.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flag {
@@ -125,9 +117,9 @@ pub struct Node {
     /// The agent's version.
     pub agent_version: String,
     /// What its owner rents out.
-    pub rentable: Capacity,
+    pub rentable: Resources,
     /// What of it isn't rented now.
-    pub free: Capacity,
+    pub free: Resources,
     /// Of the desired state.
     pub generation: i64,
     /// When it enrolled.
@@ -146,14 +138,35 @@ impl Node {
 
 /// The most of a measured machine that may be rented out.
 #[must_use]
-pub fn rentable_max(inventory: &Inventory) -> Capacity {
+pub fn rentable_max(inventory: &Inventory) -> Resources {
+    let disk = inventory.rental_disk.as_ref();
     let ram_bytes = inventory.ram_total_bytes;
-    Capacity {
+    Resources {
         ram_bytes: ram_bytes
             .saturating_sub(host_reserve_bytes(ram_bytes))
             .max(0),
         cpu_millis: inventory.cpu_count.saturating_mul(1_000).max(0),
+        gpu_count: i64::try_from(inventory.rentable_gpus().count()).unwrap_or(i64::MAX),
+        disk_bytes: disk.map_or(0, |disk| disk.total_bytes.max(0)),
     }
+}
+
+/// The GPUs that a new rental gets: rentable ones that nobody holds, in the order of their UUIDs, so that the same question has the
+/// same answer everywhere; `None` if there are too few.
+#[must_use]
+pub fn choose_gpus(
+    inventory: &Inventory,
+    held: &BTreeSet<String>,
+    count: i64,
+) -> Option<Vec<String>> {
+    let count = usize::try_from(count).ok()?;
+    let free: BTreeSet<&String> = inventory
+        .rentable_gpus()
+        .map(|gpu| &gpu.uuid)
+        .filter(|uuid| !held.contains(*uuid))
+        .collect();
+    let chosen: Vec<String> = free.into_iter().take(count).cloned().collect();
+    (chosen.len() == count).then_some(chosen)
 }
 
 /// How long silence may last.
@@ -182,16 +195,16 @@ pub const fn availability(silent_ms: i64, beat_seen: bool, patience: Patience) -
 
 /// A node's free capacity after its owner changed what is rentable; `None` if rentals hold more than that.
 #[must_use]
-pub fn free_after_resize(old: Capacity, free: Capacity, new: Capacity) -> Option<Capacity> {
-    let ram_bytes = free
-        .ram_bytes
-        .checked_add(new.ram_bytes.checked_sub(old.ram_bytes)?)?;
-    let cpu_millis = free
-        .cpu_millis
-        .checked_add(new.cpu_millis.checked_sub(old.cpu_millis)?)?;
-    (ram_bytes >= 0 && cpu_millis >= 0).then_some(Capacity {
-        ram_bytes,
-        cpu_millis,
+pub fn free_after_resize(old: Resources, free: Resources, new: Resources) -> Option<Resources> {
+    let moved = |free: i64, old: i64, new: i64| {
+        let left = free.checked_add(new.checked_sub(old)?)?;
+        (left >= 0).then_some(left)
+    };
+    Some(Resources {
+        ram_bytes: moved(free.ram_bytes, old.ram_bytes, new.ram_bytes)?,
+        cpu_millis: moved(free.cpu_millis, old.cpu_millis, new.cpu_millis)?,
+        gpu_count: moved(free.gpu_count, old.gpu_count, new.gpu_count)?,
+        disk_bytes: moved(free.disk_bytes, old.disk_bytes, new.disk_bytes)?,
     })
 }
 
@@ -226,9 +239,10 @@ mod tests {
 
     #[test]
     fn shrinking_below_what_is_rented_is_refused() {
-        let cap = |ram_bytes, cpu_millis| Capacity {
+        let cap = |ram_bytes, cpu_millis| Resources {
             ram_bytes,
             cpu_millis,
+            ..Resources::default()
         };
         assert_eq!(
             free_after_resize(cap(10, 10), cap(4, 10), cap(6, 10)),

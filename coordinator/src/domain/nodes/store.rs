@@ -1,12 +1,15 @@
 //! SQL of nodes.
 
+pub(super) mod capacity;
+
 use shared::{
     id::{NodeId, UserId},
+    resources::Resources,
     sign::PublicKey,
     time::Timestamp,
 };
 
-use super::model::{Availability, Capacity, Flag, Lifecycle, Node, Schedulability};
+use super::model::{Availability, Flag, Lifecycle, Node, Schedulability};
 use crate::{
     error::{Error, Result},
     params,
@@ -14,7 +17,8 @@ use crate::{
 };
 
 const COLUMNS: &str = "id, owner, name, public_key, lifecycle, schedulability, availability, availability_at, region, inventory, \
-     agent_version, rentable_ram_bytes, rentable_cpu_millis, free_ram_bytes, free_cpu_millis, generation, created_at";
+     agent_version, rentable_ram_bytes, rentable_cpu_millis, free_ram_bytes, free_cpu_millis, generation, created_at, rentable_gpus, \
+     rentable_disk_bytes, free_gpus, free_disk_bytes";
 
 fn parse(row: &Row) -> Result<Node> {
     let id = row.text(0)?;
@@ -32,13 +36,17 @@ fn parse(row: &Row) -> Result<Node> {
         region: row.text(8)?.to_owned(),
         inventory: serde_json::from_str(row.text(9)?).map_err(|_| bad("inventory"))?,
         agent_version: row.text(10)?.to_owned(),
-        rentable: Capacity {
+        rentable: Resources {
             ram_bytes: row.int(11)?,
             cpu_millis: row.int(12)?,
+            gpu_count: row.int(17)?,
+            disk_bytes: row.int(18)?,
         },
-        free: Capacity {
+        free: Resources {
             ram_bytes: row.int(13)?,
             cpu_millis: row.int(14)?,
+            gpu_count: row.int(19)?,
+            disk_bytes: row.int(20)?,
         },
         generation: row.int(15)?,
         created_at: Timestamp::from_micros(row.int(16)?),
@@ -53,7 +61,8 @@ pub(super) fn insert(tx: &mut dyn Tx, node: &Node) -> Result<()> {
     let inventory = serde_json::to_string(&node.inventory).map_err(Error::internal)?;
     tx.execute(
         &format!(
-            "INSERT INTO nodes ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+            "INSERT INTO nodes ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+             $18, $19, $20, $21)"
         ),
         params![
             node.id,
@@ -72,7 +81,11 @@ pub(super) fn insert(tx: &mut dyn Tx, node: &Node) -> Result<()> {
             node.free.ram_bytes,
             node.free.cpu_millis,
             node.generation,
-            node.created_at
+            node.created_at,
+            node.rentable.gpu_count,
+            node.rentable.disk_bytes,
+            node.free.gpu_count,
+            node.free.disk_bytes
         ],
     )?;
     Ok(())
@@ -144,7 +157,8 @@ pub(super) fn lock(tx: &mut dyn Tx, id: NodeId) -> Result<()> {
 pub(super) fn retire(tx: &mut dyn Tx, id: NodeId) -> Result<bool> {
     Ok(tx.execute(
         "UPDATE nodes SET lifecycle = 'retired' WHERE id = $1 AND lifecycle = 'member'
-             AND free_ram_bytes = rentable_ram_bytes AND free_cpu_millis = rentable_cpu_millis",
+             AND free_ram_bytes = rentable_ram_bytes AND free_cpu_millis = rentable_cpu_millis
+             AND free_gpus = rentable_gpus AND free_disk_bytes = rentable_disk_bytes",
         params![id],
     )? == 1)
 }
@@ -176,30 +190,6 @@ pub(super) fn set_names(
     Ok(())
 }
 
-/// Changes what is rentable; false if somebody changed or rented in between.
-pub(super) fn resize(
-    tx: &mut dyn Tx,
-    node: &Node,
-    rentable: Capacity,
-    free: Capacity,
-) -> Result<bool> {
-    Ok(tx.execute(
-        "UPDATE nodes SET rentable_ram_bytes = $1, rentable_cpu_millis = $2, free_ram_bytes = $3, free_cpu_millis = $4
-         WHERE id = $5 AND rentable_ram_bytes = $6 AND rentable_cpu_millis = $7 AND free_ram_bytes = $8 AND free_cpu_millis = $9",
-        params![
-            rentable.ram_bytes,
-            rentable.cpu_millis,
-            free.ram_bytes,
-            free.cpu_millis,
-            node.id,
-            node.rentable.ram_bytes,
-            node.rentable.cpu_millis,
-            node.free.ram_bytes,
-            node.free.cpu_millis
-        ],
-    )? == 1)
-}
-
 pub(super) fn set_inventory(
     tx: &mut dyn Tx,
     id: NodeId,
@@ -211,25 +201,6 @@ pub(super) fn set_inventory(
         params![inventory, agent_version, id],
     )?;
     Ok(())
-}
-
-/// Takes capacity; false if there is less. The guard is the decision.
-pub(super) fn take(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<bool> {
-    Ok(tx.execute(
-        "UPDATE nodes SET free_ram_bytes = free_ram_bytes - $1, free_cpu_millis = free_cpu_millis - $2
-         WHERE id = $3 AND free_ram_bytes >= $1 AND free_cpu_millis >= $2
-           AND lifecycle = 'member' AND schedulability = 'active' AND availability = 'online'",
-        params![part.ram_bytes, part.cpu_millis, id],
-    )? == 1)
-}
-
-/// Gives capacity back; false if that would be more than there is.
-pub(super) fn give(tx: &mut dyn Tx, id: NodeId, part: Capacity) -> Result<bool> {
-    Ok(tx.execute(
-        "UPDATE nodes SET free_ram_bytes = free_ram_bytes + $1, free_cpu_millis = free_cpu_millis + $2
-         WHERE id = $3 AND free_ram_bytes + $1 <= rentable_ram_bytes AND free_cpu_millis + $2 <= rentable_cpu_millis",
-        params![part.ram_bytes, part.cpu_millis, id],
-    )? == 1)
 }
 
 pub(super) fn bump_generation(tx: &mut dyn Tx, id: NodeId) -> Result<()> {

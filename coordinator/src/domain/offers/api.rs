@@ -54,6 +54,9 @@ struct CreateOfferRequest {
     max_ram_bytes: Option<i64>,
     /// Thousandths of a processor.
     max_cpu_millis: Option<i64>,
+    /// The most GPUs that one rental may take.
+    max_gpus: Option<i64>,
+    max_disk_bytes: Option<i64>,
     min_duration_seconds: Option<i64>,
     max_duration_seconds: Option<i64>,
     /// The node's region unless set.
@@ -128,6 +131,8 @@ async fn create(
                 asset,
                 max_ram_bytes: request.max_ram_bytes.unwrap_or(node.rentable.ram_bytes),
                 max_cpu_millis: request.max_cpu_millis.unwrap_or(node.rentable.cpu_millis),
+                max_gpus: request.max_gpus.unwrap_or(node.rentable.gpu_count),
+                max_disk_bytes: request.max_disk_bytes.unwrap_or(node.rentable.disk_bytes),
                 min_duration_ms: ms(request.min_duration_seconds.unwrap_or(60)),
                 max_duration_ms: ms(request.max_duration_seconds.unwrap_or(30 * DAY_S)),
                 region: request.region.trim().to_owned(),
@@ -172,6 +177,8 @@ struct PatchOfferRequest {
     prices: Option<Prices>,
     max_ram_bytes: Option<i64>,
     max_cpu_millis: Option<i64>,
+    max_gpus: Option<i64>,
+    max_disk_bytes: Option<i64>,
     min_duration_seconds: Option<i64>,
     max_duration_seconds: Option<i64>,
     region: Option<String>,
@@ -209,6 +216,8 @@ async fn patch(
                 asset: old.asset,
                 max_ram_bytes: request.max_ram_bytes.unwrap_or(old.max_ram_bytes),
                 max_cpu_millis: request.max_cpu_millis.unwrap_or(old.max_cpu_millis),
+                max_gpus: request.max_gpus.unwrap_or(old.max_gpus),
+                max_disk_bytes: request.max_disk_bytes.unwrap_or(old.max_disk_bytes),
                 min_duration_ms: request.min_duration_seconds.map_or(old.min_duration_ms, ms),
                 max_duration_ms: request.max_duration_seconds.map_or(old.max_duration_ms, ms),
                 region: request.region.clone().unwrap_or(old.region),

@@ -194,6 +194,7 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
     let node = nodes::get(tx, offer.node_id)?;
     let ram_free_bytes = node.free.ram_bytes.min(offer.terms.max_ram_bytes);
     let cpu_free_millis = node.free.cpu_millis.min(offer.terms.max_cpu_millis);
+    let gpus_whole = nodes::model::rentable_max(&node.inventory).gpu_count;
     let region = if offer.terms.region.is_empty() {
         node.region.clone()
     } else {
@@ -204,6 +205,12 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
         online: node.availability == nodes::model::Availability::Online,
         ram_free_bytes,
         cpu_free_millis,
+        gpus_free: node
+            .free
+            .gpu_count
+            .min(offer.terms.max_gpus)
+            .min(gpus_whole),
+        disk_free_bytes: node.free.disk_bytes.min(offer.terms.max_disk_bytes),
         ram_rentable_bytes: node.rentable.ram_bytes,
         cpu_model: node.inventory.cpu_model,
         gpu_models: node
@@ -230,6 +237,8 @@ fn told(offer: &Offer) -> serde_json::Value {
         "disk_gib_hour": terms.prices.disk_gib_hour,
         "max_ram_bytes": terms.max_ram_bytes,
         "max_cpu_millis": terms.max_cpu_millis,
+        "max_gpus": terms.max_gpus,
+        "max_disk_bytes": terms.max_disk_bytes,
         "min_duration_ms": terms.min_duration_ms,
         "max_duration_ms": terms.max_duration_ms,
         "region": terms.region,

@@ -19,6 +19,10 @@ use crate::error::{Error, Result};
 pub mod bounds {
     /// Highest unit price: 10,000 an hour, in atomic units.
     pub const UNIT_PRICE_MAX: i64 = 10_000 * 1_000_000;
+    /// Most GPUs of a machine.
+    pub const GPUS_MAX: i64 = 64;
+    /// Most disk space of a machine: a PiB.
+    pub const DISK_BYTES_MAX: i64 = 1 << 50;
     /// Shortest rental that an offer may ask for or allow.
     pub const DURATION_MS_MIN: i64 = 10 * 1_000;
     /// Longest rental: 90 days.
@@ -68,6 +72,10 @@ pub struct Terms {
     pub max_ram_bytes: i64,
     /// The largest CPU share that one rental may take.
     pub max_cpu_millis: i64,
+    /// The most GPUs that one rental may take.
+    pub max_gpus: i64,
+    /// The most disk space that one rental may take.
+    pub max_disk_bytes: i64,
     /// The shortest rental.
     pub min_duration_ms: i64,
     /// The longest rental.
@@ -102,6 +110,12 @@ impl Terms {
         }
         if self.max_cpu_millis < limits::CPU_MILLIS_MIN {
             return Err(Error::invalid("/max_cpu_millis", "at least 10"));
+        }
+        if !(0..=bounds::GPUS_MAX).contains(&self.max_gpus) {
+            return Err(Error::invalid("/max_gpus", "0 to 64"));
+        }
+        if !(0..=bounds::DISK_BYTES_MAX).contains(&self.max_disk_bytes) {
+            return Err(Error::invalid("/max_disk_bytes", "0 to a PiB"));
         }
         if self.min_duration_ms < bounds::DURATION_MS_MIN {
             return Err(Error::invalid("/min_duration_seconds", "at least 10"));
@@ -155,17 +169,16 @@ impl Offer {
             ));
         }
         check_resources(resources)?;
-        if resources.ram_bytes > self.terms.max_ram_bytes {
-            let most = self.terms.max_ram_bytes;
+        let terms = &self.terms;
+        let parts = [
+            ("ram_bytes", resources.ram_bytes, terms.max_ram_bytes),
+            ("cpu_millis", resources.cpu_millis, terms.max_cpu_millis),
+            ("gpu_count", resources.gpu_count, terms.max_gpus),
+            ("disk_bytes", resources.disk_bytes, terms.max_disk_bytes),
+        ];
+        if let Some((part, _, most)) = parts.iter().find(|(_, wanted, most)| wanted > most) {
             return Err(Error::invalid(
-                "/resources/ram_bytes",
-                format!("this offer gives at most {most}"),
-            ));
-        }
-        if resources.cpu_millis > self.terms.max_cpu_millis {
-            let most = self.terms.max_cpu_millis;
-            return Err(Error::invalid(
-                "/resources/cpu_millis",
+                &format!("/resources/{part}"),
                 format!("this offer gives at most {most}"),
             ));
         }
@@ -194,18 +207,15 @@ impl Offer {
 /// Whether a slice is one that agents can enforce.
 ///
 /// # Errors
-/// 422: too small, or `not_supported` for GPU and disk.
+/// 422: too small.
 pub fn check_resources(resources: &Resources) -> Result<()> {
-    if resources.gpu_count != 0 {
-        return Err(Error::not_supported(
-            "/resources/gpu_count",
-            "GPUs can't be rented yet: leave it out",
-        ));
+    if resources.gpu_count < 0 {
+        return Err(Error::invalid("/resources/gpu_count", "0 or more"));
     }
-    if resources.disk_bytes != 0 {
-        return Err(Error::not_supported(
+    if resources.disk_bytes != 0 && resources.disk_bytes < limits::DISK_BYTES_MIN {
+        return Err(Error::invalid(
             "/resources/disk_bytes",
-            "disk space can't be guaranteed yet: leave it out",
+            "none, or at least 64 MiB (67108864)",
         ));
     }
     if resources.ram_bytes < limits::RAM_BYTES_MIN {
@@ -236,6 +246,10 @@ pub struct Listing {
     pub ram_free_bytes: i64,
     /// CPU that can be rented in one piece now.
     pub cpu_free_millis: i64,
+    /// Whole GPUs that can be rented at once now.
+    pub gpus_free: i64,
+    /// Disk space that can be rented in one piece now.
+    pub disk_free_bytes: i64,
     /// The node's whole rentable memory.
     pub ram_rentable_bytes: i64,
     /// Model of the processor.
@@ -270,8 +284,10 @@ pub struct Filter {
     pub ram_bytes_max: Option<i64>,
     /// At least so much free CPU.
     pub cpu_millis_min: Option<i64>,
-    /// At least so many GPUs.
+    /// At least so many free GPUs.
     pub gpu_count_min: Option<i64>,
+    /// At least so much free disk space.
+    pub disk_bytes_min: Option<i64>,
     /// A GPU whose model has this in its name, in any case.
     pub gpu_model: Option<String>,
     /// Exactly this region, in any case.
@@ -287,7 +303,6 @@ impl Filter {
     #[must_use]
     pub fn wants(&self, listing: &Listing) -> bool {
         let terms = &listing.offer.terms;
-        let count = i64::try_from(listing.gpu_models.len()).unwrap_or(i64::MAX);
         let has_model = |wanted: &str| {
             let wanted = wanted.to_lowercase();
             listing
@@ -306,7 +321,12 @@ impl Filter {
             && self
                 .cpu_millis_min
                 .is_none_or(|least| listing.cpu_free_millis >= least)
-            && self.gpu_count_min.is_none_or(|least| count >= least)
+            && self
+                .gpu_count_min
+                .is_none_or(|least| listing.gpus_free >= least)
+            && self
+                .disk_bytes_min
+                .is_none_or(|least| listing.disk_free_bytes >= least)
             && self.gpu_model.as_deref().is_none_or(has_model)
             && self
                 .region

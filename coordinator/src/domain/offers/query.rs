@@ -20,6 +20,8 @@ pub(super) struct SearchParams {
     pub(super) cpu_min: Option<f64>,
     pub(super) gpu_count_min: Option<i64>,
     pub(super) gpu_model: Option<String>,
+    /// GiB, decimals allowed.
+    pub(super) disk_gib_min: Option<f64>,
     pub(super) region: Option<String>,
     /// A GiB of RAM for at most this an hour.
     #[param(value_type = Option<String>)]
@@ -67,6 +69,7 @@ pub(super) fn filter(params: &SearchParams, default_currency: Asset) -> Result<F
         cpu_millis_min: quantity("cpu_min", params.cpu_min, 1_000.0)?,
         gpu_count_min: params.gpu_count_min,
         gpu_model: params.gpu_model.clone(),
+        disk_bytes_min: quantity("disk_gib_min", params.disk_gib_min, GIB)?,
         region: params.region.clone(),
         price_max: params.price_max,
         duration_ms: params

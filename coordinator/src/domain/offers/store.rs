@@ -17,7 +17,7 @@ use crate::{
 };
 
 const COLUMNS: &str = "id, node_id, owner, state, asset, ram_gib_hour, cpu_hour, gpu_hour, disk_gib_hour, max_ram_bytes, \
-     max_cpu_millis, min_duration_ms, max_duration_ms, region, version, created_at, updated_at";
+     max_cpu_millis, min_duration_ms, max_duration_ms, region, version, created_at, updated_at, max_gpus, max_disk_bytes";
 
 fn parse(row: &Row) -> Result<Offer> {
     let id = row.text(0)?;
@@ -39,6 +39,8 @@ fn parse(row: &Row) -> Result<Offer> {
             },
             max_ram_bytes: row.int(9)?,
             max_cpu_millis: row.int(10)?,
+            max_gpus: row.int(17)?,
+            max_disk_bytes: row.int(18)?,
             min_duration_ms: row.int(11)?,
             max_duration_ms: row.int(12)?,
             region: row.text(13)?.to_owned(),
@@ -53,7 +55,8 @@ pub(super) fn insert(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
     let terms = &offer.terms;
     tx.execute(
         &format!(
-            "INSERT INTO offers ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+            "INSERT INTO offers ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+             $18, $19)"
         ),
         params![
             offer.id,
@@ -72,7 +75,9 @@ pub(super) fn insert(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
             terms.region.as_str(),
             offer.version,
             offer.created_at,
-            offer.updated_at
+            offer.updated_at,
+            terms.max_gpus,
+            terms.max_disk_bytes
         ],
     )?;
     Ok(())
@@ -91,7 +96,8 @@ pub(super) fn update(tx: &mut dyn Tx, offer: &Offer, old_version: i64) -> Result
     let terms = &offer.terms;
     Ok(tx.execute(
         "UPDATE offers SET state = $1, ram_gib_hour = $2, cpu_hour = $3, gpu_hour = $4, disk_gib_hour = $5, max_ram_bytes = $6,
-             max_cpu_millis = $7, min_duration_ms = $8, max_duration_ms = $9, region = $10, version = $11, updated_at = $12
+             max_cpu_millis = $7, min_duration_ms = $8, max_duration_ms = $9, region = $10, version = $11, updated_at = $12,
+             max_gpus = $15, max_disk_bytes = $16
          WHERE id = $13 AND version = $14",
         params![
             offer.state.name(),
@@ -107,7 +113,9 @@ pub(super) fn update(tx: &mut dyn Tx, offer: &Offer, old_version: i64) -> Result
             offer.version,
             offer.updated_at,
             offer.id,
-            old_version
+            old_version,
+            terms.max_gpus,
+            terms.max_disk_bytes
         ],
     )? == 1)
 }

@@ -76,6 +76,14 @@ pub(super) struct OfferView {
     max_ram_bytes: i64,
     /// Thousandths of a processor.
     max_cpu_millis: i64,
+    /// Whole GPUs that can be rented at once now.
+    gpus_free: i64,
+    /// Disk space that can be rented in one piece now.
+    disk_free_bytes: i64,
+    /// The most GPUs that one rental may take.
+    max_gpus: i64,
+    /// The most disk space that one rental may take.
+    max_disk_bytes: i64,
     min_duration_seconds: i64,
     max_duration_seconds: i64,
     region: String,
@@ -118,6 +126,10 @@ pub(super) fn view(listing: &Listing) -> OfferView {
         cpu_free_millis: listing.cpu_free_millis,
         max_ram_bytes: terms.max_ram_bytes,
         max_cpu_millis: terms.max_cpu_millis,
+        gpus_free: listing.gpus_free,
+        disk_free_bytes: listing.disk_free_bytes,
+        max_gpus: terms.max_gpus,
+        max_disk_bytes: terms.max_disk_bytes,
         min_duration_seconds: terms.min_duration_ms / 1_000,
         max_duration_seconds: terms.max_duration_ms / 1_000,
         region: listing.region.clone(),

@@ -25,7 +25,7 @@ use crate::{
 };
 
 const QUOTE: &str = "id, purpose, request_sha256, rental_id, offer_id, ram_bytes, cpu_millis, duration_ms, rate_micro, fee_bps, \
-     amount, asset, network, pay_to, payment_id, created_at, expires_at, user_id";
+     amount, asset, network, pay_to, payment_id, created_at, expires_at, user_id, gpu_count, disk_bytes";
 const PAYMENT: &str = "id, quote_id, rental_id, network, asset, payer, nonce, pay_to, amount, valid_after, valid_before, \
      x402_version, payload, payload_sha256, state, attempts, tx_hash, last_error, next_try_at, created_at, updated_at, \
      user_id, log_index";
@@ -82,8 +82,8 @@ fn parse_slice(row: &Row) -> Result<Slice> {
         resources: Resources {
             ram_bytes: number(5, "ram_bytes")?,
             cpu_millis: number(6, "cpu_millis")?,
-            gpu_count: 0,
-            disk_bytes: 0,
+            gpu_count: row.int(18)?,
+            disk_bytes: row.int(19)?,
         },
         duration_ms: number(7, "duration_ms")?,
         rate: Rate::from_micro_per_hour(number(8, "rate_micro")?).map_err(|_| bad("rate_micro"))?,
@@ -146,7 +146,8 @@ pub(super) fn insert_quote(tx: &mut dyn Tx, quote: &Quote) -> Result<()> {
     };
     tx.execute(
         &format!(
-            "INSERT INTO quotes ({QUOTE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+            "INSERT INTO quotes ({QUOTE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+             $19, $20)"
         ),
         params![
             quote.id,
@@ -166,7 +167,9 @@ pub(super) fn insert_quote(tx: &mut dyn Tx, quote: &Quote) -> Result<()> {
             quote.payment_id,
             quote.created_at,
             quote.expires_at,
-            user
+            user,
+            slice.map_or(0, |slice| slice.resources.gpu_count),
+            slice.map_or(0, |slice| slice.resources.disk_bytes)
         ],
     )?;
     Ok(())

@@ -99,6 +99,31 @@ pub fn stop(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, reason: EndReason) ->
     Ok(stopping)
 }
 
+/// Something that a rental consists of began not to work, or works again: its owner is told, and the time between isn't billed.
+///
+/// # Errors
+/// 503 if it was written meanwhile.
+pub fn tell_fault(tx: &mut dyn Tx, ctx: &OpCtx, rental: Rental, begun: bool) -> Result<Rental> {
+    if rental.state != State::Active {
+        return Ok(rental);
+    }
+    let (detail, kind) = if begun {
+        (
+            "a GPU of it doesn't work: the time until it does isn't billed",
+            "rental.degraded",
+        )
+    } else {
+        ("", "rental.recovered")
+    };
+    let told = Rental {
+        detail: detail.to_owned(),
+        ..rental
+    };
+    let told = save(tx, &told)?;
+    announce(tx, ctx, &told, kind)?;
+    Ok(told)
+}
+
 /// A rental is over: its capacity is free again. Its money is split by `settlement`.
 ///
 /// # Errors
@@ -140,7 +165,7 @@ pub fn lapse(tx: &mut dyn Tx, ctx: &OpCtx, rental: &Rental, why: &str) -> Result
 fn release(tx: &mut dyn Tx, ctx: &OpCtx, ended: &Rental) -> Result<Rental> {
     let ended = save(tx, ended)?;
     alerts::end(tx, ended.id)?;
-    nodes::give(tx, ended.node_id, ended.capacity())?;
+    nodes::give(tx, ended.node_id, ended.id, ended.resources)?;
     nodes::bump_generation(tx, ended.node_id)?;
     announce(tx, ctx, &ended, "rental.ended")?;
     Ok(ended)

@@ -32,6 +32,7 @@ pub fn desired(
             },
             spec: rental.spec.open(specs, rental.lease_id)?,
             resources: rental.resources,
+            gpus: rental.gpus.clone(),
         })
     });
     let leases = known

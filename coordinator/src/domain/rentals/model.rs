@@ -15,7 +15,7 @@ use shared::{
 
 use super::spec::KeptSpec;
 pub use super::state::{EndReason, Happening, State};
-use crate::{domain::nodes::model::Capacity, error::Result};
+use crate::error::Result;
 
 /// A rental.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Rental {
     pub spec: KeptSpec,
     /// What it may use.
     pub resources: Resources,
+    /// UUIDs of its GPUs.
+    pub gpus: Vec<String>,
     /// Currency of its price, and of all its money.
     pub asset: Asset,
     /// Currency of the balance from which it is extended: the one it was bought with.
@@ -99,15 +101,6 @@ pub struct Rental {
 }
 
 impl Rental {
-    /// Its part of the node.
-    #[must_use]
-    pub const fn capacity(&self) -> Capacity {
-        Capacity {
-            ram_bytes: self.resources.ram_bytes,
-            cpu_millis: self.resources.cpu_millis,
-        }
-    }
-
     /// Whether it was paid by this wallet, without an account.
     #[must_use]
     pub fn is_of_wallet(&self, wallet: &Address) -> bool {

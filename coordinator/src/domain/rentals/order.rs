@@ -72,9 +72,7 @@ pub fn price(
     offer.allows(resources, duration_ms)?;
     check_duration(rules, duration_ms)?;
     let node = nodes::get(tx, offer.node_id)?;
-    let room =
-        node.free.ram_bytes >= resources.ram_bytes && node.free.cpu_millis >= resources.cpu_millis;
-    if !node.takes_rentals() || !room {
+    if !node.takes_rentals() || !nodes::has_room(tx, &node, resources)? {
         return Err(Error::conflict(
             "capacity_gone",
             "the node takes no rental of this size now: choose another offer or a smaller size",
@@ -147,6 +145,7 @@ pub struct Buyer {
 pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -> Result<Rental> {
     let offer = offers::get(tx, order.offer_id)?;
     let consumer = ctx.actor.person().map(|person| person.id);
+    let gpus = nodes::take(tx, offer.node_id, buyer.rental_id, order.resources)?;
     let rental = Rental {
         id: buyer.rental_id,
         lease_id: order.lease_id,
@@ -162,6 +161,7 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
         phase: Phase::Pending,
         spec: order.spec.clone(),
         resources: order.resources,
+        gpus,
         asset: buyer.asset,
         balance_asset: buyer.balance_asset,
         rate: buyer.rate,
@@ -187,7 +187,6 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
         refunded: Amount::ZERO,
         version: 1,
     };
-    nodes::take(tx, rental.node_id, rental.capacity())?;
     store::insert(tx, &rental)?;
     announce(tx, ctx, &rental, "rental.reserved")?;
     Ok(rental)

@@ -25,7 +25,7 @@ use crate::{
 const COLUMNS: &str = "id, lease_id, offer_id, node_id, provider, consumer, payer, state, stop_reason, end_reason, detail, phase, \
      spec, ram_bytes, cpu_millis, asset, rate_micro, fee_bps, duration_ms, paid, auto_extend, max_spend, container_id, image_digest, \
      created_at, reserve_until, paid_at, started_at, finished_at, lease_until, ended_at, settled_at, window_end, billed_ms, charged, \
-     fee, refunded, version, sealed_spec, balance_asset";
+     fee, refunded, version, sealed_spec, balance_asset, gpu_count, disk_bytes, gpus";
 
 fn parse(row: &Row) -> Result<Rental> {
     let id = row.text(0)?;
@@ -63,9 +63,10 @@ fn parse(row: &Row) -> Result<Rental> {
         resources: Resources {
             ram_bytes: row.int(13)?,
             cpu_millis: row.int(14)?,
-            gpu_count: 0,
-            disk_bytes: 0,
+            gpu_count: row.int(40)?,
+            disk_bytes: row.int(41)?,
         },
+        gpus: serde_json::from_str(row.text(42)?).map_err(|_| bad("gpus"))?,
         asset,
         balance_asset: balance_asset(row)?.unwrap_or(asset),
         rate: Rate::from_micro_per_hour(row.int(16)?).map_err(|_| bad("rate_micro"))?,
@@ -148,7 +149,10 @@ fn values(rental: &Rental) -> Result<Vec<Value>> {
         rental.refunded,
         rental.version,
         rental.spec.sealed.as_deref(),
-        (rental.balance_asset != rental.asset).then(|| rental.balance_asset.to_string())
+        (rental.balance_asset != rental.asset).then(|| rental.balance_asset.to_string()),
+        rental.resources.gpu_count,
+        rental.resources.disk_bytes,
+        serde_json::to_string(&rental.gpus).map_err(Error::internal)?
     ]
     .to_vec())
 }
@@ -352,10 +356,13 @@ pub(super) fn capacity_mismatches(tx: &mut dyn Tx) -> Result<Vec<(String, i64, i
     let rows = tx.query(
         "SELECT n.id, n.free_ram_bytes, CAST(n.rentable_ram_bytes - COALESCE(r.ram, 0) AS BIGINT)
          FROM nodes n LEFT JOIN (
-             SELECT node_id, SUM(ram_bytes) AS ram, SUM(cpu_millis) AS cpu FROM rentals WHERE state <> 'ended' GROUP BY node_id
+             SELECT node_id, SUM(ram_bytes) AS ram, SUM(cpu_millis) AS cpu, SUM(gpu_count) AS gpus, SUM(disk_bytes) AS disk
+             FROM rentals WHERE state <> 'ended' GROUP BY node_id
          ) r ON r.node_id = n.id
          WHERE n.free_ram_bytes <> n.rentable_ram_bytes - COALESCE(r.ram, 0)
             OR n.free_cpu_millis <> n.rentable_cpu_millis - COALESCE(r.cpu, 0)
+            OR n.free_gpus <> n.rentable_gpus - COALESCE(r.gpus, 0)
+            OR n.free_disk_bytes <> n.rentable_disk_bytes - COALESCE(r.disk, 0)
          ORDER BY n.id LIMIT 100",
         params![],
     )?;

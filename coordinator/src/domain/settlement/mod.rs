@@ -63,7 +63,7 @@ fn bill(tx: &mut dyn Tx, ctx: &OpCtx, rental: Rental) -> Result<Rental> {
     if rental.state != State::Ended && span.end.ms_since(span.start) < WINDOW_MS_MIN {
         return Ok(rental);
     }
-    let coverage = metering::coverage(tx, rental.node_id, &span)?;
+    let coverage = metering::working_coverage(tx, rental.node_id, rental.id, &span)?;
     let window = model::close(&rental, span, &coverage)?;
     post(tx, ctx, &rental, &window)?;
     store::insert(tx, rental.id, &window, ctx.now)?;

@@ -95,6 +95,7 @@ impl ScriptedNode {
         let head = self.head();
         let container = self.containers.get(&id).expect("there is one");
         let (state, exit) = match &container.seen.phase {
+            Phase::Running if self.degraded.contains(&id) => (MeterState::Degraded, None),
             Phase::Running => (MeterState::Running, None),
             Phase::Exited { exit, .. } => (MeterState::Exited, Some(*exit)),
             _ => (MeterState::Preparing, None),

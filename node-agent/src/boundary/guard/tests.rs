@@ -43,6 +43,7 @@ pub(in crate::boundary) fn rental(ram_bytes: i64, cpu_millis: i64) -> DesiredRen
             cpu_millis,
             ..Resources::default()
         },
+        gpus: Vec::new(),
     }
 }
 
@@ -176,4 +177,24 @@ async fn what_the_engine_does_not_call_ours_is_not_touched() {
         is_refused(guard.pull(bad, &|_| {}).await, code::IMAGE_NOT_FOUND);
     }
     assert_eq!(engine.calls(Op::Pull), 0);
+}
+
+#[tokio::test]
+async fn a_gpu_is_one_rentals_until_that_ended() {
+    let engine = engine();
+    let with_gpu = || DesiredRental {
+        gpus: vec!["GPU-a".into()],
+        ..rental(16 * MIB, 100)
+    };
+    let (first, second) = (with_gpu(), with_gpu());
+    let guard = guard(&engine);
+    let id = created(&guard, &first).await;
+    let refused = guard.create(&second).await.expect_err("it is held");
+    assert!(refused.to_string().contains("GPU-a"), "{refused}");
+    // another run of the helper learns it from the containers
+    let guard = self::guard(&engine);
+    let refused = guard.create(&second).await.expect_err("it is held");
+    assert!(refused.to_string().contains("GPU-a"), "{refused}");
+    guard.remove(&id).await.expect("removed");
+    created(&guard, &second).await;
 }

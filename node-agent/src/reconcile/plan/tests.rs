@@ -46,6 +46,7 @@ impl Bench {
                 cpu_millis: 100,
                 ..Resources::default()
             },
+            gpus: Vec::new(),
         };
         Self {
             rental,
@@ -72,6 +73,7 @@ impl Bench {
             rental_id: Some(self.rental.rental_id),
             lease_id: Some(self.rental.lease_id),
             spec_sha256: self.rental.spec.sha256_hex(),
+            gpus: Vec::new(),
             state,
             pid: None,
             started_at: None,

@@ -32,6 +32,7 @@ fn rental(ram_bytes: i64, cpu_millis: i64) -> DesiredRental {
             gpu_count: 0,
             disk_bytes: 0,
         },
+        gpus: Vec::new(),
     }
 }
 

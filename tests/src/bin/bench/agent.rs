@@ -5,6 +5,7 @@
 //! Memory: `ramarket-agent run` of this build with its coordinator, idle and with ten rentals running, beside the exporter after scrapes.
 
 use std::{
+    collections::BTreeSet,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -220,7 +221,7 @@ impl Passes {
                 t_wall: SystemClock.now(),
                 t_boot_ms: SystemClock.boot_ms(),
             };
-            let made = sample_pass(&mut self.meter, live, &moment, Due::Tick)?;
+            let made = sample_pass(&mut self.meter, live, &BTreeSet::new(), &moment, Due::Tick)?;
             anyhow::ensure!(made == live.len(), "{made} records of {}", live.len());
         }
         Ok((thread_cpu_ms() - begun) / f64::from(PER_ROUND))

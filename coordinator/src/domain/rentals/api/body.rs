@@ -42,11 +42,13 @@ pub(super) struct ResourcesBody {
     /// Thousandths of a processor.
     #[schema(example = 500)]
     cpu_millis: i64,
-    /// Not supported yet.
+    /// Whole GPUs.
     #[serde(default)]
+    #[schema(example = 0)]
     gpu_count: i64,
-    /// Not supported yet.
+    /// Disk space; none, or at least 64 MiB.
     #[serde(default)]
+    #[schema(example = 0)]
     disk_bytes: i64,
 }
 
@@ -55,6 +57,8 @@ pub(super) struct ResourcesBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct Requirements {
     region: Option<String>,
+    /// A GPU whose model has this in its name, in any case.
+    gpu_model: Option<String>,
     /// Of the prices; the market's first one unless set.
     #[schema(value_type = Option<String>, example = "USDC")]
     currency: Option<Asset>,
@@ -230,6 +234,9 @@ pub(super) fn place(
         ),
         ram_bytes_min: Some(resources.ram_bytes),
         cpu_millis_min: Some(resources.cpu_millis),
+        gpu_count_min: Some(resources.gpu_count),
+        disk_bytes_min: Some(resources.disk_bytes),
+        gpu_model: requirements.gpu_model.clone(),
         region: requirements.region.clone(),
         price_max: requirements.price_max,
         duration_ms: Some(duration_ms),

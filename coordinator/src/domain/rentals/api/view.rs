@@ -40,6 +40,8 @@ pub struct RentalView {
     node_id: NodeId,
     #[schema(value_type = Object)]
     resources: Resources,
+    /// UUIDs of its GPUs.
+    gpus: Vec<String>,
     image: String,
     image_digest: Option<String>,
     price: RentalPriceView,
@@ -118,6 +120,7 @@ pub fn view(rental: &Rental, now: Timestamp) -> Result<RentalView> {
         offer_id: rental.offer_id,
         node_id: rental.node_id,
         resources: rental.resources,
+        gpus: rental.gpus.clone(),
         image: rental.spec.image().to_owned(),
         image_digest: rental.image_digest.clone(),
         price: RentalPriceView {

@@ -228,6 +228,7 @@ fn same_container() -> Result<ContainerCreateBody> {
             cpu_millis: CPU_MILLIS,
             ..Resources::default()
         },
+        gpus: Vec::new(),
     };
     let scope = format!("bench-{}", std::process::id());
     Ok(hardening::create_body(&rental, &scope, HostFacts::read()))
