@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Container, ContainerRuntime, ContainerState, Created, Event, OnProgress, PullProgress,
-    RuntimeError, code, hardening,
+    RuntimeError, code, profile,
 };
 
 /// Events that a slow listener may be behind.
@@ -244,7 +244,7 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
-        hardening::check_supported(&rental.resources)?;
+        profile::check_supported(&rental.resources)?;
         self.call(Op::Create, &rental.rental_id.to_string()).await?;
         let created = {
             let mut state = self.lock();

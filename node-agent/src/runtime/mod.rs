@@ -20,8 +20,8 @@ mod digest;
 pub mod docker;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
-pub mod hardening;
 mod parse;
+pub mod profile;
 mod pull;
 
 /// Label that holds the rental's id; what is ours is found by it and [`LABEL_NODE`].

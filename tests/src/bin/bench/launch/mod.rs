@@ -9,7 +9,7 @@ pub(crate) mod engine;
 
 use anyhow::{Context as _, Result};
 use bollard::{Docker, models::ContainerCreateBody};
-use node_agent::runtime::hardening::{self, HostFacts};
+use node_agent::runtime::{docker::DockerRuntime, profile};
 use shared::{
     clock::{Clock as _, SystemClock},
     container::RawSpec,
@@ -73,7 +73,7 @@ pub(crate) async fn measure(report: &mut Report, quick: bool) -> Result<()> {
     };
     let market = Market::start("launch").await?;
     let mut events = Events::of_node(&docker, &market.node_id);
-    let body = same_container()?;
+    let body = same_container().await?;
     let pairs = if quick { PAIRS_QUICK } else { PAIRS };
     // one of each for warm caches
     round(&market, &docker, &mut events, &body, 0).await?;
@@ -212,7 +212,7 @@ async fn bare(docker: &Docker, body: &ContainerCreateBody) -> Result<Bare> {
 }
 
 /// What the agent would create for the same order, under the label of a node that doesn't exist.
-fn same_container() -> Result<ContainerCreateBody> {
+async fn same_container() -> Result<ContainerCreateBody> {
     let spec = RawSpec {
         image: IMAGE.to_owned(),
         command: COMMAND.map(str::to_owned).to_vec(),
@@ -230,5 +230,8 @@ fn same_container() -> Result<ContainerCreateBody> {
         },
     };
     let scope = format!("bench-{}", std::process::id());
-    Ok(hardening::create_body(&rental, &scope, HostFacts::read()))
+    DockerRuntime::new(None, scope)?
+        .body(&rental, profile::NO_NETWORK)
+        .await?
+        .with_context(|| format!("the image {IMAGE} isn't on this machine"))
 }
