@@ -22,6 +22,7 @@ use crate::{
     identity::Identity,
     journal, lifecycle,
     probe::Prober,
+    runtime::docker::DockerRuntime,
     status::Status,
 };
 
@@ -161,7 +162,9 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn measured(config: &Config) -> anyhow::Result<Inventory> {
     let prober = Arc::new(Mutex::new(Prober::new()));
-    lifecycle::measure(&prober, config.docker_socket()).await
+    // the scope is that of containers, and none is asked for
+    let engine = DockerRuntime::new(Some(&config.docker_host), String::new())?;
+    lifecycle::measure(&prober, &engine).await
 }
 
 fn show_status(dir: &DataDir, json: bool) -> anyhow::Result<()> {

@@ -31,10 +31,10 @@ use crate::{
     journal::{Journal, Owner},
     link,
     measure::Sampler,
-    probe::{self, Prober, docker},
+    probe::{self, Prober},
     reconcile,
     report::{self, Contact, Meter, Parts, Reporter},
-    runtime::docker::DockerRuntime,
+    runtime::{ContainerRuntime, RuntimeError, docker::DockerRuntime},
 };
 
 /// How long tasks may take to end.
@@ -95,10 +95,11 @@ async fn start(
         },
     )?;
     let scope = identity::container_scope(dir, identity.node_id)?;
-    let runtime = DockerRuntime::new(Some(&config.docker_host), scope)?;
+    let runtime: Arc<dyn ContainerRuntime> =
+        Arc::new(DockerRuntime::new(Some(&config.docker_host), scope)?);
     let rentals = reconcile::start(
         dir.path(),
-        Arc::new(runtime),
+        Arc::clone(&runtime),
         Arc::clone(&clock),
         boot_id.clone(),
         shutdown.clone(),
@@ -106,7 +107,7 @@ async fn start(
     )
     .await?;
     let prober = Arc::new(Mutex::new(Prober::new()));
-    let inventory = keep_inventory(&prober, config, shutdown, tracker).await?;
+    let inventory = keep_inventory(&prober, runtime, shutdown, tracker).await?;
     let reporter = report::start(
         Parts {
             identity: identity.clone(),
@@ -129,12 +130,11 @@ async fn start(
 /// Measures the machine now, and again every [`probe::REFRESH`].
 async fn keep_inventory(
     prober: &Arc<Mutex<Prober>>,
-    config: &Config,
+    runtime: Arc<dyn ContainerRuntime>,
     shutdown: &CancellationToken,
     tracker: &TaskTracker,
 ) -> anyhow::Result<watch::Receiver<Arc<Inventory>>> {
-    let socket = config.docker_socket().map(str::to_owned);
-    let first = measure(prober, socket.as_deref()).await?;
+    let first = measure(prober, runtime.as_ref()).await?;
     let (sender, receiver) = watch::channel(Arc::new(first));
     let (prober, shutdown) = (Arc::clone(prober), shutdown.clone());
     tracker.spawn(async move {
@@ -143,7 +143,7 @@ async fn keep_inventory(
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(probe::REFRESH) => {}
             }
-            match measure(&prober, socket.as_deref()).await {
+            match measure(&prober, runtime.as_ref()).await {
                 Ok(inventory) => {
                     sender.send_replace(Arc::new(inventory));
                 }
@@ -163,9 +163,9 @@ async fn keep_inventory(
 /// The kernel doesn't say what is needed.
 pub async fn measure(
     prober: &Arc<Mutex<Prober>>,
-    docker_socket: Option<&str>,
+    runtime: &dyn ContainerRuntime,
 ) -> anyhow::Result<Inventory> {
-    let facts = docker::facts(docker_socket).await;
+    let facts = runtime.facts().await.map_err(RuntimeError::reason);
     let prober = Arc::clone(prober);
     tokio::task::spawn_blocking(move || {
         prober

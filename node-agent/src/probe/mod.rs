@@ -3,10 +3,9 @@
 //! # Invariants
 //! - Every figure comes from the kernel, NVML or Docker; what is absent is absent with a reason in words.
 //! - The [`Inventory`] is measured every [`REFRESH`]; [`Prober::load`] is cheap enough for each beat.
-//! - Docker is asked with a time-out: a hanging engine delays no beat.
+//! - Docker is asked by `runtime`, with a time-out: a hanging engine delays no beat.
 //! - Texts and lists are bounded: odd hardware can't make a beat too large.
 
-pub mod docker;
 pub mod gpu;
 mod host;
 mod load;
@@ -18,7 +17,8 @@ use std::{path::PathBuf, time::Duration};
 
 use shared::resources::{Inventory, Load};
 
-use self::{docker::DockerFacts, gpu::GpuProbe, load::CpuTimes};
+use self::{gpu::GpuProbe, load::CpuTimes};
+use crate::runtime::EngineFacts;
 
 /// How often the inventory is measured anew.
 pub const REFRESH: Duration = Duration::from_secs(60);
@@ -52,19 +52,19 @@ impl Prober {
         }
     }
 
-    /// What the machine has.
+    /// What the machine has, `engine` being what the container engine said of itself, or why there is none.
     ///
     /// # Errors
     /// The kernel doesn't say how much memory there is.
-    pub fn inventory(&mut self, docker: DockerFacts) -> anyhow::Result<Inventory> {
+    pub fn inventory(&mut self, engine: Result<EngineFacts, String>) -> anyhow::Result<Inventory> {
         let (gpus, gpu_absent_reason) = match self.gpus.inventory() {
             Ok(gpus) => (gpus, None),
             Err(reason) => (Vec::new(), Some(reason)),
         };
         let host = host::measure(&self.root)?;
-        let (docker, docker_absent_reason, docker_cgroup) = match docker {
-            Ok((docker, cgroup)) => (Some(docker), None, cgroup),
-            Err(reason) => (None, Some(reason), None),
+        let (docker, docker_absent_reason, docker_cgroup) = match engine {
+            Ok(facts) => (Some(facts.docker), None, facts.cgroup_version),
+            Err(reason) => (None, Some(bounded(&reason)), None),
         };
         Ok(Inventory {
             hostname: host.hostname,
@@ -97,7 +97,7 @@ impl Default for Prober {
 }
 
 /// A text of the machine's, without control characters and not too long.
-fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
     text.trim()
         .chars()
         .filter(|c| !c.is_control())

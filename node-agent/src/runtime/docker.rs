@@ -28,7 +28,7 @@ use futures_util::{
 use shared::{time::Timestamp, wire::desired::DesiredRental};
 
 use super::{
-    Container, ContainerRuntime, Created, Event, LABEL_NODE, LABEL_RENTAL, OnProgress,
+    Container, ContainerRuntime, Created, EngineFacts, Event, LABEL_NODE, LABEL_RENTAL, OnProgress,
     RuntimeError, code, digest, parse,
     profile::Ground,
     pull::{self, Layers},
@@ -36,6 +36,7 @@ use super::{
 
 mod create;
 mod engine;
+mod facts;
 
 use engine::{Engine, is_status};
 
@@ -172,6 +173,10 @@ impl DockerRuntime {
 
 #[async_trait]
 impl ContainerRuntime for DockerRuntime {
+    async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
+        facts::facts(self.engine.socket()).await
+    }
+
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
         let client = self.engine.client().await?;
         let labels = vec![

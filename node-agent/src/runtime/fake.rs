@@ -13,13 +13,14 @@ use std::{
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use shared::{
-    clock::Clock, id::RentalId, journal::Exit, time::Timestamp, wire::desired::DesiredRental,
+    clock::Clock, id::RentalId, journal::Exit, resources::Docker, time::Timestamp,
+    wire::desired::DesiredRental,
 };
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Container, ContainerRuntime, ContainerState, Created, Event, OnProgress, PullProgress,
-    RuntimeError, code, profile,
+    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, OnProgress,
+    PullProgress, RuntimeError, code, profile,
 };
 
 /// Events that a slow listener may be behind.
@@ -28,6 +29,8 @@ const EVENTS_MAX: usize = 1_024;
 /// A call of [`ContainerRuntime`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
+    /// `facts`
+    Facts,
     /// `list`
     List,
     /// `inspect`
@@ -217,6 +220,20 @@ fn end(container: &mut Container, exit: Exit, now: Timestamp) {
 
 #[async_trait]
 impl ContainerRuntime for FakeRuntime {
+    async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
+        self.call(Op::Facts, "").await?;
+        Ok(EngineFacts {
+            docker: Docker {
+                version: "0.0.0".to_owned(),
+                api_version: "1.41".to_owned(),
+                runtimes: vec!["fake".to_owned()],
+                cgroup_driver: "cgroupfs".to_owned(),
+                live_restore: true,
+            },
+            cgroup_version: Some(2),
+        })
+    }
+
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
         self.call(Op::List, "").await?;
         Ok(self.containers())

@@ -9,9 +9,11 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use shared::{
     id::{LeaseId, RentalId},
     journal::Exit,
+    resources::Docker,
     time::Timestamp,
     wire::desired::DesiredRental,
 };
@@ -111,6 +113,15 @@ pub enum Created {
     NoImage,
 }
 
+/// What an engine is, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineFacts {
+    /// What the inventory tells of it.
+    pub docker: Docker,
+    /// Version of its control groups, `1` or `2`; `None` when it doesn't say.
+    pub cgroup_version: Option<i64>,
+}
+
 /// Something happened to one of our containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -146,6 +157,14 @@ impl RuntimeError {
             reason: reason.to_string().chars().take(REASON_CHARS_MAX).collect(),
         }
     }
+
+    /// What happened, without the words around it.
+    #[must_use]
+    pub fn reason(self) -> String {
+        match self {
+            Self::Unavailable(reason) | Self::Refused { reason, .. } => reason,
+        }
+    }
 }
 
 /// Called with the progress of a pull; may be called often.
@@ -154,6 +173,10 @@ pub type OnProgress<'a> = &'a (dyn Fn(PullProgress) + Send + Sync);
 /// What the reconciler needs of a container engine.
 #[async_trait]
 pub trait ContainerRuntime: Send + Sync + fmt::Debug {
+    /// What the engine is, within seconds. One that isn't there is [`RuntimeError::Unavailable`], with the reason in words for the
+    /// inventory.
+    async fn facts(&self) -> Result<EngineFacts, RuntimeError>;
+
     /// All containers of this node, in all states.
     async fn list(&self) -> Result<Vec<Container>, RuntimeError>;
 

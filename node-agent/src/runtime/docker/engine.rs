@@ -35,6 +35,10 @@ impl Engine {
         }
     }
 
+    pub(super) fn socket(&self) -> &str {
+        &self.socket
+    }
+
     /// A client that hasn't asked for the engine's version yet.
     pub(super) fn connect(&self) -> Result<Docker, RuntimeError> {
         let version = bollard::API_DEFAULT_VERSION;

@@ -1,50 +1,55 @@
-//! Docker's engine: its version and how it runs containers.
+//! What an engine says of itself: its version and how it runs containers.
+//!
+//! # Invariants
+//! - It is asked on a connection of its own, with short waits: a hanging engine delays nobody, and one that is installed later is found.
 
 use std::time::Duration;
 
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 use shared::resources::Docker;
 
-use super::bounded;
+use crate::{
+    probe::bounded,
+    runtime::{EngineFacts, RuntimeError},
+};
 
 /// How long Docker may take for an answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Most OCI runtimes that are told of.
 const RUNTIMES_MAX: usize = 16;
 
-/// The engine and the version of its control groups (`1` or `2`), or why there is none.
-pub type DockerFacts = Result<(Docker, Option<i64>), String>;
-
 /// Asks the engine that listens at `socket`; takes at most twice two seconds.
-pub async fn facts(socket: Option<&str>) -> DockerFacts {
-    let socket = socket.ok_or("no Docker engine: its address is no socket of this machine")?;
-    // made anew each time: an engine that is installed later is found
+pub(super) async fn facts(socket: &str) -> Result<EngineFacts, RuntimeError> {
     // the client's own time-out is longer: ours says what happened
     let client = bollard::Docker::connect_with_unix(
         socket,
         TIMEOUT.as_secs() * 2,
         bollard::API_DEFAULT_VERSION,
     )
-    .map_err(|error| bounded(&format!("no Docker engine: {error}")))?;
+    .map_err(|error| absent(&format!("no Docker engine: {error}")))?;
     let client = answer(client.negotiate_version()).await?;
     let info = answer(client.info()).await?;
     Ok(describe(&client.client_version().to_string(), info))
 }
 
+fn absent(why: &str) -> RuntimeError {
+    RuntimeError::Unavailable(bounded(why))
+}
+
 async fn answer<T>(
     call: impl Future<Output = Result<T, bollard::errors::Error>>,
-) -> Result<T, String> {
+) -> Result<T, RuntimeError> {
     match tokio::time::timeout(TIMEOUT, call).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(bounded(&format!("no Docker engine answers: {error}"))),
-        Err(_) => Err(format!(
+        Ok(Err(error)) => Err(absent(&format!("no Docker engine answers: {error}"))),
+        Err(_) => Err(absent(&format!(
             "the Docker engine didn't answer within {} s",
             TIMEOUT.as_secs()
-        )),
+        ))),
     }
 }
 
-fn describe(api_version: &str, info: SystemInfo) -> (Docker, Option<i64>) {
+fn describe(api_version: &str, info: SystemInfo) -> EngineFacts {
     let mut runtimes: Vec<String> = info
         .runtimes
         .unwrap_or_default()
@@ -53,7 +58,7 @@ fn describe(api_version: &str, info: SystemInfo) -> (Docker, Option<i64>) {
         .collect();
     runtimes.sort();
     runtimes.truncate(RUNTIMES_MAX);
-    let cgroup = match info.cgroup_version {
+    let cgroup_version = match info.cgroup_version {
         Some(SystemInfoCgroupVersionEnum::_1) => Some(1),
         Some(SystemInfoCgroupVersionEnum::_2) => Some(2),
         _ => None,
@@ -68,5 +73,26 @@ fn describe(api_version: &str, info: SystemInfo) -> (Docker, Option<i64>) {
             .unwrap_or_default(),
         live_restore: info.live_restore_enabled.unwrap_or(false),
     };
-    (docker, cgroup)
+    EngineFacts {
+        docker,
+        cgroup_version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TempDir;
+
+    #[tokio::test]
+    async fn an_engine_that_is_not_there_is_a_reason_and_one_that_hangs_costs_little_time() {
+        let dir = TempDir::new();
+        let socket = dir.path().join("docker.sock");
+        let path = socket.to_str().expect("text");
+        let reason = facts(path).await.expect_err("absent").reason();
+        assert!(reason.starts_with("no Docker engine"), "{reason}");
+        let _listener = tokio::net::UnixListener::bind(&socket).expect("bound");
+        let reason = facts(path).await.expect_err("hangs").reason();
+        assert!(reason.contains("didn't answer within 2 s"), "{reason}");
+    }
 }
