@@ -123,6 +123,7 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         docker: None,
         docker_absent_reason: Some("a test".into()),
         cgroup_version: 2,
+        isolation: None,
     }
 }
 

@@ -51,6 +51,7 @@ fn inventory() -> Inventory {
         docker: None,
         docker_absent_reason: Some("none".into()),
         cgroup_version: 2,
+        isolation: None,
     }
 }
 

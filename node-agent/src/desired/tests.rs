@@ -34,6 +34,8 @@ impl Bench {
                 wanted: Wanted::Run,
                 spec: spec.try_into().expect("valid"),
                 resources: Resources::default(),
+                internet: true,
+                isolation: None,
             },
         }
     }

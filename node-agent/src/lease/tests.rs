@@ -37,6 +37,8 @@ fn rental(rental_id: RentalId, lease_id: LeaseId) -> DesiredRental {
         .try_into()
         .expect("valid"),
         resources: Resources::default(),
+        internet: true,
+        isolation: None,
     }
 }
 

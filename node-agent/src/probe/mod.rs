@@ -62,8 +62,13 @@ impl Prober {
             Err(reason) => (Vec::new(), Some(reason)),
         };
         let host = host::measure(&self.root)?;
-        let (docker, docker_absent_reason, docker_cgroup) = match engine {
-            Ok(facts) => (Some(facts.docker), None, facts.cgroup_version),
+        let (docker, docker_absent_reason, docker_cgroup, isolation) = match engine {
+            Ok(facts) => (
+                Some(facts.docker),
+                None,
+                facts.cgroup_version,
+                Some(facts.isolation),
+            ),
             Err(reason) => (None, Some(bounded(&reason)), None),
         };
         Ok(Inventory {
@@ -79,6 +84,7 @@ impl Prober {
             docker,
             docker_absent_reason,
             cgroup_version: docker_cgroup.unwrap_or(host.cgroup_version),
+            isolation,
         })
     }
 

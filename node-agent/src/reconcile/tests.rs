@@ -89,6 +89,8 @@ impl Node {
                 cpu_millis: 100,
                 ..Resources::default()
             },
+            internet: true,
+            isolation: None,
         }
     }
 

@@ -18,7 +18,7 @@ use bollard::{
     models::{ContainerInspectResponse, ContainerSummary},
     query_parameters::{
         CreateImageOptions, EventsOptions, InspectContainerOptions, ListContainersOptions,
-        RemoveContainerOptions, StartContainerOptions, StopContainerOptions,
+        StartContainerOptions, StopContainerOptions,
     },
 };
 use futures_util::{
@@ -29,7 +29,10 @@ use shared::{time::Timestamp, wire::desired::DesiredRental};
 
 use super::{
     Container, ContainerRuntime, Created, EngineFacts, Event, LABEL_NODE, LABEL_RENTAL, OnProgress,
-    RuntimeError, code, digest, parse,
+    RuntimeError, code, digest,
+    isolation::Decision,
+    network::Settings,
+    parse,
     profile::Ground,
     pull::{self, Layers},
 };
@@ -37,8 +40,12 @@ use super::{
 mod create;
 mod engine;
 mod facts;
+mod keep;
+mod networks;
+mod self_probe;
 
 use engine::{Engine, is_status};
+use networks::Networks;
 
 /// A whole pull.
 const PULL_SECONDS_MAX: u64 = 30 * 60;
@@ -52,8 +59,9 @@ const DIGESTS_MAX: usize = 1_024;
 pub struct DockerRuntime {
     engine: Engine,
     scope: String,
-    /// Read when it is needed first.
-    ground: Mutex<Option<Arc<Ground>>>,
+    /// What host and engine can do; read when it is needed first, and again with each [`ContainerRuntime::facts`].
+    ground: Mutex<Option<Arc<(Ground, Decision)>>>,
+    networks: Networks,
     /// By (image id, reference): an image id never changes what it stands for.
     digests: Mutex<HashMap<(String, String), String>>,
 }
@@ -77,8 +85,18 @@ impl DockerRuntime {
             engine: Engine::at(socket),
             scope,
             ground: Mutex::new(None),
+            networks: Networks::new(Settings::default()),
             digests: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// With what the machine's owner decided about rentals' networks.
+    #[must_use]
+    pub fn with_networks(self, settings: Settings) -> Self {
+        Self {
+            networks: Networks::new(settings),
+            ..self
+        }
     }
 
     async fn inspect_raw(
@@ -174,7 +192,14 @@ impl DockerRuntime {
 #[async_trait]
 impl ContainerRuntime for DockerRuntime {
     async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
-        facts::facts(self.engine.socket()).await
+        let known = facts::facts(self.engine.socket()).await?;
+        let isolation = self.isolation(&known.decision);
+        self.remember_ground(known.ground, known.decision);
+        Ok(EngineFacts {
+            docker: known.docker,
+            cgroup_version: known.cgroup_version,
+            isolation,
+        })
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
@@ -272,21 +297,12 @@ impl ContainerRuntime for DockerRuntime {
     }
 
     async fn remove(&self, container_id: &str) -> Result<(), RuntimeError> {
-        let client = self.engine.client().await?;
-        let options = RemoveContainerOptions {
-            v: true,
-            force: true,
-            link: false,
-        };
-        match client.remove_container(container_id, Some(options)).await {
-            Ok(()) => Ok(()),
-            // gone, or being removed at this moment
-            Err(error) if is_status(&error, 404) || is_status(&error, 409) => Ok(()),
-            Err(error) => Err(self.engine.classify(error, code::ENGINE_REFUSED)),
-        }
+        self.remove_with_network(container_id).await
     }
 
     fn events(&self, since: Timestamp) -> BoxStream<'static, Result<Event, RuntimeError>> {
+        // whoever listens anew had lost the engine: a restarted one may have written rules of its own
+        self.networks.look_soon();
         let client = match self.engine.connect() {
             Ok(client) => client,
             Err(error) => return stream::iter([Err(error)]).boxed(),

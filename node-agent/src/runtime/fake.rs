@@ -13,7 +13,11 @@ use std::{
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use shared::{
-    clock::Clock, id::RentalId, journal::Exit, resources::Docker, time::Timestamp,
+    clock::Clock,
+    id::RentalId,
+    journal::Exit,
+    resources::{Docker, Isolation, IsolationClass},
+    time::Timestamp,
     wire::desired::DesiredRental,
 };
 use tokio::sync::{broadcast, watch};
@@ -231,6 +235,12 @@ impl ContainerRuntime for FakeRuntime {
                 live_restore: true,
             },
             cgroup_version: Some(2),
+            isolation: Isolation {
+                class: IsolationClass::SharedKernel,
+                network: true,
+                breach: None,
+                findings: Vec::new(),
+            },
         })
     }
 

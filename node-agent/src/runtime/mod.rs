@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     id::{LeaseId, RentalId},
     journal::Exit,
-    resources::Docker,
+    resources::{Docker, Isolation},
     time::Timestamp,
     wire::desired::DesiredRental,
 };
@@ -22,6 +22,8 @@ mod digest;
 pub mod docker;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+pub mod isolation;
+pub mod network;
 mod parse;
 pub mod profile;
 mod pull;
@@ -120,6 +122,8 @@ pub struct EngineFacts {
     pub docker: Docker,
     /// Version of its control groups, `1` or `2`; `None` when it doesn't say.
     pub cgroup_version: Option<i64>,
+    /// What keeps rentals from the machine and from each other.
+    pub isolation: Isolation,
 }
 
 /// Something happened to one of our containers.
@@ -186,7 +190,7 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug {
     /// Fetches an image. Refusals have [`code::IMAGE_NOT_FOUND`] or [`code::IMAGE_PULL_FAILED`]. Dropping the future ends the pull.
     async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError>;
 
-    /// Creates the rental's container, limited as `resources` say, and checks that the engine took each limit and that the image brings
+    /// Creates the rental's container on a network of its own, or on none, limited as `resources` say, and checks that the engine took each limit and that the image brings
     /// no volumes, which would escape them. One that exists for this rental, lease and specification is adopted.
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError>;
 

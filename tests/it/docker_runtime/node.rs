@@ -115,6 +115,8 @@ impl Node {
                 cpu_millis: 500,
                 ..Resources::default()
             },
+            internet: true,
+            isolation: None,
         }
     }
 

@@ -32,6 +32,8 @@ pub fn desired(
             },
             spec: rental.spec.open(specs, rental.lease_id)?,
             resources: rental.resources,
+            internet: true,
+            isolation: None,
         })
     });
     let leases = known

@@ -46,6 +46,8 @@ impl Bench {
                 cpu_millis: 100,
                 ..Resources::default()
             },
+            internet: true,
+            isolation: None,
         };
         Self {
             rental,

@@ -7,25 +7,51 @@
 use std::sync::{Arc, PoisonError};
 
 use bollard::{
-    models::{ContainerCreateBody, ContainerInspectResponse, ImageInspect},
-    query_parameters::CreateContainerOptions,
+    models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, ImageInspect},
+    query_parameters::{CreateContainerOptions, RemoveContainerOptions},
 };
 use shared::wire::desired::DesiredRental;
 
 use super::{DockerRuntime, engine::is_status, short};
 use crate::runtime::{
-    ContainerRuntime as _, ContainerState, Created, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL,
-    LABEL_SPEC, RuntimeError, code, parse,
-    profile::{self, Cage, Ground, NO_NETWORK},
+    ContainerState, Created, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code,
+    isolation::{self, Decision, Seen},
+    network, parse,
+    profile::{self, Cage, Ground},
 };
 
 impl DockerRuntime {
     /// As [`crate::runtime::ContainerRuntime::create`].
     pub(super) async fn make(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
         profile::check_supported(&rental.resources)?;
-        let Some(body) = self.body(rental, NO_NETWORK).await? else {
+        let decision = &self.ground().await?.1;
+        if let Some(least) = rental.isolation.filter(|least| decision.class < *least) {
+            let why = format!(
+                "the rental was promised {}, and this node gives {} by now; choose another node",
+                least.name(),
+                decision.class.name()
+            );
+            return Err(RuntimeError::refused(code::NOT_SUPPORTED, why));
+        }
+        let Some(image) = self.image(rental.spec.image()).await? else {
             return Ok(Created::NoImage);
         };
+        let network = self.network(rental.internet).await?;
+        let done = self.make_on(rental, &image, &network.name).await;
+        if !matches!(done, Ok(Created::Fresh(_))) {
+            // no container has it: it was never used, or the container is gone
+            self.give_back(network).await;
+        }
+        done
+    }
+
+    async fn make_on(
+        &self,
+        rental: &DesiredRental,
+        image: &ImageInspect,
+        network: &str,
+    ) -> Result<Created, RuntimeError> {
+        let body = self.body_of(rental, image, network).await?;
         let client = self.engine.client().await?;
         let options = CreateContainerOptions {
             name: Some(profile::name(rental.rental_id)),
@@ -34,7 +60,7 @@ impl DockerRuntime {
         tracing::debug!(rental.id = %rental.rental_id, "container asked for");
         let created = match client.create_container(Some(options), body.clone()).await {
             Ok(created) => created,
-            Err(error) if is_status(&error, 409) => return self.adopt(rental, &body).await,
+            Err(error) if is_status(&error, 409) => return self.adopt(rental, body).await,
             Err(error) if is_status(&error, 404) => return Ok(Created::NoImage),
             Err(error) => return Err(self.engine.classify(error, code::CREATE_FAILED)),
         };
@@ -59,32 +85,80 @@ impl DockerRuntime {
         let Some(image) = self.image(rental.spec.image()).await? else {
             return Ok(None);
         };
-        let ground = self.ground().await?;
-        let cage = Cage {
-            scope: &self.scope,
-            ground: &ground,
-            root_image: profile::starts_as_root(user(&image)),
-            network,
-            runtime: None,
-            dns: &[],
-        };
-        Ok(Some(profile::create_body(rental, &cage)))
+        Ok(Some(self.body_of(rental, &image, network).await?))
     }
 
-    /// What host and engine can do; asked once.
-    pub(super) async fn ground(&self) -> Result<Arc<Ground>, RuntimeError> {
+    async fn body_of(
+        &self,
+        rental: &DesiredRental,
+        image: &ImageInspect,
+        network: &str,
+    ) -> Result<ContainerCreateBody, RuntimeError> {
+        let known = self.ground().await?;
+        let (ground, decision) = known.as_ref();
+        let dns = &self.networks.settings.dns;
+        let dns: Vec<String> = dns.iter().map(ToString::to_string).collect();
+        let cage = Cage {
+            scope: &self.scope,
+            ground,
+            root_image: profile::starts_as_root(user(image)),
+            network,
+            runtime: decision.runtime.as_deref(),
+            dns: &dns,
+        };
+        Ok(profile::create_body(rental, &cage))
+    }
+
+    /// What host and engine can do, and what follows from it.
+    async fn ground(&self) -> Result<Arc<(Ground, Decision)>, RuntimeError> {
         let known = self
             .ground
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        if let Some(ground) = known {
-            return Ok(ground);
+        if let Some(known) = known {
+            return Ok(known);
         }
         let client = self.engine.client().await?;
-        let ground = Arc::new(Ground::read(&self.engine.read(client.info()).await?));
-        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&ground));
-        Ok(ground)
+        let info = self.engine.read(client.info()).await?;
+        let version = self.engine.read(client.version()).await?;
+        let decision = isolation::decide(&Seen::read(&info, &version));
+        Ok(self.remember_ground(Ground::read(&info), decision))
+    }
+
+    pub(super) fn remember_ground(
+        &self,
+        ground: Ground,
+        decision: Decision,
+    ) -> Arc<(Ground, Decision)> {
+        let known = Arc::new((ground, decision));
+        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&known));
+        known
+    }
+
+    /// Removes a container with its network, which served it alone.
+    pub(super) async fn remove_with_network(&self, container_id: &str) -> Result<(), RuntimeError> {
+        let held = self.inspect_raw(container_id).await?;
+        let network = held.and_then(|held| held.host_config?.network_mode);
+        let client = self.engine.client().await?;
+        let options = RemoveContainerOptions {
+            v: true,
+            force: true,
+            link: false,
+        };
+        match client.remove_container(container_id, Some(options)).await {
+            Ok(()) => {}
+            // gone, or being removed at this moment
+            Err(error) if is_status(&error, 404) || is_status(&error, 409) => {}
+            Err(error) => return Err(self.engine.classify(error, code::ENGINE_REFUSED)),
+        }
+        if let Some(network) = network
+            && let Err(error) = self.remove_network(&network).await
+        {
+            // the rental is gone, which is what was asked; the next sweep finds its network
+            tracing::warn!(network.name = network, %error, "a rental's network can't be removed yet");
+        }
+        Ok(())
     }
 
     async fn image(&self, reference: &str) -> Result<Option<ImageInspect>, RuntimeError> {
@@ -98,11 +172,12 @@ impl DockerRuntime {
         self.engine.read(call).await
     }
 
-    /// Adopts the container that holds the rental's name, if it is the rental's own.
+    /// Adopts the container that holds the rental's name, if it is the rental's own. It keeps the network that it was created with, which
+    /// must be one of this node's for a rental of this kind.
     async fn adopt(
         &self,
         rental: &DesiredRental,
-        body: &ContainerCreateBody,
+        mut body: ContainerCreateBody,
     ) -> Result<Created, RuntimeError> {
         let name = profile::name(rental.rental_id);
         let Some(held) = self.inspect_raw(&name).await? else {
@@ -127,13 +202,36 @@ impl DockerRuntime {
         let parsed = parse::container(&held, &self.scope);
         let started = parsed.is_some_and(|c| c.state != ContainerState::Created);
         if !started {
-            self.check(&id, body, &held).await?;
+            if let Some(asked) = body.host_config.as_mut() {
+                self.keep_network(asked, &held, rental.internet).await?;
+            }
+            self.check(&id, &body, &held).await?;
         }
         Ok(if started {
             Created::Started(id)
         } else {
             Created::Fresh(id)
         })
+    }
+
+    /// Asks for the network that a container has, if it is a rental's of the same kind; what isn't differs from what is asked, and is found out.
+    async fn keep_network(
+        &self,
+        asked: &mut HostConfig,
+        held: &ContainerInspectResponse,
+        internet: bool,
+    ) -> Result<(), RuntimeError> {
+        let mode = held
+            .host_config
+            .as_ref()
+            .and_then(|host| host.network_mode.clone());
+        let Some(mode) = mode.filter(|mode| network::serves(mode, internet)) else {
+            return Ok(());
+        };
+        if self.is_own_network(&mode).await? {
+            asked.network_mode = Some(mode);
+        }
+        Ok(())
     }
 
     /// Removes a container that isn't limited as asked, or whose image brings volumes.
@@ -147,7 +245,7 @@ impl DockerRuntime {
             return Ok(());
         };
         tracing::error!(container.id = short(container_id), error = %refusal, "a container isn't limited as asked");
-        self.remove(container_id).await?;
+        self.remove_with_network(container_id).await?;
         Err(refusal)
     }
 }

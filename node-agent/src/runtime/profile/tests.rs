@@ -55,6 +55,8 @@ fn rental(ram_bytes: i64, cpu_millis: i64) -> DesiredRental {
             gpu_count: 0,
             disk_bytes: 0,
         },
+        internet: true,
+        isolation: None,
     }
 }
 

@@ -228,6 +228,8 @@ async fn same_container() -> Result<ContainerCreateBody> {
             cpu_millis: CPU_MILLIS,
             ..Resources::default()
         },
+        internet: true,
+        isolation: None,
     };
     let scope = format!("bench-{}", std::process::id());
     DockerRuntime::new(None, scope)?

@@ -266,5 +266,6 @@ fn inventory() -> Inventory {
         docker: None,
         docker_absent_reason: Some("not looked for".to_owned()),
         cgroup_version: 2,
+        isolation: None,
     }
 }
