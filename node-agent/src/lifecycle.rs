@@ -95,8 +95,12 @@ async fn start(
         },
     )?;
     let scope = identity::container_scope(dir, identity.node_id)?;
-    let runtime: Arc<dyn ContainerRuntime> =
-        Arc::new(DockerRuntime::new(Some(&config.docker_host), scope)?);
+    let docker = DockerRuntime::new(Some(&config.docker_host), scope)?;
+    let docker = Arc::new(docker.with_networks(config.networks()));
+    // before the first inventory, which says whether rentals can have a network
+    docker.prepare().await;
+    tracker.spawn(Arc::clone(&docker).keep(shutdown.clone()));
+    let runtime: Arc<dyn ContainerRuntime> = docker;
     let rentals = reconcile::start(
         dir.path(),
         Arc::clone(&runtime),

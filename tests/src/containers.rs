@@ -33,7 +33,7 @@ pub struct Facts {
     pub oom_killed: bool,
     /// Its memory limit, bytes.
     pub memory_bytes: i64,
-    /// `none` until there is a firewall.
+    /// The rental's own network by name, or `none`.
     pub network_mode: String,
 }
 
@@ -179,6 +179,12 @@ impl Engine {
             // it may be on its way already
             let mut remove = Command::new("docker");
             remove.args(["--host", &self.host(), "rm", "-fv", id]);
+            drop(remove.output());
+        }
+        let networks = self.docker(&["network", "ls", "-q", "--filter", &label]);
+        for id in networks.split_whitespace() {
+            let mut remove = Command::new("docker");
+            remove.args(["--host", &self.host(), "network", "rm", id]);
             drop(remove.output());
         }
     }

@@ -69,7 +69,7 @@ impl Prober {
                 facts.cgroup_version,
                 Some(facts.isolation),
             ),
-            Err(reason) => (None, Some(bounded(&reason)), None),
+            Err(reason) => (None, Some(bounded(&reason)), None, None),
         };
         Ok(Inventory {
             hostname: host.hostname,

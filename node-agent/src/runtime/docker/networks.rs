@@ -94,11 +94,6 @@ impl Networks {
         state.probed = Some(finding);
     }
 
-    /// What the probe could reach, if it could.
-    pub(super) fn breach(&self) -> Option<String> {
-        self.state().breach.clone()
-    }
-
     /// In stock or in hand.
     fn kept(&self) -> BTreeSet<String> {
         let state = self.state();

@@ -326,8 +326,8 @@ mod tests {
         assert!(answers(address));
         drop(listener);
         assert!(answers(address), "refused, so somebody was there");
-        // a range for documentation: a router may say unreachable, nobody answers
-        assert!(!answers("0.0.0.0:0".parse().expect("an address")));
+        // reserved: nobody answers, whether it is silence or "unreachable"
+        assert!(!answers("240.0.0.1:9".parse().expect("an address")));
     }
 
     #[test]
