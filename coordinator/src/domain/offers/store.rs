@@ -17,7 +17,7 @@ use crate::{
 };
 
 const COLUMNS: &str = "id, node_id, owner, state, asset, ram_gib_hour, cpu_hour, gpu_hour, disk_gib_hour, max_ram_bytes, \
-     max_cpu_millis, min_duration_ms, max_duration_ms, region, version, created_at, updated_at";
+     max_cpu_millis, min_duration_ms, max_duration_ms, region, version, created_at, updated_at, internet";
 
 fn parse(row: &Row) -> Result<Offer> {
     let id = row.text(0)?;
@@ -42,6 +42,7 @@ fn parse(row: &Row) -> Result<Offer> {
             min_duration_ms: row.int(11)?,
             max_duration_ms: row.int(12)?,
             region: row.text(13)?.to_owned(),
+            internet: row.int(17)? == 1,
         },
         version: row.int(14)?,
         created_at: Timestamp::from_micros(row.int(15)?),
@@ -53,7 +54,7 @@ pub(super) fn insert(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
     let terms = &offer.terms;
     tx.execute(
         &format!(
-            "INSERT INTO offers ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+            "INSERT INTO offers ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
         ),
         params![
             offer.id,
@@ -72,7 +73,8 @@ pub(super) fn insert(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
             terms.region.as_str(),
             offer.version,
             offer.created_at,
-            offer.updated_at
+            offer.updated_at,
+            i64::from(terms.internet)
         ],
     )?;
     Ok(())

@@ -32,8 +32,8 @@ pub fn desired(
             },
             spec: rental.spec.open(specs, rental.lease_id)?,
             resources: rental.resources,
-            internet: true,
-            isolation: None,
+            internet: rental.internet,
+            isolation: rental.isolation,
         })
     });
     let leases = known

@@ -7,7 +7,7 @@
 use shared::{
     id::{LeaseId, NodeId, OfferId, RentalId, UserId},
     money::{Amount, Asset, Rate},
-    resources::Resources,
+    resources::{IsolationClass, Resources},
     time::Timestamp,
     wire::observed::Phase,
     x402::address::Address,
@@ -48,6 +48,10 @@ pub struct Rental {
     pub spec: KeptSpec,
     /// What it may use.
     pub resources: Resources,
+    /// Whether it reaches the public internet.
+    pub internet: bool,
+    /// What lay between rentals and the machine when it was ordered, as its node said: the least that it gets.
+    pub isolation: Option<IsolationClass>,
     /// Currency of its money.
     pub asset: Asset,
     /// What an hour costs.

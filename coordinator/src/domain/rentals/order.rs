@@ -24,7 +24,7 @@ use crate::{
             self, halt,
             model::{Account, Cause, Posting},
         },
-        nodes,
+        nodes::{self, model::Node},
         offers::{self, model::Offer},
         payments::idempotency::{self, IdempotencyKey},
         settings,
@@ -80,6 +80,7 @@ pub fn price(
     let node = nodes::get(tx, offer.node_id)?;
     let room =
         node.free.ram_bytes >= resources.ram_bytes && node.free.cpu_millis >= resources.cpu_millis;
+    takes(&node, &offer)?;
     if !node.takes_rentals() || !room {
         return Err(Error::conflict(
             "capacity_gone",
@@ -92,6 +93,23 @@ pub fn price(
         offer,
         rate,
     })
+}
+
+/// Whether a node keeps rentals apart as the offer says.
+///
+/// # Errors
+/// 409 `node_not_isolated`.
+fn takes(node: &Node, offer: &Offer) -> Result<()> {
+    let refused = |why: String| Err(Error::conflict("node_not_isolated", why));
+    if let Some(breach) = node.breach() {
+        return refused(format!(
+            "the node takes no rentals: by its own probe {breach}; choose another offer"
+        ));
+    }
+    if !node.gives_network(offer.terms.internet) {
+        return refused("the node's firewall isn't in force, so it gives no rental a network now; choose another offer".to_owned());
+    }
+    Ok(())
 }
 
 /// Whether the market allows a rental of this length.
@@ -150,6 +168,8 @@ pub struct Buyer {
 /// 409 `capacity_gone`.
 pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -> Result<Rental> {
     let offer = offers::get(tx, order.offer_id)?;
+    let node = nodes::get(tx, offer.node_id)?;
+    takes(&node, &offer)?;
     let consumer = ctx.actor.person().map(|person| person.id);
     let rental = Rental {
         id: buyer.rental_id,
@@ -166,6 +186,8 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
         phase: Phase::Pending,
         spec: order.spec.clone(),
         resources: order.resources,
+        internet: offer.terms.internet,
+        isolation: node.inventory.isolation.map(|isolation| isolation.class),
         asset: buyer.asset,
         rate: buyer.rate,
         fee_bps: buyer.fee_bps,

@@ -7,7 +7,7 @@ pub(super) mod invoicing;
 use shared::{
     id::{NodeId, RentalId, UserId},
     money::{Amount, Asset, Rate},
-    resources::Resources,
+    resources::{IsolationClass, Resources},
     time::Timestamp,
     x402::address::Address,
 };
@@ -25,7 +25,7 @@ use crate::{
 const COLUMNS: &str = "id, lease_id, offer_id, node_id, provider, consumer, payer, state, stop_reason, end_reason, detail, phase, \
      spec, ram_bytes, cpu_millis, asset, rate_micro, fee_bps, duration_ms, paid, auto_extend, max_spend, container_id, image_digest, \
      created_at, reserve_until, paid_at, started_at, finished_at, lease_until, ended_at, settled_at, window_end, billed_ms, charged, \
-     fee, refunded, version, sealed_spec";
+     fee, refunded, version, sealed_spec, internet, isolation";
 
 fn parse(row: &Row) -> Result<Rental> {
     let id = row.text(0)?;
@@ -92,6 +92,11 @@ fn parse(row: &Row) -> Result<Rental> {
         fee: amount(35, "fee")?,
         refunded: amount(36, "refunded")?,
         version: row.int(37)?,
+        internet: row.int(39)? == 1,
+        isolation: row
+            .opt_text(40)?
+            .map(|name| IsolationClass::from_name(name).ok_or_else(|| bad("isolation")))
+            .transpose()?,
     })
 }
 
@@ -137,7 +142,9 @@ fn values(rental: &Rental) -> Result<Vec<Value>> {
         rental.fee,
         rental.refunded,
         rental.version,
-        rental.spec.sealed.as_deref()
+        rental.spec.sealed.as_deref(),
+        i64::from(rental.internet),
+        rental.isolation.map(IsolationClass::name)
     ]
     .to_vec())
 }
