@@ -37,7 +37,7 @@ house_rules() {
 
 shell_scripts() {
     need shellcheck shellcheck
-    shellcheck --external-sources --severity=warning .ci/run scripts/*.sh
+    shellcheck --external-sources --severity=warning .ci/run scripts/*.sh packaging/*/{postinst,prerm,postrm}
 }
 
 need_rust

@@ -39,6 +39,9 @@ prepare() {
     engine_answers || engine_is_ours=yes
     scripts/docker-engine.sh start
     scripts/docker-engine.sh image
+    # a Debian with systemd and what packs packages, for the test that installs them
+    scripts/debian-image.sh systemd >/dev/null
+    scripts/package.sh --tools
     for client in tests/x402-client tests/oidc-issuer tests/mail-server tests/webhook-receiver tests/x402-chain; do
         npm ci --prefix "$client" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
     done

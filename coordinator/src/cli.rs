@@ -1,6 +1,7 @@
 //! The command line: settings as flags, and what an operator does by hand.
 
 mod audit;
+mod manual;
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::{
     clock::{Clock as _, SystemClock},
     id::Ids,
@@ -109,6 +110,11 @@ enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder; it must exist
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -178,14 +184,10 @@ impl Cli {
     /// # Errors
     /// Why it couldn't.
     pub async fn run(self) -> anyhow::Result<()> {
-        match self.command {
+        match &self.command {
             Command::Openapi => return print(&serde_json::to_string_pretty(&router::openapi())?),
-            Command::Completions { shell } => {
-                let mut script = Vec::new();
-                let name = "ramarket-coordinator";
-                clap_complete::generate(shell, &mut Self::command(), name, &mut script);
-                return print(&String::from_utf8(script)?);
-            }
+            Command::Completions { shell } => return print(&manual::completions(*shell)?),
+            Command::Man { folder } => return manual::pages(folder),
             _ => {}
         }
         let config = self.settings.load()?;
@@ -201,7 +203,10 @@ impl Cli {
             Command::Ledger(LedgerCommand::Check { json }) => check_ledger(&config, json).await,
             Command::Audit(command) => command.run(&config).await,
             Command::Backup { target } => backup(&config, &target).await,
-            Command::Check | Command::Openapi | Command::Completions { .. } => Ok(()),
+            Command::Check
+            | Command::Openapi
+            | Command::Completions { .. }
+            | Command::Man { .. } => Ok(()),
         }
     }
 }

@@ -3,26 +3,25 @@
 //! Exit codes: 0 done · 1 failed · 2 used wrongly · 3 coordinator not reached · 4 coordinator doesn't accept this machine or token.
 
 use std::{
-    io::{IsTerminal as _, Write as _},
+    io::Write as _,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use shared::{clock::SystemClock, resources::Inventory};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
-    config::{Config, Flags, LogFormat},
+    boundary,
+    config::{Config, Flags},
     data_dir::DataDir,
     endpoint::BaseUrl,
     enroll::{self, Order},
     http::RequestError,
     identity::Identity,
-    journal, lifecycle,
+    journal, lifecycle, logging, manual,
     probe::Prober,
-    runtime::docker::DockerRuntime,
     status::Status,
 };
 
@@ -77,6 +76,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of ramarket-agent and ramarket-helper into a folder
+    Man {
+        /// The folder; it must exist
+        folder: PathBuf,
+    },
 }
 
 /// Does what the command line asks and returns its exit code.
@@ -104,8 +113,18 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Completions { shell } => {
+            return print(&manual::completions(&mut Cli::command(), *shell)?);
+        }
+        Command::Man { folder } => {
+            manual::pages(Cli::command(), folder)?;
+            return manual::page(boundary::program::Cli::command(), "8", folder);
+        }
+        _ => {}
+    }
     let config = Config::load(cli.config.as_deref(), &cli.flags)?;
-    start_logging(&config)?;
+    logging::start(&config.log, config.log_format)?;
     let dir = DataDir::new(&config.data_dir);
     match cli.command {
         Command::Enroll {
@@ -149,6 +168,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 describe(&inventory)
             })
         }
+        // done above, since they need no settings
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
 
@@ -163,8 +184,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 async fn measured(config: &Config) -> anyhow::Result<Inventory> {
     let prober = Arc::new(Mutex::new(Prober::new()));
     // the scope is that of containers, and none is asked for
-    let engine = DockerRuntime::new(Some(&config.docker_host), String::new())?;
-    lifecycle::measure(&prober, &engine).await
+    let engine = lifecycle::engine(config, String::new())?;
+    lifecycle::measure(&prober, engine.as_ref()).await
 }
 
 fn show_status(dir: &DataDir, json: bool) -> anyhow::Result<()> {
@@ -247,27 +268,4 @@ fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
-}
-
-fn start_logging(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
-        .parse(&config.log)
-        .map_err(|error| anyhow::anyhow!("the log filter {} can't be read: {error}", config.log))?;
-    let json = match config.log_format {
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-        LogFormat::Auto => !std::io::stderr().is_terminal(),
-    };
-    let registry = tracing_subscriber::registry().with(filter);
-    if json {
-        let layer = fmt::layer().json().flatten_event(true);
-        registry
-            .with(layer.with_writer(std::io::stderr))
-            .try_init()?;
-    } else {
-        registry
-            .with(fmt::layer().with_writer(std::io::stderr))
-            .try_init()?;
-    }
-    Ok(())
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub journal_keep_days: u32,
     /// Where Docker's engine listens: `unix://` and a path.
     pub docker_host: String,
+    /// Where `ramarket-helper` listens; empty for an agent that works with Docker's engine itself.
+    pub helper_socket: String,
     /// Where rentals' addresses are taken from: a private network that nothing here uses.
     pub network_pool: Subnet,
     /// Name servers that rentals ask; public ones, since others are closed to rentals.
@@ -68,6 +70,7 @@ impl Default for Config {
             log_format: LogFormat::Auto,
             journal_keep_days: 7,
             docker_host: "unix:///var/run/docker.sock".to_owned(),
+            helper_socket: String::new(),
             network_pool: networks.pool,
             network_dns: networks.dns,
             network_blocked: networks.blocked,
@@ -110,6 +113,69 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "NETWORKS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_blocked: Option<Vec<Subnet>>,
+    /// Where ramarket-helper listens; empty for an agent that works with Docker's engine itself
+    #[arg(long, global = true, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub helper_socket: Option<String>,
+}
+
+/// Where a program's settings come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// The file that was named.
+    pub(crate) file: Option<&'a Path>,
+    /// The one that is read otherwise, if it is there.
+    pub(crate) default_file: &'a Path,
+    /// Of environment variables.
+    pub(crate) env_prefix: &'static str,
+}
+
+impl Source<'_> {
+    /// Reads settings: `flags` win over the environment, that over the file, and that over `defaults`.
+    ///
+    /// # Errors
+    /// The named file doesn't exist, or a setting is unknown or of another type.
+    pub(crate) fn read<T: Serialize + serde::de::DeserializeOwned>(
+        &self,
+        defaults: &T,
+        flags: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        if let Some(file) = self.file {
+            anyhow::ensure!(
+                file.is_file(),
+                "the configuration file {} doesn't exist",
+                file.display()
+            );
+        }
+        let default_file = self.default_file;
+        // the default one needn't be there
+        let file = self
+            .file
+            .or_else(|| default_file.is_file().then_some(default_file));
+        let mut figment = Figment::from(Serialized::defaults(defaults));
+        if let Some(file) = file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let file = file.unwrap_or(default_file);
+        let prefix = self.env_prefix;
+        let figment = figment
+            // CONFIG names the file itself
+            .merge(Env::prefixed(prefix).ignore(&["config"]))
+            .merge(Serialized::defaults(flags));
+        figment.extract().with_context(|| {
+            format!(
+                "the configuration can't be used ({}, {prefix}…, flags)",
+                file.display()
+            )
+        })
+    }
+}
+
+/// The path of a `unix://` URL.
+pub(crate) fn socket_of(docker_host: &str) -> Option<&str> {
+    docker_host
+        .strip_prefix("unix://")
+        .filter(|path| path.starts_with('/'))
 }
 
 impl Config {
@@ -118,31 +184,12 @@ impl Config {
     /// # Errors
     /// A setting is unknown or out of bounds, or the file can't be read.
     pub fn load(file: Option<&Path>, flags: &Flags) -> anyhow::Result<Self> {
-        if let Some(file) = file {
-            anyhow::ensure!(
-                file.is_file(),
-                "the configuration file {} doesn't exist",
-                file.display()
-            );
-        }
-        let default_file = Path::new(DEFAULT_FILE);
-        // the default one needn't be there
-        let file = file.or_else(|| default_file.is_file().then_some(default_file));
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
-        if let Some(file) = file {
-            figment = figment.merge(Toml::file_exact(file));
-        }
-        let file = file.unwrap_or(default_file);
-        let figment = figment
-            // CONFIG names the file itself
-            .merge(Env::prefixed(ENV_PREFIX).ignore(&["config"]))
-            .merge(Serialized::defaults(flags));
-        let config: Self = figment.extract().with_context(|| {
-            format!(
-                "the configuration can't be used ({}, {ENV_PREFIX}…, flags)",
-                file.display()
-            )
-        })?;
+        let source = Source {
+            file,
+            default_file: Path::new(DEFAULT_FILE),
+            env_prefix: ENV_PREFIX,
+        };
+        let config: Self = source.read(&Self::default(), flags)?;
         config.validate()?;
         Ok(config)
     }
@@ -153,9 +200,14 @@ impl Config {
             "data_dir is empty; give a path"
         );
         anyhow::ensure!(
-            self.docker_socket().is_some(),
+            socket_of(&self.docker_host).is_some(),
             "docker_host is {}; give unix:// and an absolute path: an engine on another machine can't be measured",
             self.docker_host
+        );
+        anyhow::ensure!(
+            self.helper_socket.is_empty() || self.helper_socket.starts_with('/'),
+            "helper_socket is {}; give an absolute path, or leave it empty",
+            self.helper_socket
         );
         anyhow::ensure!(
             (1..=JOURNAL_KEEP_DAYS_MAX).contains(&self.journal_keep_days),
@@ -173,14 +225,6 @@ impl Config {
             dns: self.network_dns.clone(),
             blocked: self.network_blocked.clone(),
         }
-    }
-
-    /// The path of [`Config::docker_host`].
-    #[must_use]
-    pub fn docker_socket(&self) -> Option<&str> {
-        self.docker_host
-            .strip_prefix("unix://")
-            .filter(|path| path.starts_with('/'))
     }
 
     /// [`Config::journal_keep_days`] in milliseconds.
@@ -261,6 +305,7 @@ mod tests {
             "journal_keep_days = 0",
             "log_format = \"xml\"",
             "docker_host = \"tcp://10.0.0.1:2375\"",
+            "helper_socket = \"helper.sock\"",
             "network_pool = \"8.8.0.0/16\"",
             "network_pool = \"10.0.0.1/16\"",
             "network_dns = [\"192.168.1.1\"]",

@@ -2,9 +2,10 @@
 //!
 //! `report` owns the beat: it samples (`measure`), appends to the `journal`, sends, and hands the reply to `reconcile`.
 //! `reconcile` owns the containers: it compares the desired state on disk with Docker (`runtime`) and publishes what it sees
-//! as [`rental::LiveRental`]s on a watch channel, which `report` reads.
+//! as [`rental::LiveRental`]s on a watch channel, which `report` reads. `boundary` puts Docker into a process of root's own.
 
 pub mod boot;
+pub mod boundary;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
@@ -18,9 +19,11 @@ pub mod journal;
 pub mod lease;
 pub mod lifecycle;
 pub mod link;
+mod logging;
 #[cfg(test)]
 #[path = "../../shared/src/tests/mangled.rs"]
 pub(crate) mod mangled;
+mod manual;
 pub mod measure;
 pub mod probe;
 pub mod reconcile;
@@ -29,6 +32,7 @@ pub mod report;
 pub mod runtime;
 pub mod sealed_file;
 pub mod status;
+mod systemd;
 
 #[cfg(test)]
 mod testing;

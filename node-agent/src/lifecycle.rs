@@ -6,6 +6,7 @@
 //! - The watchdog is fed only while sampling passes come to their end.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -25,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     boot,
+    boundary::HelperRuntime,
     config::Config,
     data_dir::DataDir,
     identity::{self, Identity},
@@ -35,6 +37,7 @@ use crate::{
     reconcile,
     report::{self, Contact, Meter, Parts, Reporter},
     runtime::{ContainerRuntime, RuntimeError, docker::DockerRuntime},
+    systemd,
 };
 
 /// How long tasks may take to end.
@@ -67,7 +70,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping; rentals go on");
-    tell_systemd(&[NotifyState::Stopping]);
+    systemd::tell(&[NotifyState::Stopping]);
     shutdown.cancel();
     tracker.close();
     if timeout(END_TIMEOUT, tracker.wait()).await.is_err() {
@@ -95,12 +98,16 @@ async fn start(
         },
     )?;
     let scope = identity::container_scope(dir, identity.node_id)?;
-    let docker = DockerRuntime::new(Some(&config.docker_host), scope)?;
-    let docker = Arc::new(docker.with_networks(config.networks()));
-    // before the first inventory, which says whether rentals can have a network
-    docker.prepare().await;
-    tracker.spawn(Arc::clone(&docker).keep(shutdown.clone()));
-    let runtime: Arc<dyn ContainerRuntime> = docker;
+    let runtime: Arc<dyn ContainerRuntime> = if config.helper_socket.is_empty() {
+        tracing::warn!(
+            "no helper_socket is set: this process works with the container engine itself, which is as good as being root"
+        );
+        let docker = Arc::new(docker(config, scope)?);
+        tracker.spawn(Arc::clone(&docker).keep(shutdown.clone()));
+        docker
+    } else {
+        engine(config, scope)?
+    };
     let rentals = reconcile::start(
         dir.path(),
         Arc::clone(&runtime),
@@ -131,6 +138,27 @@ async fn start(
     Ok(reporter)
 }
 
+fn docker(config: &Config, scope: String) -> anyhow::Result<DockerRuntime> {
+    let docker = DockerRuntime::new(Some(&config.docker_host), scope)?;
+    Ok(docker.with_networks(config.networks()))
+}
+
+/// The container engine: behind the helper, or, where none is set, as this process may reach it. `scope` is the label of this machine's
+/// containers.
+///
+/// # Errors
+/// The engine isn't one of this machine.
+pub fn engine(config: &Config, scope: String) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
+    Ok(if config.helper_socket.is_empty() {
+        Arc::new(docker(config, scope)?)
+    } else {
+        Arc::new(HelperRuntime::new(
+            PathBuf::from(&config.helper_socket),
+            scope,
+        ))
+    })
+}
+
 /// Measures the machine now, and again every [`probe::REFRESH`].
 async fn keep_inventory(
     prober: &Arc<Mutex<Prober>>,
@@ -145,7 +173,7 @@ async fn keep_inventory(
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(probe::REFRESH) => {}
+                () = tokio::time::sleep(refresh_after(&sender.borrow())) => {}
             }
             match measure(&prober, runtime.as_ref()).await {
                 Ok(inventory) => {
@@ -159,6 +187,15 @@ async fn keep_inventory(
         }
     });
     Ok(receiver)
+}
+
+/// How long an inventory holds: less long when the engine, or the helper before it, was away at that moment.
+fn refresh_after(inventory: &Inventory) -> Duration {
+    if inventory.docker.is_some() {
+        probe::REFRESH
+    } else {
+        probe::REFRESH_WITHOUT_ENGINE
+    }
 }
 
 /// Measures the machine, Docker included.
@@ -188,8 +225,7 @@ async fn supervise(reporter: Reporter, clock: Arc<dyn Clock>, shutdown: Cancella
         last_pass_boot_ms,
         ..
     } = reporter;
-    let every = sd_notify::watchdog_enabled().map_or(Duration::from_secs(30), |limit| limit / 3);
-    let mut feed = tokio::time::interval(every);
+    let mut feed = tokio::time::interval(systemd::watchdog_every());
     let mut ready = false;
     loop {
         tokio::select! {
@@ -197,7 +233,7 @@ async fn supervise(reporter: Reporter, clock: Arc<dyn Clock>, shutdown: Cancella
             _ = feed.tick() => {
                 let age_ms = clock.boot_ms() - *last_pass_boot_ms.borrow();
                 if age_ms < PASS_MS_MAX {
-                    tell_systemd(&[NotifyState::Watchdog]);
+                    systemd::tell(&[NotifyState::Watchdog]);
                 } else {
                     tracing::error!(age_ms, "sampling hangs; the watchdog isn't fed");
                 }
@@ -211,19 +247,12 @@ async fn supervise(reporter: Reporter, clock: Arc<dyn Clock>, shutdown: Cancella
                     Contact::Connected { .. } => "connected".to_owned(),
                     Contact::Lost { reason, .. } => format!("no contact: {reason}"),
                 };
-                tell_systemd(&[NotifyState::Status(&status)]);
+                systemd::tell(&[NotifyState::Status(&status)]);
                 if !ready {
-                    tell_systemd(&[NotifyState::Ready]);
+                    systemd::tell(&[NotifyState::Ready]);
                     ready = true;
                 }
             }
         }
-    }
-}
-
-/// Does nothing where there is no systemd.
-fn tell_systemd(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd can't be told");
     }
 }

@@ -147,7 +147,11 @@ impl From<ContainerSpec> for RawSpec {
     }
 }
 
-fn check_image(image: &str) -> Result<(), SpecError> {
+/// Whether this has the form of an image reference, within [`limits`].
+///
+/// # Errors
+/// It doesn't.
+pub fn check_image(image: &str) -> Result<(), SpecError> {
     let fail = |message: &str| Err(SpecError::new("/image", message));
     if image.is_empty() || image.len() > limits::IMAGE_CHARS_MAX {
         return fail("an image reference has 1 to 255 characters");

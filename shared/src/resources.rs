@@ -21,6 +21,16 @@ pub struct Resources {
     pub disk_bytes: i64,
 }
 
+/// The least that stays with a machine, bytes: [`host_reserve_bytes`].
+const HOST_RESERVE_BYTES_MIN: i64 = 512 << 20;
+const HOST_RESERVE_SHARE: i64 = 16;
+
+/// What of a machine's memory isn't rented out: 512 MiB or a sixteenth, whichever is more.
+#[must_use]
+pub fn host_reserve_bytes(ram_total_bytes: i64) -> i64 {
+    (ram_total_bytes / HOST_RESERVE_SHARE).max(HOST_RESERVE_BYTES_MIN)
+}
+
 impl Resources {
     /// Whether every part of `self` is at most that of `other`.
     #[must_use]

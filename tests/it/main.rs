@@ -3,6 +3,7 @@
 mod agent_report;
 mod docker_runtime;
 mod faults_agent;
+mod faults_boundary;
 mod faults_coordinator;
 mod faults_cut_off;
 mod faults_docker;

@@ -9,9 +9,11 @@ use std::{
 };
 
 /// Unit and highest exposure, in tenths (systemd's scale: 0 closed, 100 open).
-const UNITS: [(&str, u32); 2] = [
+const UNITS: [(&str, u32); 3] = [
     ("ramarket-coordinator.service", 12),
     ("ramarket-agent.service", 15),
+    // root, with the capabilities for firewall and mounts
+    ("ramarket-helper.service", 24),
 ];
 
 fn unit(name: &str) -> PathBuf {

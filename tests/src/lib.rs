@@ -15,6 +15,7 @@ pub mod chain;
 pub mod client;
 pub mod containers;
 pub mod events;
+pub mod machine;
 pub mod mail_server;
 pub mod market;
 pub mod node;

@@ -1,6 +1,7 @@
-//! An agent as a process: enrolled at a market, on the machine's engine, with a folder that outlives it.
+//! An agent and its helper as processes: enrolled at a market, on the machine's engine, with a folder that outlives them.
 
 use std::{
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -17,6 +18,7 @@ use crate::{
 };
 
 const PROGRAM: &str = "ramarket-agent";
+const HELPER: &str = "ramarket-helper";
 /// Names a file of authorities that programs trust in place of the machine's.
 const AUTHORITY: &str = "SSL_CERT_FILE";
 
@@ -24,6 +26,7 @@ const AUTHORITY: &str = "SSL_CERT_FILE";
 #[derive(Debug)]
 pub struct Node {
     process: Option<Program>,
+    helper: Option<Program>,
     id: String,
     engine: Engine,
     provider: Api,
@@ -91,6 +94,7 @@ impl Node {
         assert!(enrolled.status.success(), "enrolment failed: {said}");
         Self {
             process: None,
+            helper: None,
             id: node_id(&folder.path().join("agent")),
             engine,
             provider: provider.clone(),
@@ -145,6 +149,7 @@ impl Node {
     /// # Panics
     /// If it runs already or can't be started.
     pub fn launch_by(&mut self, mut command: Command) {
+        self.launch_helper();
         match &mut self.process {
             Some(process) => process.again(&mut command),
             None => {
@@ -152,6 +157,46 @@ impl Node {
                 self.process = Some(Program::spawn(PROGRAM, command, &log));
             }
         }
+    }
+
+    /// Starts the helper unless it runs, and waits until it listens.
+    ///
+    /// # Panics
+    /// If it can't be started, or doesn't listen.
+    pub fn launch_helper(&mut self) {
+        let mut command = program::command(HELPER);
+        let state = self.folder.path().join("helper");
+        command
+            .arg("--socket")
+            .arg(helper_socket(&self.data_dir()))
+            .arg("--state-dir")
+            .arg(state)
+            .args(["--docker-host", &self.engine.host()])
+            .args(["--log-format", "json"]);
+        match &mut self.helper {
+            Some(helper) if helper.runs() => {}
+            Some(helper) => helper.again(&mut command),
+            None => {
+                let log = self.folder.path().join("helper.log");
+                self.helper = Some(Program::spawn(HELPER, command, &log));
+            }
+        }
+        let socket = helper_socket(&self.data_dir());
+        let listens = wait::came_to_hold(|| UnixStream::connect(&socket).is_ok());
+        assert!(listens, "the helper doesn't listen: {}", self.helper_log());
+    }
+
+    /// `SIGKILL` to the helper.
+    pub fn kill9_helper(&mut self) {
+        if let Some(helper) = &mut self.helper {
+            helper.kill9();
+        }
+    }
+
+    /// Everything that the helper has logged.
+    #[must_use]
+    pub fn helper_log(&self) -> String {
+        self.helper.as_ref().map(Program::log).unwrap_or_default()
     }
 
     /// `SIGKILL`.
@@ -181,7 +226,10 @@ impl Node {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = agent(&self.data_dir(), &self.engine);
-        command.args(arguments);
+        command
+            .arg("--helper-socket")
+            .arg(helper_socket(&self.data_dir()))
+            .args(arguments);
         if let Some(authority) = &self.authority {
             command.env(AUTHORITY, authority);
         }
@@ -241,6 +289,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         // first the agent, or it would start again what is removed
         drop(self.process.take());
+        drop(self.helper.take());
         self.engine.remove_all_of(&self.id);
     }
 }
@@ -274,6 +323,11 @@ fn enrolment(data_dir: &Path, url: &str, token: &str, engine: &Engine) -> Comman
         .args(["enroll", "--url", url, "--token-file"])
         .arg(&file);
     command
+}
+
+/// Where the helper of the agent with this folder listens.
+fn helper_socket(data_dir: &Path) -> PathBuf {
+    data_dir.with_file_name("helper.sock")
 }
 
 /// The id in a data folder's identity.

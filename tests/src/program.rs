@@ -37,7 +37,12 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 
 /// Builds the programs unless they are there: `make test` has done it, a single test may come first.
 fn build_missing(folder: &Path) {
-    let names = ["ramarket-coordinator", "ramarket-agent", "ramarket"];
+    let names = [
+        "ramarket-coordinator",
+        "ramarket-agent",
+        "ramarket-helper",
+        "ramarket",
+    ];
     let missing = || names.iter().any(|name| !folder.join(name).exists());
     if !missing() {
         return;
@@ -98,6 +103,11 @@ impl Program {
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Whether it was started and not killed or ended since.
+    pub(crate) const fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Whether it has ended by itself.

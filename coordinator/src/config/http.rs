@@ -29,6 +29,8 @@ pub struct HttpConfig {
     pub connections_per_address_max: u32,
     /// `GET /events` streams open at once; more are refused with 503.
     pub event_streams_max: u32,
+    /// The folder of Debian packages that `/install.sh` and `/packages` offer to providers; without it they answer 404.
+    pub packages_dir: Option<PathBuf>,
 }
 
 impl Default for HttpConfig {
@@ -45,6 +47,7 @@ impl Default for HttpConfig {
             connections_max: 4096,
             connections_per_address_max: 256,
             event_streams_max: 1024,
+            packages_dir: None,
         }
     }
 }

@@ -5,6 +5,7 @@ mod forgotten;
 mod home;
 mod html;
 mod login;
+mod packages;
 mod paper;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(account::routes())
         .merge(forgotten::routes())
         .merge(login::routes())
+        .merge(packages::routes())
         .merge(paper::routes())
 }
 

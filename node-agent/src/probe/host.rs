@@ -29,17 +29,31 @@ pub(super) struct Host {
     pub(super) cgroup_version: i64,
 }
 
+/// The machine's memory, bytes.
+pub(super) fn ram_total_bytes() -> anyhow::Result<i64> {
+    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    total_of(&System::new_with_specifics(memory).map_err(unmeasured)?)
+}
+
+fn unmeasured(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("this machine can't be measured: {error}")
+}
+
+fn total_of(system: &System) -> anyhow::Result<i64> {
+    i64::try_from(system.total_memory())
+        .ok()
+        .filter(|bytes| *bytes > 0)
+        .context("the kernel doesn't say how much memory this machine has (/proc/meminfo)")
+}
+
 pub(super) fn measure(root: &Path) -> anyhow::Result<Host> {
     let system = System::new_with_specifics(
         RefreshKind::nothing()
             .with_memory(MemoryRefreshKind::nothing().with_ram())
             .with_cpu(sysinfo::CpuRefreshKind::nothing()),
     )
-    .map_err(|error| anyhow::anyhow!("this machine can't be measured: {error}"))?;
-    let ram_total_bytes = i64::try_from(system.total_memory())
-        .ok()
-        .filter(|bytes| *bytes > 0)
-        .context("the kernel doesn't say how much memory this machine has (/proc/meminfo)")?;
+    .map_err(unmeasured)?;
+    let ram_total_bytes = total_of(&system)?;
     let unknown = |_| "unknown".to_owned();
     Ok(Host {
         hostname: bounded(&System::host_name().unwrap_or_else(unknown)),
@@ -61,7 +75,8 @@ pub(super) fn measure(root: &Path) -> anyhow::Result<Host> {
 }
 
 /// Processors that this process may run on: fewer than the machine has if it is confined.
-fn usable_cpus() -> anyhow::Result<i64> {
+/// Processors that this process may use.
+pub(super) fn usable_cpus() -> anyhow::Result<i64> {
     let count = std::thread::available_parallelism()
         .context("the kernel doesn't say how many processors there are")?;
     Ok(i64::try_from(count.get()).unwrap_or(i64::MAX))

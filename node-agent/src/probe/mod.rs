@@ -22,6 +22,8 @@ use crate::runtime::EngineFacts;
 
 /// How often the inventory is measured anew.
 pub const REFRESH: Duration = Duration::from_secs(60);
+/// The same while the container engine doesn't answer.
+pub const REFRESH_WITHOUT_ENGINE: Duration = Duration::from_secs(5);
 /// Longest text that is taken from the machine.
 const TEXT_CHARS_MAX: usize = 128;
 /// Most disks or GPUs that are told of.
@@ -33,6 +35,24 @@ pub struct Prober {
     root: PathBuf,
     gpus: GpuProbe,
     cpu_before: Option<CpuTimes>,
+}
+
+/// How large the machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) ram_bytes: i64,
+    pub(crate) cpu_count: i64,
+}
+
+/// Memory and processors alone, as [`Prober::inventory`] tells them.
+///
+/// # Errors
+/// The kernel doesn't say.
+pub(crate) fn size() -> anyhow::Result<Size> {
+    Ok(Size {
+        ram_bytes: host::ram_total_bytes()?,
+        cpu_count: host::usable_cpus()?,
+    })
 }
 
 impl Prober {

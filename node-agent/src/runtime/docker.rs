@@ -40,6 +40,7 @@ use super::{
 mod create;
 mod engine;
 mod facts;
+mod held;
 mod keep;
 mod networks;
 mod self_probe;
@@ -193,6 +194,10 @@ impl DockerRuntime {
 impl ContainerRuntime for DockerRuntime {
     async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
         let known = facts::facts(self.engine.socket()).await?;
+        // asked without a scope, by a command: it only looks, and changes no firewall
+        if !self.scope.is_empty() {
+            self.guard_first().await;
+        }
         let isolation = self.isolation(&known.decision);
         self.remember_ground(known.ground, known.decision);
         Ok(EngineFacts {

@@ -23,9 +23,13 @@ use shared::{
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, OnProgress,
-    PullProgress, RuntimeError, code, profile,
+    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, HeldLimits,
+    OnProgress, PullProgress, RuntimeError, code, profile,
 };
+
+mod looks;
+
+use looks::Waiting;
 
 /// Events that a slow listener may be behind.
 const EVENTS_MAX: usize = 1_024;
@@ -60,10 +64,12 @@ struct Image {
 struct State {
     containers: BTreeMap<String, Container>,
     images: BTreeMap<String, Image>,
+    limits: BTreeMap<String, HeldLimits>,
     registry: BTreeSet<String>,
     down: bool,
     failures: BTreeMap<Op, Vec<RuntimeError>>,
     held: BTreeSet<Op>,
+    waiting: BTreeMap<Op, usize>,
     calls: Vec<(Op, String)>,
     graces: Vec<Duration>,
     minted: u32,
@@ -195,6 +201,7 @@ impl FakeRuntime {
     async fn call(&self, op: Op, about: &str) -> Result<(), RuntimeError> {
         let mut turned = self.turned.subscribe();
         self.lock().calls.push((op, about.to_owned()));
+        let _waiting = Waiting::new(self, op);
         loop {
             {
                 let mut state = self.lock();
@@ -222,6 +229,11 @@ fn end(container: &mut Container, exit: Exit, now: Timestamp) {
     container.finished_at = Some(now);
 }
 
+fn caged() -> Isolation {
+    let (class, findings) = (IsolationClass::SharedKernel, Vec::new());
+    Isolation { class, network: true, breach: None, findings }
+}
+
 #[async_trait]
 impl ContainerRuntime for FakeRuntime {
     async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
@@ -235,12 +247,7 @@ impl ContainerRuntime for FakeRuntime {
                 live_restore: true,
             },
             cgroup_version: Some(2),
-            isolation: Isolation {
-                class: IsolationClass::SharedKernel,
-                network: true,
-                breach: None,
-                findings: Vec::new(),
-            },
+            isolation: caged(),
         })
     }
 
@@ -307,6 +314,11 @@ impl ContainerRuntime for FakeRuntime {
                 finished_at: None,
                 image_digest: Some(format!("sha256:{}", "1".repeat(64))),
             };
+            let limits = HeldLimits {
+                ram_bytes: rental.resources.ram_bytes,
+                cpu_millis: rental.resources.cpu_millis,
+            };
+            state.limits.insert(container.id.clone(), limits);
             state
                 .containers
                 .insert(container.id.clone(), container.clone());

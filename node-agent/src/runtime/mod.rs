@@ -57,10 +57,47 @@ pub mod code {
     pub const CONTAINER_LOST: &str = "container_lost";
     /// The market wanted it stopped before it had started.
     pub const STOPPED_BEFORE_START: &str = "stopped_before_start";
+
+    /// Each of them.
+    const ALL: [&str; 9] = [
+        NOT_SUPPORTED,
+        IMAGE_NOT_SUPPORTED,
+        IMAGE_NOT_FOUND,
+        IMAGE_PULL_FAILED,
+        CREATE_FAILED,
+        START_FAILED,
+        ENGINE_REFUSED,
+        CONTAINER_LOST,
+        STOPPED_BEFORE_START,
+    ];
+
+    /// The code of this text; [`ENGINE_REFUSED`] for one that this program doesn't know.
+    #[must_use]
+    pub fn known(text: &str) -> &'static str {
+        let found = ALL.into_iter().find(|code| *code == text);
+        found.unwrap_or(ENGINE_REFUSED)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn every_code_is_known() {
+            let source = include_str!("mod.rs");
+            let declared = source
+                .lines()
+                .filter(|line| line.starts_with("    pub const "))
+                .count();
+            assert_eq!(declared, super::ALL.len());
+            for code in super::ALL {
+                assert_eq!(super::known(code), code);
+            }
+            assert_eq!(super::known("new"), super::ENGINE_REFUSED);
+        }
+    }
 }
 
 /// A container of this node, in any state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// The engine's id, 64 hexadecimal digits.
     pub id: String,
@@ -83,7 +120,7 @@ pub struct Container {
 }
 
 /// How far a container is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {
     /// There, never started.
     Created,
@@ -96,7 +133,7 @@ pub enum ContainerState {
 }
 
 /// How much of an image was fetched, as far as the registry said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PullProgress {
     /// Bytes so far.
     pub done_bytes: i64,
@@ -105,7 +142,7 @@ pub struct PullProgress {
 }
 
 /// What [`ContainerRuntime::create`] left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Created {
     /// A container that can be started, by its id.
     Fresh(String),
@@ -126,8 +163,17 @@ pub struct EngineFacts {
     pub isolation: Isolation,
 }
 
+/// The limits that are in force on a container; 0 where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeldLimits {
+    /// Memory.
+    pub ram_bytes: i64,
+    /// Thousandths of a CPU.
+    pub cpu_millis: i64,
+}
+
 /// Something happened to one of our containers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Which container.
     pub container_id: String,

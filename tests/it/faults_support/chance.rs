@@ -52,6 +52,12 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
+    /// One of `choices`.
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        let count = u64::try_from(choices.len()).expect("a count");
+        choices[usize::try_from(self.next() % count).expect("an index")]
+    }
+
     /// A duration within `range`, milliseconds.
     pub(crate) fn millis(&mut self, range: Range<u64>) -> Duration {
         let span = range.end - range.start;

@@ -113,7 +113,7 @@ impl Ground {
         let (space, link) = (&self.space, &self.link);
         ip(&format!("netns add {space}"));
         ip(&format!(
-            "link add {link} type veth peer name up netns {space}"
+            "link add {link} type veth peer name eth0 netns {space}"
         ));
         ip(&format!("address add 203.0.113.1/30 dev {link}"));
         ip(&format!("address add {OWN_PUBLIC}/32 dev {link}"));
@@ -121,8 +121,8 @@ impl Ground {
             "-6 address add 2001:db8:77::1/64 dev {link} nodad"
         ));
         ip(&format!("link set {link} up"));
-        ip(&format!("-n {space} address add {NEXT_DOOR}/30 dev up"));
-        ip(&format!("-n {space} link set up up"));
+        ip(&format!("-n {space} address add {NEXT_DOOR}/30 dev eth0"));
+        ip(&format!("-n {space} link set eth0 up"));
         ip(&format!("-n {space} link set lo up"));
         ip(&format!("-n {space} route add default via 203.0.113.1"));
         for address in CLOSED

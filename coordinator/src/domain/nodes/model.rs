@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use shared::{
     id::{NodeId, UserId},
-    resources::Inventory,
+    resources::{Inventory, host_reserve_bytes},
     sign::PublicKey,
     time::Timestamp,
 };
@@ -162,16 +162,14 @@ impl Node {
     }
 }
 
-/// The least that stays with the host: 512 MiB or a sixteenth of its memory, whichever is more.
-const HOST_RESERVE_BYTES_MIN: i64 = 512 << 20;
-const HOST_RESERVE_SHARE: i64 = 16;
-
 /// The most of a measured machine that may be rented out.
 #[must_use]
 pub fn rentable_max(inventory: &Inventory) -> Capacity {
-    let reserve = (inventory.ram_total_bytes / HOST_RESERVE_SHARE).max(HOST_RESERVE_BYTES_MIN);
+    let ram_bytes = inventory.ram_total_bytes;
     Capacity {
-        ram_bytes: inventory.ram_total_bytes.saturating_sub(reserve).max(0),
+        ram_bytes: ram_bytes
+            .saturating_sub(host_reserve_bytes(ram_bytes))
+            .max(0),
         cpu_millis: inventory.cpu_count.saturating_mul(1_000).max(0),
     }
 }

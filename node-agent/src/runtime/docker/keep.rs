@@ -41,11 +41,6 @@ impl DockerRuntime {
         }
     }
 
-    /// Puts the firewall's rules in force, or notes why that isn't possible.
-    pub async fn prepare(&self) {
-        self.guard().await;
-    }
-
     async fn pass(&self) {
         self.guard().await;
         if let Err(error) = self.sweep_networks().await {

@@ -208,6 +208,14 @@ impl DockerRuntime {
         }
     }
 
+    /// The first look at the firewall's table, if there was none.
+    pub(super) async fn guard_first(&self) {
+        let looked = self.networks.guard.stands() || self.networks.state().unguarded.is_some();
+        if !looked {
+            self.guard().await;
+        }
+    }
+
     /// Looks at the firewall's table; without it, networks are shut.
     pub(super) async fn guard(&self) {
         match self.networks.guard.check().await {

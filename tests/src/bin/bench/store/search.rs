@@ -79,6 +79,7 @@ fn listing(number: i64) -> Result<Listing> {
     let price = Amount::from_atomic(1_000 + mixed)?;
     let region = ["eu-west", "eu-north", "us-east", "ap-south"][usize::try_from(mixed % 4)?];
     Ok(Listing {
+        isolation: None,
         offer: Offer {
             id: Ids::System.mint(),
             node_id: Ids::System.mint(),
@@ -97,6 +98,7 @@ fn listing(number: i64) -> Result<Listing> {
                 min_duration_ms: 60_000,
                 max_duration_ms: 86_400_000,
                 region: region.to_owned(),
+                internet: true,
             },
             version: 1,
             created_at: Timestamp::from_secs(number),

@@ -1,0 +1,357 @@
+//! What the helper checks although the agent has checked it: an agent that was taken over gets no further than this.
+//!
+//! # Invariants
+//! - A container is touched only if the engine says that it carries this node's label: ids come from the engine or are asked for.
+//! - The limits of all live containers, and of those being created, together stay within the machine less its reserve. The count is
+//!   kept in memory and never lacks a live container; before it refuses, it is made good by asking the engine.
+//! - A container that ended isn't started again: it would run outside of that count.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use shared::{
+    container,
+    id::RentalId,
+    resources::{Resources, host_reserve_bytes},
+    time::Timestamp,
+    wire::desired::DesiredRental,
+};
+
+use super::limits;
+use crate::{
+    probe,
+    runtime::{
+        Container, ContainerRuntime, ContainerState, Created, Event, HeldLimits, OnProgress,
+        RuntimeError, code,
+    },
+};
+
+/// An engine as a helper needs it: what an agent asks of one, and which limits a container has.
+#[async_trait]
+pub trait Engine: ContainerRuntime {
+    /// The limits in force on one of this node's containers; `None` when it isn't there or isn't this node's.
+    async fn limits(&self, container_id: &str) -> Result<Option<HeldLimits>, RuntimeError>;
+}
+
+/// What all rentals together may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Memory.
+    pub ram_bytes: i64,
+    /// Thousandths of a CPU.
+    pub cpu_millis: i64,
+}
+
+impl Room {
+    /// This machine's memory less `reserve_bytes` (0: the share that the market leaves a machine as well), and all of its processors.
+    ///
+    /// # Errors
+    /// The kernel doesn't say how much it has.
+    pub fn of_this_machine(reserve_bytes: i64) -> anyhow::Result<Self> {
+        let size = probe::size()?;
+        let reserve = match reserve_bytes {
+            0 => host_reserve_bytes(size.ram_bytes),
+            given => given,
+        };
+        Ok(Self {
+            ram_bytes: size.ram_bytes.saturating_sub(reserve).max(0),
+            cpu_millis: size.cpu_count.saturating_mul(1_000),
+        })
+    }
+}
+
+/// A container that counts.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    rental_id: Option<RentalId>,
+    live: bool,
+    /// `None` until the engine was asked.
+    limits: Option<HeldLimits>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    containers: HashMap<String, Known>,
+    /// Being created.
+    pending: HashMap<RentalId, HeldLimits>,
+    /// Whether the engine was asked for all of them in this run.
+    looked: bool,
+}
+
+/// An engine behind checks.
+#[derive(Debug)]
+pub(super) struct Guard {
+    engine: Arc<dyn Engine>,
+    room: Room,
+    counted: Mutex<Counted>,
+}
+
+impl Guard {
+    pub(super) fn new(engine: Arc<dyn Engine>, room: Room) -> Self {
+        Self {
+            engine,
+            room,
+            counted: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
+        // what is created while the engine answers may be missing in its answer
+        let before: Vec<String> = self.lock().containers.keys().cloned().collect();
+        let found = self.engine.list().await?;
+        let mut counted = self.lock();
+        for id in before {
+            if !found.iter().any(|container| container.id == id) {
+                counted.containers.remove(&id);
+            }
+        }
+        found.iter().for_each(|container| counted.see(container));
+        counted.looked = true;
+        drop(counted);
+        Ok(found)
+    }
+
+    pub(super) async fn inspect(&self, id: &str) -> Result<Option<Container>, RuntimeError> {
+        check_id(id)?;
+        let found = self.engine.inspect(id).await?;
+        let mut counted = self.lock();
+        match &found {
+            Some(container) => counted.see(container),
+            None => drop(counted.containers.remove(id)),
+        }
+        drop(counted);
+        Ok(found)
+    }
+
+    pub(super) async fn pull(
+        &self,
+        reference: &str,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), RuntimeError> {
+        container::check_image(reference)
+            .map_err(|error| RuntimeError::refused(code::IMAGE_NOT_FOUND, error.message))?;
+        self.engine.pull(reference, on_progress).await
+    }
+
+    pub(super) async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
+        let asked = self.check_alone(&rental.resources)?;
+        let pending = self.admit(rental.rental_id, asked).await?;
+        let created = self.engine.create(rental).await?;
+        if let Created::Fresh(id) | Created::Started(id) = &created {
+            let known = Known {
+                rental_id: Some(rental.rental_id),
+                live: true,
+                limits: Some(asked),
+            };
+            self.lock().containers.insert(id.clone(), known);
+        }
+        drop(pending);
+        Ok(created)
+    }
+
+    pub(super) async fn start(&self, id: &str) -> Result<(), RuntimeError> {
+        let refuse = |why: &str| Err(RuntimeError::refused(code::START_FAILED, why));
+        match self.inspect(id).await?.map(|container| container.state) {
+            Some(ContainerState::Created) => self.engine.start(id).await,
+            Some(ContainerState::Running) => Ok(()),
+            Some(_) => refuse("it has ended, and isn't started again"),
+            None => refuse("this node has no such container"),
+        }
+    }
+
+    pub(super) async fn stop(&self, id: &str, grace: Duration) -> Result<(), RuntimeError> {
+        if grace > limits::GRACE {
+            let why = format!(
+                "a container gets at most {} s to end",
+                limits::GRACE.as_secs()
+            );
+            return Err(RuntimeError::refused(code::ENGINE_REFUSED, why));
+        }
+        match self.is_ours(id).await? {
+            true => self.engine.stop(id, grace).await,
+            false => Ok(()),
+        }
+    }
+
+    pub(super) async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
+        if self.is_ours(id).await? {
+            self.engine.remove(id).await?;
+            self.lock().containers.remove(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn events(
+        &self,
+        since: Timestamp,
+    ) -> futures_util::stream::BoxStream<'static, Result<Event, RuntimeError>> {
+        self.engine.events(since)
+    }
+
+    /// What isn't ours is, to us, gone.
+    async fn is_ours(&self, id: &str) -> Result<bool, RuntimeError> {
+        check_id(id)?;
+        if self.lock().containers.contains_key(id) {
+            return Ok(true);
+        }
+        Ok(self.inspect(id).await?.is_some())
+    }
+
+    /// Whether this machine could hold it if nothing else ran.
+    fn check_alone(&self, asked: &Resources) -> Result<HeldLimits, RuntimeError> {
+        let refuse = |why: String| Err(RuntimeError::refused(code::CREATE_FAILED, why));
+        let Room {
+            ram_bytes,
+            cpu_millis,
+        } = self.room;
+        if !(container::limits::RAM_BYTES_MIN..=ram_bytes).contains(&asked.ram_bytes) {
+            return refuse(format!(
+                "{} bytes of memory are asked for; this machine holds rentals of {} to {ram_bytes}",
+                asked.ram_bytes,
+                container::limits::RAM_BYTES_MIN
+            ));
+        }
+        if !(container::limits::CPU_MILLIS_MIN..=cpu_millis).contains(&asked.cpu_millis) {
+            return refuse(format!(
+                "{} thousandths of a CPU are asked for; this machine holds rentals of {} to {cpu_millis}",
+                asked.cpu_millis,
+                container::limits::CPU_MILLIS_MIN
+            ));
+        }
+        Ok(HeldLimits {
+            ram_bytes: asked.ram_bytes,
+            cpu_millis: asked.cpu_millis,
+        })
+    }
+
+    /// Counts a rental that is about to be created, until the answer is dropped.
+    async fn admit(&self, id: RentalId, asked: HeldLimits) -> Result<Pending<'_>, RuntimeError> {
+        let complete = self.lock().is_complete();
+        if complete && self.take(id, asked).is_ok() {
+            return Ok(Pending { guard: self, id });
+        }
+        self.list().await?;
+        self.learn_limits().await?;
+        // an earlier rental may only be about to end: asked again later
+        self.take(id, asked).map_err(RuntimeError::Unavailable)?;
+        Ok(Pending { guard: self, id })
+    }
+
+    fn take(&self, id: RentalId, asked: HeldLimits) -> Result<(), String> {
+        let mut counted = self.lock();
+        let taken = counted.taken_beside(id);
+        let (ram, cpu) = (
+            taken.ram_bytes.saturating_add(asked.ram_bytes),
+            taken.cpu_millis.saturating_add(asked.cpu_millis),
+        );
+        if ram > self.room.ram_bytes || cpu > self.room.cpu_millis {
+            return Err(format!(
+                "the rentals here would take {ram} of {} bytes of memory and {cpu} of {} thousandths of a CPU",
+                self.room.ram_bytes, self.room.cpu_millis
+            ));
+        }
+        counted.pending.insert(id, asked);
+        Ok(())
+    }
+
+    /// Asks for the limits of containers that another run of the helper, or somebody else, made.
+    async fn learn_limits(&self) -> Result<(), RuntimeError> {
+        let unknown: Vec<String> = {
+            let counted = self.lock();
+            let unknown = counted
+                .containers
+                .iter()
+                .filter(|(_, known)| known.live && known.limits.is_none());
+            unknown.map(|(id, _)| id.clone()).collect()
+        };
+        for id in unknown {
+            let limits = self.engine.limits(&id).await?;
+            let mut counted = self.lock();
+            match (counted.containers.get_mut(&id), limits) {
+                (Some(known), Some(_)) => known.limits = limits,
+                (_, None) => drop(counted.containers.remove(&id)),
+                (None, _) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Counted {
+    /// Whether every live container is in it, with its limits.
+    fn is_complete(&self) -> bool {
+        let unknown = |known: &Known| known.live && known.limits.is_none();
+        self.looked && !self.containers.values().any(unknown)
+    }
+
+    fn see(&mut self, container: &Container) {
+        let live = !matches!(container.state, ContainerState::Exited(_));
+        let known = self
+            .containers
+            .entry(container.id.clone())
+            .or_insert(Known {
+                rental_id: container.rental_id,
+                live,
+                limits: None,
+            });
+        known.live = live;
+    }
+
+    /// What all rentals but this one take.
+    fn taken_beside(&self, id: RentalId) -> HeldLimits {
+        let live = self.containers.values();
+        let live = live.filter(|known| {
+            // a rental that is being created anew is counted once
+            known.live && known.rental_id != Some(id) && !known.is_pending(&self.pending)
+        });
+        let live = live.filter_map(|known| known.limits);
+        let pending = self.pending.iter().filter(|(other, _)| **other != id);
+        live.chain(pending.map(|(_, limits)| *limits))
+            .fold(HeldLimits::default(), |sum, next| HeldLimits {
+                ram_bytes: sum.ram_bytes.saturating_add(next.ram_bytes),
+                cpu_millis: sum.cpu_millis.saturating_add(next.cpu_millis),
+            })
+    }
+}
+
+impl Known {
+    fn is_pending(&self, pending: &HashMap<RentalId, HeldLimits>) -> bool {
+        self.rental_id.is_some_and(|id| pending.contains_key(&id))
+    }
+}
+
+/// A place in the count.
+struct Pending<'a> {
+    guard: &'a Guard,
+    id: RentalId,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.guard.lock().pending.remove(&self.id);
+    }
+}
+
+fn check_id(id: &str) -> Result<(), RuntimeError> {
+    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if id.len() == 64 && id.bytes().all(hex) {
+        return Ok(());
+    }
+    let why = "a container's id is 64 lower-case hexadecimal digits";
+    Err(RuntimeError::refused(code::ENGINE_REFUSED, why))
+}
+
+#[cfg(test)]
+pub(in crate::boundary) mod tests;
