@@ -174,7 +174,9 @@ impl Engine {
     /// Removes whatever a node left.
     pub fn remove_all_of(&self, node_id: &str) {
         let label = format!("label=ramarket.node={node_id}");
-        let left = self.docker(&["ps", "-aq", "--no-trunc", "--filter", &label]);
+        let probes = format!("label=ramarket.probe={node_id}");
+        let mut left = self.docker(&["ps", "-aq", "--no-trunc", "--filter", &label]);
+        left.push_str(&self.docker(&["ps", "-aq", "--no-trunc", "--filter", &probes]));
         for id in left.split_whitespace() {
             // it may be on its way already
             let mut remove = Command::new("docker");

@@ -43,6 +43,7 @@ mod facts;
 mod held;
 mod keep;
 mod networks;
+mod probe_image;
 mod self_probe;
 
 use engine::{Engine, is_status};

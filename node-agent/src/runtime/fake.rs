@@ -28,6 +28,7 @@ use super::{
 };
 
 mod looks;
+mod said;
 
 use looks::Waiting;
 
@@ -229,26 +230,11 @@ fn end(container: &mut Container, exit: Exit, now: Timestamp) {
     container.finished_at = Some(now);
 }
 
-fn caged() -> Isolation {
-    let (class, findings) = (IsolationClass::SharedKernel, Vec::new());
-    Isolation { class, network: true, breach: None, findings }
-}
-
 #[async_trait]
 impl ContainerRuntime for FakeRuntime {
     async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
         self.call(Op::Facts, "").await?;
-        Ok(EngineFacts {
-            docker: Docker {
-                version: "0.0.0".to_owned(),
-                api_version: "1.41".to_owned(),
-                runtimes: vec!["fake".to_owned()],
-                cgroup_driver: "cgroupfs".to_owned(),
-                live_restore: true,
-            },
-            cgroup_version: Some(2),
-            isolation: caged(),
-        })
+        Ok(said::facts())
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {

@@ -206,6 +206,20 @@ async fn nothing_gets_out_of_a_rental_and_nobody_else_notices() {
         .await;
     attacker.until("running").await;
     let (container, _) = address(&stage, &attacker.id).await;
+    // the agent's own look, as its owner and every searcher see it
+    wait::until("the node has looked itself", || async {
+        let view = stage.node.view().await;
+        let findings = view["inventory"]["isolation"]["findings"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let probe = findings
+            .into_iter()
+            .find(|finding| finding["check"] == "isolation_probe")?;
+        assert_eq!(probe["status"], "ok", "{probe}");
+        Some(())
+    })
+    .await;
     let (log, seen) = watch(&stage, &container, neighbour_at).await;
 
     let lines = lines(&log);

@@ -93,11 +93,15 @@ fn parse(row: &Row) -> Result<Rental> {
         refunded: amount(36, "refunded")?,
         version: row.int(37)?,
         internet: row.int(39)? == 1,
-        isolation: row
-            .opt_text(40)?
-            .map(|name| IsolationClass::from_name(name).ok_or_else(|| bad("isolation")))
-            .transpose()?,
+        isolation: class(row, id)?,
     })
+}
+
+fn class(row: &Row, id: &str) -> Result<Option<IsolationClass>> {
+    let parsed = |name| {
+        IsolationClass::from_name(name).ok_or_else(|| Error::corrupt("rentals", id, "isolation"))
+    };
+    row.opt_text(40)?.map(parsed).transpose()
 }
 
 fn values(rental: &Rental) -> Result<Vec<Value>> {

@@ -110,7 +110,7 @@ impl DockerRuntime {
     }
 
     /// What host and engine can do, and what follows from it.
-    async fn ground(&self) -> Result<Arc<(Ground, Decision)>, RuntimeError> {
+    pub(super) async fn ground(&self) -> Result<Arc<(Ground, Decision)>, RuntimeError> {
         let known = self
             .ground
             .lock()

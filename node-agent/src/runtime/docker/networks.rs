@@ -299,6 +299,14 @@ impl DockerRuntime {
         }
     }
 
+    /// A network with internet as a rental would get it, for measurements that compare with one; its caller removes it.
+    ///
+    /// # Errors
+    /// The engine's, or the firewall's table can't be put in force.
+    pub async fn spare_network(&self) -> Result<String, RuntimeError> {
+        Ok(self.network(true).await?.name.clone())
+    }
+
     /// Removes a network of a rental's; one that is gone is fine, and one that is in use goes with the next sweep.
     pub(super) async fn remove_network(&self, name: &str) -> Result<(), RuntimeError> {
         if !name.starts_with(rules::PREFIX) {

@@ -1,33 +1,30 @@
-//! The agent's own look through a rental's eyes: a network namespace on a rental's bridge, from which it tries what must be closed.
+//! The look through a rental's eyes: this program, run in a container on a rental's network, tries what must be closed.
 //!
 //! # Invariants
 //! - Whoever answers, with a connection or with a refusal, was reached; only silence and "unreachable" count as closed.
-//! - A look that couldn't have reached anything proves nothing: this machine must be able to call into the namespace first.
-//! - The namespace belongs to a child process that ends with its standard input, so nothing is left when the agent dies.
+//! - A look that couldn't have reached anything proves nothing: the container must have found its gateway, which the firewall doesn't hide.
 
 use std::{
-    fs::File,
-    io::{ErrorKind, Read as _},
+    io::{ErrorKind, Write as _},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::Stdio,
+    path::Path,
+    process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, ChildStdin, Command},
-};
 
-use super::{host, subnet::Subnet};
+use super::host;
 
+/// The first argument by which this program is asked to look.
+const WORD: &str = "isolation-probe";
+/// Where the neighbour listens.
+pub const NEIGHBOUR_PORT: u16 = 7_001;
 /// How long an address may be silent until it counts as closed.
 const SILENCE: Duration = Duration::from_millis(1_500);
-/// How long a tool may take.
-const WITHIN: Duration = Duration::from_secs(10);
-/// What is tried at addresses of this machine: remote shell, web, Docker's API.
+/// A try does nothing but wait.
+const STACK_BYTES: usize = 64 << 10;
+/// What is tried at addresses of this machine: remote shell, web, Docker's API. A closed port answers as well, by a refusal.
 const HOST_PORTS: [u16; 5] = [22, 80, 443, 2_375, 2_376];
 /// What is tried at the way out.
 const ROUTER_PORTS: [u16; 3] = [53, 80, 443];
@@ -37,6 +34,8 @@ const METADATA: [Ipv4Addr; 3] = [
     Ipv4Addr::new(100, 100, 100, 200),
     Ipv4Addr::new(168, 63, 129, 16),
 ];
+/// Addresses of one machine that are tried.
+const ADDRESSES_MAX: usize = 64;
 
 /// Something that a rental must not reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,158 +46,130 @@ pub struct Target {
     pub address: SocketAddr,
 }
 
-/// A stand-in for a rental: a namespace of its own with an address on a bridge.
-#[derive(Debug)]
-pub struct StandIn {
-    pid: u32,
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// The namespace ends with the child, and the child with this.
-    _stdin: ChildStdin,
-    _child: Child,
+/// What a rental on this machine must not reach; another one listens at `neighbour`.
+///
+/// # Errors
+/// The kernel doesn't say which addresses this machine has.
+pub fn targets(proc: &Path, neighbour: SocketAddr) -> anyhow::Result<Vec<Target>> {
+    let routes = host::Routes::read(proc)?;
+    let mut targets = vec![Target {
+        what: "another rental",
+        address: neighbour,
+    }];
+    let mut add = |what, address: Ipv4Addr, ports: &[u16]| {
+        targets.extend(ports.iter().map(|port| Target {
+            what,
+            address: SocketAddrV4::new(address, *port).into(),
+        }));
+    };
+    // bridges of rentals are among them, and so is the probe's own gateway
+    for address in host::own_addresses(proc)?.into_iter().take(ADDRESSES_MAX) {
+        add("this machine", address, &HOST_PORTS);
+    }
+    for router in routes.routers.into_iter().take(4) {
+        add("the local network's router", router, &ROUTER_PORTS);
+    }
+    for address in METADATA {
+        add("a cloud's metadata", address, &[80]);
+    }
+    Ok(targets)
 }
 
-impl StandIn {
-    /// On the bridge of this name whose network is `subnet`; `link` names this machine's end of its cable.
-    ///
-    /// # Errors
-    /// A tool is missing, or isn't permitted.
-    pub async fn on(bridge: &str, subnet: Subnet, link: &str) -> anyhow::Result<Self> {
-        let (gateway, address) = subnet
-            .address(1)
-            .zip(subnet.address(2))
-            .context("the network is too small")?;
-        let mut child = Command::new(tool("unshare")?)
-            .args([
-                "--net",
-                "--",
-                "/bin/sh",
-                "-c",
-                "echo there; exec cat >/dev/null",
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("unshare can't be started")?;
-        let stdin = child.stdin.take().context("no standard input")?;
-        let stdout = child.stdout.take().context("no standard output")?;
-        let mut line = String::new();
-        let mut stdout = BufReader::new(stdout);
-        let ready = stdout.read_line(&mut line);
-        tokio::time::timeout(WITHIN, ready)
-            .await
-            .context("unshare didn't answer")??;
-        ensure!(
-            line.trim() == "there",
-            "a network namespace can't be made (CAP_SYS_ADMIN is needed)"
-        );
-        let pid = child.id().context("the child has ended")?;
-        let ip = tool("ip")?;
-        run(
-            &ip,
-            &[
-                "link",
-                "add",
-                link,
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "eth0",
-                "netns",
-                &pid.to_string(),
-            ],
-        )
-        .await?;
-        run(&ip, &["link", "set", link, "master", bridge, "up"]).await?;
-        let inside = format!("--net=/proc/{pid}/ns/net");
-        let enter = tool("nsenter")?;
-        let ip = ip.to_str().context("a path")?;
-        let host_part = format!("{address}/{}", subnet.prefix());
-        for words in [
-            ["link", "set", "lo", "up", "", ""],
-            ["address", "add", &host_part, "dev", "eth0", ""],
-            ["link", "set", "eth0", "up", "", ""],
-            ["route", "add", "default", "via", &gateway.to_string(), ""],
-        ] {
-            let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-            run(
-                &enter,
-                &[&[inside.as_str(), "--", ip], words.as_slice()].concat(),
-            )
-            .await?;
+/// The arguments of a container that waits to be called.
+#[must_use]
+pub fn listening() -> Vec<String> {
+    vec![WORD.to_owned(), "listen".to_owned()]
+}
+
+/// The arguments of a container that tries all of `targets`.
+#[must_use]
+pub fn trying(targets: &[Target]) -> Vec<String> {
+    let addresses = targets.iter().map(|target| target.address.to_string());
+    [WORD.to_owned(), "try".to_owned()]
+        .into_iter()
+        .chain(addresses)
+        .collect()
+}
+
+/// What of `targets` was reached, by the words of the container that tried.
+///
+/// # Errors
+/// It didn't come to its end, or couldn't have reached anything.
+pub fn verdict(said: &str, targets: &[Target]) -> anyhow::Result<Vec<Target>> {
+    let mut reached = Vec::new();
+    let (mut ended, mut on_network) = (false, false);
+    for line in said.lines().map(str::trim) {
+        match line.split_once(' ') {
+            Some(("reached", address)) => {
+                let address: SocketAddr =
+                    address.parse().context("the probe said something else")?;
+                let target = targets.iter().find(|target| target.address == address);
+                reached.push(target.context("the probe tried something else")?.clone());
+            }
+            Some(("gateway", found)) => on_network = found == "found",
+            None if line == "end" => ended = true,
+            _ => {}
         }
-        Ok(Self {
-            pid,
-            address,
-            _stdin: stdin,
-            _child: child,
-        })
     }
-
-    fn namespace(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/ns/net", self.pid))
-    }
-
-    /// A listener inside it.
-    ///
-    /// # Errors
-    /// The namespace can't be entered.
-    pub async fn listen(&self) -> anyhow::Result<TcpListener> {
-        let address = SocketAddrV4::new(self.address, 0);
-        self.inside(move || Ok(TcpListener::bind(address)?)).await
-    }
-
-    /// Those of `targets` that can be reached from inside.
-    ///
-    /// # Errors
-    /// The namespace can't be entered.
-    pub async fn reaches(&self, targets: Vec<Target>) -> anyhow::Result<Vec<Target>> {
-        self.inside(move || {
-            let tries: Vec<_> = targets
-                .into_iter()
-                .map(|target| {
-                    let address = target.address;
-                    // a thread begins in the namespace of the one that starts it
-                    (target, std::thread::spawn(move || answers(address)))
-                })
-                .collect();
-            Ok(tries
-                .into_iter()
-                // a try that broke off is taken for an answer
-                .filter_map(|(target, answered)| answered.join().unwrap_or(true).then_some(target))
-                .collect())
-        })
-        .await
-    }
-
-    /// Does `work` on a thread of its own within the namespace, which ends afterwards: threads of the agent's stay where they are.
-    async fn inside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-    ) -> anyhow::Result<T> {
-        let namespace = self.namespace();
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        std::thread::Builder::new()
-            .name("stand-in".to_owned())
-            .spawn(move || {
-                let done = enter(&namespace).and_then(|()| work());
-                // nobody waits any more when the probe was dropped
-                drop(sender.send(done));
-            })?;
-        receiver
-            .await
-            .context("the thread in the namespace broke off")?
-    }
+    ensure!(ended, "the probe didn't come to its end");
+    ensure!(
+        on_network,
+        "the probe found no gateway on its network, so it proves nothing"
+    );
+    Ok(reached)
 }
 
-fn enter(namespace: &Path) -> anyhow::Result<()> {
-    let file = File::open(namespace).context("the namespace is gone")?;
-    use std::os::fd::AsFd as _;
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .context("the namespace can't be entered (CAP_SYS_ADMIN is needed)")
+/// Does what the arguments of this process ask for, if they ask for a look. For the first line of `main`.
+#[must_use]
+pub fn asked() -> Option<ExitCode> {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() != Some(WORD) {
+        return None;
+    }
+    let done = match words.next().as_deref() {
+        Some("listen") => listen(),
+        Some("try") => try_all(words.filter_map(|word| word.parse().ok()).collect()),
+        _ => return Some(ExitCode::from(2)),
+    };
+    Some(if done.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn listen() -> std::io::Result<()> {
+    let door = TcpListener::bind(("0.0.0.0", NEIGHBOUR_PORT))?;
+    for caller in door.incoming() {
+        drop(caller);
+    }
+    Ok(())
+}
+
+fn try_all(addresses: Vec<SocketAddr>) -> std::io::Result<()> {
+    let mut tries = Vec::new();
+    for address in addresses {
+        let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
+        tries.push((address, builder.spawn(move || answers(address))?));
+    }
+    let mut out = std::io::stdout().lock();
+    for (address, answered) in tries {
+        // a try that broke off is taken for an answer
+        if answered.join().unwrap_or(true) {
+            writeln!(out, "reached {address}")?;
+        }
+    }
+    let neighbours = std::fs::read_to_string("/proc/net/arp")?;
+    writeln!(
+        out,
+        "gateway {}",
+        if knows_someone(&neighbours) {
+            "found"
+        } else {
+            "lost"
+        }
+    )?;
+    writeln!(out, "end")
 }
 
 /// Whether anybody answers: a refusal is an answer too.
@@ -212,107 +183,15 @@ fn answers(address: SocketAddr) -> bool {
     }
 }
 
-/// Whether this machine can call a listener in the namespace and gets its answer: what a rental must be able to do.
-///
-/// # Errors
-/// It can't: the look would prove nothing.
-pub async fn control(listener: TcpListener) -> anyhow::Result<()> {
-    let address = listener.local_addr()?;
-    let work = move || -> anyhow::Result<()> {
-        let caller = std::thread::spawn(move || {
-            let mut stream = TcpStream::connect_timeout(&address, SILENCE)?;
-            stream.set_read_timeout(Some(SILENCE))?;
-            let mut said = [0_u8; 2];
-            stream.read_exact(&mut said).map(|()| said)
-        });
-        listener.set_nonblocking(true)?;
-        let deadline = SILENCE;
-        let mut waited = Duration::ZERO;
-        let step = Duration::from_millis(10);
-        loop {
-            match listener.accept() {
-                Ok((mut stream, _)) => {
-                    std::io::Write::write_all(&mut stream, b"ok")?;
-                    break;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock && waited < deadline => {
-                    std::thread::sleep(step);
-                    waited += step;
-                }
-                Err(error) => {
-                    return Err(error).context("this machine can't call its own stand-in");
-                }
-            }
-        }
-        let said = caller.join().ok().context("the call broke off")?;
-        ensure!(
-            said.context("the stand-in's answer didn't come")? == *b"ok",
-            "the stand-in said something else"
-        );
-        Ok(())
-    };
-    tokio::task::spawn_blocking(work).await?
-}
-
-/// What a rental on this machine must not reach. `door` is a port at which this machine listens everywhere for the time of the look, and
-/// `neighbour` where another stand-in listens.
-///
-/// # Errors
-/// The kernel doesn't say which addresses this machine has.
-pub fn targets(proc: &Path, door: u16, neighbour: SocketAddr) -> anyhow::Result<Vec<Target>> {
-    let routes = host::Routes::read(proc)?;
-    let mut targets = vec![Target {
-        what: "another rental",
-        address: neighbour,
-    }];
-    let mut add = |what, address: Ipv4Addr, ports: &[u16]| {
-        targets.extend(ports.iter().map(|port| Target {
-            what,
-            address: SocketAddrV4::new(address, *port).into(),
-        }));
-    };
-    let ports: Vec<u16> = HOST_PORTS.into_iter().chain([door]).collect();
-    for address in host::own_addresses(proc)?.into_iter().take(64) {
-        add("this machine", address, &ports);
-    }
-    for router in routes.routers.into_iter().take(4) {
-        add("the local network's router", router, &ROUTER_PORTS);
-    }
-    for address in METADATA {
-        add("a cloud's metadata", address, &[80]);
-    }
-    Ok(targets)
-}
-
-async fn run(program: &Path, arguments: &[&str]) -> anyhow::Result<()> {
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = tokio::time::timeout(WITHIN, command.output())
-        .await
-        .context("a tool didn't end")??;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let name = program.file_name().unwrap_or_default().to_string_lossy();
-    ensure!(
-        output.status.success(),
-        "{name} {}: {}",
-        arguments.join(" "),
-        said.lines().next().unwrap_or_default()
-    );
-    Ok(())
-}
-
-/// Where distributions put a tool; a service's search path may lack them.
-fn tool(name: &str) -> anyhow::Result<PathBuf> {
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-        .iter()
-        .map(|folder| Path::new(folder).join(name))
-        .find(|path| path.exists())
-        .with_context(|| {
-            format!("the program {name} isn't installed (packages iproute2 and util-linux)")
-        })
+/// Whether the kernel knows the hardware address of anybody on its network: flag 2 of `/proc/net/arp`, "complete".
+fn knows_someone(arp: &str) -> bool {
+    let flags = arp
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_ascii_whitespace().nth(2));
+    flags
+        .filter_map(|flags| u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok())
+        .any(|flags| flags & 2 != 0)
 }
 
 #[cfg(test)]
@@ -333,19 +212,54 @@ mod tests {
     #[test]
     fn every_address_of_this_machine_is_tried_at_every_port() {
         let neighbour = "10.213.0.10:7".parse().expect("an address");
-        let targets =
-            targets(Path::new("/proc"), 4_711, neighbour).expect("this machine has addresses");
+        let targets = targets(Path::new("/proc"), neighbour).expect("this machine has addresses");
         assert_eq!(targets[0].address, neighbour);
         for address in host::own_addresses(Path::new("/proc")).expect("read") {
             let tried = targets
                 .iter()
                 .filter(|target| target.address.ip() == address);
-            assert!(tried.count() > HOST_PORTS.len(), "{address}");
+            assert!(tried.count() >= HOST_PORTS.len(), "{address}");
         }
         assert!(
             targets
                 .iter()
                 .any(|target| target.address.to_string() == "169.254.169.254:80")
         );
+        assert_eq!(trying(&targets).len(), targets.len() + 2);
+    }
+
+    #[test]
+    fn the_verdict_believes_only_a_look_that_was_made() {
+        let target = |what, address: &str| Target {
+            what,
+            address: address.parse().expect("an address"),
+        };
+        let targets = [target("a", "10.0.0.1:22"), target("b", "10.0.0.2:80")];
+        assert_eq!(verdict("gateway found\nend\n", &targets).expect("made"), []);
+        let reached = verdict("reached 10.0.0.2:80\ngateway found\nend\n", &targets).expect("made");
+        assert_eq!(reached, [targets[1].clone()]);
+        for said in [
+            "",
+            "gateway found\n",
+            "gateway lost\nend\n",
+            "end\n",
+            "reached 9.9.9.9:9\ngateway found\nend\n",
+            "reached x\nend\n",
+        ] {
+            assert!(verdict(said, &targets).is_err(), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_answered_is_told_from_one_that_was_asked_for() {
+        let head =
+            "IP address       HW type     Flags       HW address            Mask     Device\n";
+        let entry = |flags: &str| {
+            format!(
+                "{head}10.213.0.1       0x1         {flags}         02:42:6e:f5:f7:a0     *        eth0\n"
+            )
+        };
+        assert!(knows_someone(&entry("0x2")) && knows_someone(&entry("0x6")));
+        assert!(!knows_someone(&entry("0x0")) && !knows_someone(head) && !knows_someone(""));
     }
 }

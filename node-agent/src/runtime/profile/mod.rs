@@ -143,7 +143,9 @@ fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
     .collect()
 }
 
-fn host_config(resources: &Resources, cage: &Cage<'_>) -> HostConfig {
+/// The host configuration alone, which is what cages.
+#[must_use]
+pub fn host_config(resources: &Resources, cage: &Cage<'_>) -> HostConfig {
     let ground = cage.ground;
     let limits = HostConfig {
         memory: Some(resources.ram_bytes),
