@@ -37,6 +37,7 @@ use super::{
     pull::{self, Layers},
 };
 
+mod bridges;
 mod create;
 mod engine;
 mod facts;

@@ -13,12 +13,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use shared::{
-    clock::Clock,
-    id::RentalId,
-    journal::Exit,
-    resources::{Docker, Isolation, IsolationClass},
-    time::Timestamp,
-    wire::desired::DesiredRental,
+    clock::Clock, id::RentalId, journal::Exit, time::Timestamp, wire::desired::DesiredRental,
 };
 use tokio::sync::{broadcast, watch};
 

@@ -140,35 +140,35 @@ async fn watch(stage: &Stage, attacker: &str, neighbour: SocketAddr) -> (String,
 }
 
 fn tell(lines: &[Line], seen: &Seen, log_bytes: u64) {
-    println!("| what | name | verdict | detail |\n|---|---|---|---|");
+    eprintln!("| what | name | verdict | detail |\n|---|---|---|---|");
     for line in lines {
         let verdict = if line.succeeded {
             "SUCCEEDED"
         } else {
             "blocked"
         };
-        println!(
+        eprintln!(
             "| {} | {} | {verdict} | {} |",
             line.what, line.name, line.detail
         );
     }
     for name in WITHOUT_QUOTA {
-        println!("| PROBE | {name} | not tried | rentals' disks have no quota yet |");
+        eprintln!("| PROBE | {name} | not tried | rentals' disks have no quota yet |");
     }
     let mut answers = seen.answers.clone();
     answers.sort_unstable();
-    println!(
+    eprintln!(
         "neighbour: {} calls answered, {} not; middle {:?}, slowest {:?}",
         answers.len(),
         seen.silences,
         answers.get(answers.len() / 2),
         answers.last()
     );
-    println!(
+    eprintln!(
         "agent: {} looks found the node online, {} didn't",
         seen.online, seen.not_online
     );
-    println!("log on the provider's disk after a flood of 67 MB: {log_bytes} bytes");
+    eprintln!("log on the provider's disk after a flood of 67 MB: {log_bytes} bytes");
 }
 
 fn folder_bytes(folder: &Path) -> u64 {
@@ -176,6 +176,37 @@ fn folder_bytes(folder: &Path) -> u64 {
     entries
         .map(|entry| entry.expect("an entry").metadata().expect("a file").len())
         .sum()
+}
+
+/// A rental of an offer without internet reaches not even that.
+async fn offline(stage: &Stage, text: &str) {
+    let body = json!({"node_id": stage.node.id(), "internet": false, "prices": {"ram_gib_hour": "3.60", "cpu_hour": "0.36"}});
+    let offer = stage.node.offer_with(&body).await;
+    let mut order = order(
+        stage,
+        &["/probe", "connect"],
+        100,
+        &json!({"TARGETS": text}),
+    );
+    order["offer_id"] = offer["id"].clone();
+    let rented = Payer::new().rent(&stage.market.api(), &order).await;
+    rented.until("running").await;
+    let (container, _) = address(stage, &rented.id).await;
+    let log = wait::until("it has tried", || async {
+        let log = stage.node.engine().docker(&["logs", &container]);
+        log.lines().any(|line| line == "END").then_some(log)
+    })
+    .await;
+    let lines = lines(&log);
+    eprintln!(
+        "without internet: {} addresses tried, {} reached",
+        lines.len(),
+        lines.iter().filter(|line| line.succeeded).count()
+    );
+    assert!(
+        lines.len() > CLASSES_MIN && lines.iter().all(|line| !line.succeeded),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,6 +253,7 @@ async fn nothing_gets_out_of_a_rental_and_nobody_else_notices() {
     .await;
     let (log, seen) = watch(&stage, &container, neighbour_at).await;
 
+    offline(&stage, &text.join(" ")).await;
     let lines = lines(&log);
     let log_folder = Path::new("/var/lib/docker/containers")
         .join(&container)

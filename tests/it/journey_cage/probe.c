@@ -1,6 +1,7 @@
 // What a rental may try: run as its first process it attempts escapes, starvation and connections, and prints a line for each.
 //
 //   probe attack        tries everything; TARGETS="name=address:port …" are connected to; prints END and stays
+//   probe connect       connects to TARGETS alone
 //   probe listen PORT…  accepts on all addresses, says "hi" to each, until it is killed
 //
 // A line is: WHAT NAME blocked|SUCCEEDED DETAIL. Nothing here is harmful when it works: it looks and lets go.
@@ -351,6 +352,15 @@ static void try_target(char *entry) {
     said("NET", name, reached, detail);
 }
 
+static int connect_all(void) {
+    char *targets = getenv("TARGETS");
+    for (char *entry = targets ? strtok(strdup(targets), " ") : NULL; entry; entry = strtok(NULL, " ")) try_target(strdup(entry));
+    printf("END\n");
+    fflush(stdout);
+    while (pause()) continue;
+    return 0;
+}
+
 static int attack(void) {
     // first, so that what is said later isn't what the log forgets
     static char line[1024];
@@ -360,12 +370,7 @@ static int attack(void) {
         if (write(1, line, sizeof line) < 0) break;
     sleep(3);
     for (size_t i = 0; i < sizeof PROBES / sizeof *PROBES; i++) try_probe(&PROBES[i]);
-    char *targets = getenv("TARGETS");
-    for (char *entry = targets ? strtok(strdup(targets), " ") : NULL; entry; entry = strtok(NULL, " ")) try_target(strdup(entry));
-    printf("END\n");
-    fflush(stdout);
-    while (pause()) continue;
-    return 0;
+    return connect_all();
 }
 
 static int listen_on(int count, char **ports) {
@@ -394,6 +399,7 @@ int main(int count, char **words) {
     signal(SIGPIPE, SIG_IGN);
     if (count > 1 && strcmp(words[1], "euid") == 0) return geteuid() == 0 ? 42 : 0;
     if (count > 1 && strcmp(words[1], "attack") == 0) return attack();
+    if (count > 1 && strcmp(words[1], "connect") == 0) return connect_all();
     if (count > 2 && strcmp(words[1], "listen") == 0) return listen_on(count - 2, words + 2);
     return 2;
 }

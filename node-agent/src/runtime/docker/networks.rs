@@ -7,14 +7,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    path::Path,
     sync::{Mutex, PoisonError},
 };
 
 use bollard::{
     Docker,
-    errors::Error,
-    models::{Ipam, IpamConfig, NetworkCreateRequest},
     query_parameters::{ListContainersOptions, ListNetworksOptions},
 };
 use shared::{
@@ -23,18 +20,16 @@ use shared::{
 };
 use tokio::sync::Notify;
 
-use super::{DockerRuntime, engine::is_status};
+use super::DockerRuntime;
 use crate::runtime::{
     LABEL_NODE, RuntimeError, code,
     isolation::Decision,
-    network::{self, Settings, guard::Guard, host::Routes, rules, subnet::Subnet},
+    network::{self, Settings, guard::Guard, rules},
     profile::NO_NETWORK,
 };
 
 /// Networks that are made ahead, so that a launch needn't wait for one.
 const STOCK: usize = 2;
-/// Pieces of the pool that are tried for one network.
-const TRIES: u32 = 256;
 
 /// The networks of a node.
 #[derive(Debug)]
@@ -173,7 +168,7 @@ impl DockerRuntime {
             Some(_) => return Ok(self.hold(NO_NETWORK.to_owned())),
             None => {}
         }
-        if internet && let Some(held) = self.from_stock() {
+        if internet && let Some(held) = self.stocked() {
             return Ok(held);
         }
         let held = self.hold(network::new_name(&Ids::System, internet));
@@ -182,7 +177,7 @@ impl DockerRuntime {
     }
 
     /// From stock into the hand at once: a sweep between the two would take it for an orphan.
-    fn from_stock(&self) -> Option<InHand<'_>> {
+    fn stocked(&self) -> Option<InHand<'_>> {
         let mut state = self.networks.state();
         let name = state.stock.pop()?;
         state.in_hand.insert(name.clone());
@@ -236,88 +231,12 @@ impl DockerRuntime {
         }
     }
 
-    /// Makes a network on the first piece of the pool that nothing has.
-    pub(super) async fn make_network(
-        &self,
-        name: &str,
-        internet: bool,
-    ) -> Result<Subnet, RuntimeError> {
-        let client = self.engine.client().await?;
-        let taken = Routes::read(Path::new("/proc"))
-            .map_err(|error| RuntimeError::Unavailable(format!("{error:#}")))?
-            .taken;
-        let pool = self.networks.settings.pool;
-        // a route that covers the whole pool, such as a company's 10.0.0.0/8, doesn't use its pieces
-        let used = |piece: &Subnet| {
-            taken
-                .iter()
-                .any(|route| route.overlaps(piece) && !route.covers(&pool))
-        };
-        let pieces = (0..TRIES).map(|attempt| network::piece(pool, name, attempt));
-        for piece in pieces.filter(|piece| !used(piece)) {
-            let request = self.request(name, internet, piece);
-            match client.create_network(request).await {
-                Ok(_) => return Ok(piece),
-                Err(error) if overlaps(&error) => {}
-                Err(error) => return Err(self.engine.classify(error, code::CREATE_FAILED)),
-            }
-        }
-        let why =
-            format!("no free network in {pool} after {TRIES} tries; set a larger network_pool");
-        Err(RuntimeError::refused(code::CREATE_FAILED, why))
-    }
-
-    fn request(&self, name: &str, internet: bool, piece: Subnet) -> NetworkCreateRequest {
-        let option = |name: &str, value: &str| {
-            (
-                format!("com.docker.network.bridge.{name}"),
-                value.to_owned(),
-            )
-        };
-        NetworkCreateRequest {
-            name: name.to_owned(),
-            driver: Some("bridge".to_owned()),
-            internal: Some(!internet),
-            attachable: Some(false),
-            enable_ipv6: Some(false),
-            ipam: Some(Ipam {
-                config: Some(vec![IpamConfig {
-                    subnet: Some(piece.to_string()),
-                    gateway: piece.address(1).map(|address| address.to_string()),
-                    ..IpamConfig::default()
-                }]),
-                ..Ipam::default()
-            }),
-            options: Some(HashMap::from([
-                option("name", name),
-                option("enable_icc", "false"),
-                // the firewall's table does it, whether or not the engine may write rules of its own
-                option("enable_ip_masquerade", "false"),
-            ])),
-            labels: Some(HashMap::from([(LABEL_NODE.to_owned(), self.scope.clone())])),
-            ..NetworkCreateRequest::default()
-        }
-    }
-
     /// A network with internet as a rental would get it, for measurements that compare with one; its caller removes it.
     ///
     /// # Errors
     /// The engine's, or the firewall's table can't be put in force.
     pub async fn spare_network(&self) -> Result<String, RuntimeError> {
         Ok(self.network(true).await?.name.clone())
-    }
-
-    /// Removes a network of a rental's; one that is gone is fine, and one that is in use goes with the next sweep.
-    pub(super) async fn remove_network(&self, name: &str) -> Result<(), RuntimeError> {
-        if !name.starts_with(rules::PREFIX) {
-            return Ok(());
-        }
-        let client = self.engine.client().await?;
-        match client.remove_network(name).await {
-            Ok(()) => Ok(()),
-            Err(error) if is_status(&error, 404) => Ok(()),
-            Err(error) => Err(self.engine.classify(error, code::ENGINE_REFUSED)),
-        }
     }
 
     /// Removes networks of this node that no container has.
@@ -335,7 +254,7 @@ impl DockerRuntime {
                     "a network that no rental has is removed"
                 ),
                 Err(error) => {
-                    tracing::warn!(network.name = name, %error, "a network that no rental has can't be removed")
+                    tracing::warn!(network.name = name, %error, "a network that no rental has can't be removed");
                 }
             }
         }
@@ -397,9 +316,4 @@ impl DockerRuntime {
         }
         Ok(())
     }
-}
-
-/// Docker's answer when a network has addresses of another one.
-fn overlaps(error: &Error) -> bool {
-    matches!(error, Error::DockerResponseServerError { message, .. } if message.to_lowercase().contains("overlap") || message.contains("conflicts with network"))
 }

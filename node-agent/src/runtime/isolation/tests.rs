@@ -23,9 +23,12 @@ fn with(change: fn(&mut Seen)) -> Decision {
     decide(&seen)
 }
 
+/// A change to a modern machine, and the class and runtime that it has then.
+type Case = (fn(&mut Seen), IsolationClass, Option<&'static str>);
+
 #[test]
 fn the_strongest_class_that_works_is_taken() {
-    let table: [(fn(&mut Seen), IsolationClass, Option<&str>); 9] = [
+    let table: [Case; 9] = [
         (|_| {}, IsolationClass::SharedKernel, Some("runc")),
         (|s| s.runtimes.clear(), IsolationClass::SharedKernel, None),
         (
