@@ -226,17 +226,6 @@ async fn nothing_gets_out_of_a_rental_and_nobody_else_notices() {
     let (neighbour_container, neighbour_address) = address(&stage, &neighbour.id).await;
     let neighbour_at = SocketAddr::new(neighbour_address, 7_001);
 
-    let wanted = targets(neighbour_at);
-    let text: Vec<String> = wanted
-        .iter()
-        .map(|(name, address, port)| format!("{name}={address}:{port}"))
-        .collect();
-    let env = json!({"TARGETS": text.join(" ")});
-    let attacker = Payer::new()
-        .rent(&api, &order(&stage, &["/probe", "attack"], 1_000, &env))
-        .await;
-    attacker.until("running").await;
-    let (container, _) = address(&stage, &attacker.id).await;
     // the agent's own look, as its owner and every searcher see it
     wait::until("the node has looked itself", || async {
         let view = stage.node.view().await;
@@ -251,6 +240,18 @@ async fn nothing_gets_out_of_a_rental_and_nobody_else_notices() {
         Some(())
     })
     .await;
+
+    let wanted = targets(neighbour_at);
+    let text: Vec<String> = wanted
+        .iter()
+        .map(|(name, address, port)| format!("{name}={address}:{port}"))
+        .collect();
+    let env = json!({"TARGETS": text.join(" ")});
+    let attacker = Payer::new()
+        .rent(&api, &order(&stage, &["/probe", "attack"], 1_000, &env))
+        .await;
+    attacker.until("running").await;
+    let (container, _) = address(&stage, &attacker.id).await;
     let (log, seen) = watch(&stage, &container, neighbour_at).await;
 
     offline(&stage, &text.join(" ")).await;
@@ -286,6 +287,10 @@ async fn nothing_gets_out_of_a_rental_and_nobody_else_notices() {
         .collect();
     assert!(out.is_empty(), "got through: {out:?}");
     assert!(log_bytes < LOG_BYTES_MAX, "{log_bytes} bytes of log");
+    assert!(
+        seen.answers.len() > 10,
+        "nobody looked at the neighbour meanwhile"
+    );
     assert_eq!(
         (seen.silences, seen.not_online),
         (0, 0),
