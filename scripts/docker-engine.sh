@@ -1,7 +1,7 @@
 #!/bin/sh
 # A Docker engine for `make run` and the tests, on a machine that may have none.
 #
-#   scripts/docker-engine.sh start     an engine answers afterwards; installs Debian's docker.io when root and none is there
+#   scripts/docker-engine.sh start     an engine answers afterwards; installs Debian's docker.io, and nftables, when root and they aren't there
 #   scripts/docker-engine.sh image     busybox:latest is there afterwards; made from Debian's busybox-static when it can't be pulled
 #   scripts/docker-engine.sh registry  prints the path of Debian's docker-registry, for tests that pull; fetched, not installed
 #   scripts/docker-engine.sh stop      ends what `start` started, and nothing else
@@ -68,7 +68,21 @@ install_engine() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io containerd runc >&2
 }
 
+# The agent gives no rental a network without it.
+firewall() {
+    [ -x /usr/sbin/nft ] || [ -x /sbin/nft ] || [ -x /usr/bin/nft ] || {
+        if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+            say "installing nftables"
+            apt-get update -qq
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nftables >&2
+        else
+            say "nft isn't installed: rentals get no network until it is (package nftables)"
+        fi
+    }
+}
+
 start() {
+    firewall
     if answers; then
         say "an engine answers ($(docker version --format '{{.Server.Version}}'))"
         return
@@ -85,7 +99,7 @@ start() {
         launch containerd --address "$CONTAINERD_SOCKET"
         wait_for containerd containerd containerd_answers
     fi
-    # no bridge and no firewall rules: rentals have no network, and the machine's own rules stay untouched
+    # no bridge and no firewall rules of Docker's: the agent has its own for rentals, and the machine's stay untouched
     launch dockerd --containerd "$CONTAINERD_SOCKET" --live-restore --bridge none --iptables=false --ip6tables=false \
         --pidfile "$ENGINE_DIR/dockerd-own.pid" --host unix:///var/run/docker.sock
     wait_for dockerd dockerd answers

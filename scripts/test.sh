@@ -25,6 +25,7 @@ prepare() {
     need curl curl
     need iproute2 ip
     need util-linux nsenter unshare
+    need nftables nft
     need docker-registry docker-registry
     need systemd systemd-analyze
     has_postgres || install_package postgresql "initdb (PostgreSQL)"

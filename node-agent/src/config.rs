@@ -4,7 +4,10 @@
 //! - Nothing here describes the machine: that is measured.
 //! - An unknown setting is an error, so that a misspelt one can't be overlooked.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use figment::{
@@ -12,6 +15,8 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::runtime::network::{Settings, subnet::Subnet};
 
 /// Prefix of environment variables.
 pub const ENV_PREFIX: &str = "RAMARKET_AGENT_";
@@ -36,6 +41,12 @@ pub struct Config {
     pub docker_host: String,
     /// Where `ramarket-helper` listens; empty for an agent that works with Docker's engine itself.
     pub helper_socket: String,
+    /// Where rentals' addresses are taken from: a private network that nothing here uses.
+    pub network_pool: Subnet,
+    /// Name servers that rentals ask; public ones, since others are closed to rentals.
+    pub network_dns: Vec<Ipv4Addr>,
+    /// Networks that are closed to rentals besides private ones and those that this machine is connected to.
+    pub network_blocked: Vec<Subnet>,
 }
 
 /// How log lines look.
@@ -52,6 +63,7 @@ pub enum LogFormat {
 
 impl Default for Config {
     fn default() -> Self {
+        let networks = Settings::default();
         Self {
             data_dir: PathBuf::from("/var/lib/ramarket-agent"),
             log: "info".to_owned(),
@@ -59,6 +71,9 @@ impl Default for Config {
             journal_keep_days: 7,
             docker_host: "unix:///var/run/docker.sock".to_owned(),
             helper_socket: String::new(),
+            network_pool: networks.pool,
+            network_dns: networks.dns,
+            network_blocked: networks.blocked,
         }
     }
 }
@@ -86,6 +101,18 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docker_host: Option<String>,
+    /// Where rentals' addresses are taken from: a private network that nothing here uses
+    #[arg(long, global = true, value_name = "NETWORK")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_pool: Option<Subnet>,
+    /// Name servers that rentals ask, public ones: one to three, with commas between
+    #[arg(long, global = true, value_name = "ADDRESSES", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_dns: Option<Vec<Ipv4Addr>>,
+    /// Networks that are closed to rentals besides private ones and this machine's, with commas between
+    #[arg(long, global = true, value_name = "NETWORKS", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_blocked: Option<Vec<Subnet>>,
     /// Where ramarket-helper listens; empty for an agent that works with Docker's engine itself
     #[arg(long, global = true, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,7 +214,17 @@ impl Config {
             "journal_keep_days is {}; it may be 1 to {JOURNAL_KEEP_DAYS_MAX}",
             self.journal_keep_days
         );
-        Ok(())
+        self.networks().check()
+    }
+
+    /// What decides rentals' networks.
+    #[must_use]
+    pub fn networks(&self) -> Settings {
+        Settings {
+            pool: self.network_pool,
+            dns: self.network_dns.clone(),
+            blocked: self.network_blocked.clone(),
+        }
     }
 
     /// [`Config::journal_keep_days`] in milliseconds.
@@ -269,6 +306,10 @@ mod tests {
             "log_format = \"xml\"",
             "docker_host = \"tcp://10.0.0.1:2375\"",
             "helper_socket = \"helper.sock\"",
+            "network_pool = \"8.8.0.0/16\"",
+            "network_pool = \"10.0.0.1/16\"",
+            "network_dns = [\"192.168.1.1\"]",
+            "network_blocked = [\"site\"]",
         ] {
             std::fs::write(&file, wrong).expect("written");
             assert!(

@@ -98,12 +98,16 @@ async fn start(
         },
     )?;
     let scope = identity::container_scope(dir, identity.node_id)?;
-    if config.helper_socket.is_empty() {
+    let runtime: Arc<dyn ContainerRuntime> = if config.helper_socket.is_empty() {
         tracing::warn!(
             "no helper_socket is set: this process works with the container engine itself, which is as good as being root"
         );
-    }
-    let runtime = engine(config, scope)?;
+        let docker = Arc::new(docker(config, scope)?);
+        tracker.spawn(Arc::clone(&docker).keep(shutdown.clone()));
+        docker
+    } else {
+        engine(config, scope)?
+    };
     let rentals = reconcile::start(
         dir.path(),
         Arc::clone(&runtime),
@@ -134,6 +138,11 @@ async fn start(
     Ok(reporter)
 }
 
+fn docker(config: &Config, scope: String) -> anyhow::Result<DockerRuntime> {
+    let docker = DockerRuntime::new(Some(&config.docker_host), scope)?;
+    Ok(docker.with_networks(config.networks()))
+}
+
 /// The container engine: behind the helper, or, where none is set, as this process may reach it. `scope` is the label of this machine's
 /// containers.
 ///
@@ -141,7 +150,7 @@ async fn start(
 /// The engine isn't one of this machine.
 pub fn engine(config: &Config, scope: String) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
     Ok(if config.helper_socket.is_empty() {
-        Arc::new(DockerRuntime::new(Some(&config.docker_host), scope)?)
+        Arc::new(docker(config, scope)?)
     } else {
         Arc::new(HelperRuntime::new(
             PathBuf::from(&config.helper_socket),

@@ -72,6 +72,9 @@ pub struct Inventory {
     /// Where rentals' disk space comes from; `None` where none can be rented out.
     #[serde(default)]
     pub rental_disk: Option<RentalDisk>,
+    /// What keeps rentals from the machine and from each other; `None` from agents that don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
 }
 
 impl Inventory {
@@ -100,6 +103,93 @@ pub enum QuotaMeans {
     Loopback,
     /// Nothing but watching: who takes more is stopped.
     Policed,
+}
+
+/// What lies between a rental and the machine, from the weakest to the strongest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IsolationClass {
+    /// The machine's own kernel, which all rentals share, with a list of calls that they may make.
+    SharedKernel,
+    /// A kernel in user space that serves the rental's calls itself (gVisor).
+    Sandbox,
+    /// A virtual machine of its own (Kata).
+    Vm,
+}
+
+impl IsolationClass {
+    /// The name in the database and in queries.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SharedKernel => "shared_kernel",
+            Self::Sandbox => "sandbox",
+            Self::Vm => "vm",
+        }
+    }
+
+    /// The class of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::SharedKernel, Self::Sandbox, Self::Vm]
+            .into_iter()
+            .find(|class| class.name() == name)
+    }
+}
+
+/// What keeps rentals from a machine and from each other, as its agent found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// What new rentals run under.
+    pub class: IsolationClass,
+    /// Whether rentals can have a network: the firewall that keeps them apart stands.
+    pub network: bool,
+    /// What the agent's own probe could reach from a rental's network and must not; the machine takes no rentals then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breach: Option<String>,
+    /// What was looked at.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that was looked at, in words for the machine's owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// A stable name: `docker_version`, `seccomp`, `isolation_probe`, …
+    pub check: String,
+    /// How it is.
+    pub status: FindingStatus,
+    /// What was found.
+    pub cause: String,
+    /// What to do about it; empty when it is well.
+    pub mend: String,
+}
+
+impl Finding {
+    /// A finding.
+    #[must_use]
+    pub fn new(check: &str, status: FindingStatus, cause: &str, mend: &str) -> Self {
+        /// Characters of a text: findings travel in beats.
+        const CHARS_MAX: usize = 500;
+        let bounded = |text: &str| text.chars().take(CHARS_MAX).collect();
+        Self {
+            check: check.to_owned(),
+            status,
+            cause: bounded(cause),
+            mend: bounded(mend),
+        }
+    }
+}
+
+/// How something that was looked at is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingStatus {
+    /// As it should be.
+    Ok,
+    /// Weaker than it could be.
+    Warning,
+    /// Something doesn't work, or isn't safe.
+    Failed,
 }
 
 /// A mounted file system.

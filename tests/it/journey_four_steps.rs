@@ -126,6 +126,7 @@ async fn online_node(app: &TestApp, provider: &str) -> NodeId {
         docker_absent_reason: None,
         cgroup_version: 2,
         rental_disk: None,
+        isolation: None,
     };
     let request = EnrollRequest {
         proof: key.sign(enroll::DOMAIN, token.as_bytes()),

@@ -15,6 +15,7 @@ mod faults_support;
 mod journey_audit;
 mod journey_backup;
 mod journey_behind_nginx;
+mod journey_cage;
 mod journey_capacity;
 mod journey_client;
 mod journey_ends;

@@ -33,7 +33,7 @@ pub struct Facts {
     pub oom_killed: bool,
     /// Its memory limit, bytes.
     pub memory_bytes: i64,
-    /// `none` until there is a firewall.
+    /// The rental's own network by name, or `none`.
     pub network_mode: String,
 }
 
@@ -174,11 +174,19 @@ impl Engine {
     /// Removes whatever a node left.
     pub fn remove_all_of(&self, node_id: &str) {
         let label = format!("label=ramarket.node={node_id}");
-        let left = self.docker(&["ps", "-aq", "--no-trunc", "--filter", &label]);
+        let probes = format!("label=ramarket.probe={node_id}");
+        let mut left = self.docker(&["ps", "-aq", "--no-trunc", "--filter", &label]);
+        left.push_str(&self.docker(&["ps", "-aq", "--no-trunc", "--filter", &probes]));
         for id in left.split_whitespace() {
             // it may be on its way already
             let mut remove = Command::new("docker");
             remove.args(["--host", &self.host(), "rm", "-fv", id]);
+            drop(remove.output());
+        }
+        let networks = self.docker(&["network", "ls", "-q", "--filter", &label]);
+        for id in networks.split_whitespace() {
+            let mut remove = Command::new("docker");
+            remove.args(["--host", &self.host(), "network", "rm", id]);
             drop(remove.output());
         }
     }

@@ -32,6 +32,11 @@ const CAPACITY_GONE: Code = (
     "capacity_gone",
     "the node has less than that free now: choose another offer or a smaller size",
 );
+const NODE_NOT_ISOLATED: Code = (
+    409,
+    "node_not_isolated",
+    "the node's firewall isn't in force, so it gives no rental a network now; choose another offer",
+);
 const CAPACITY_IN_USE: Code = (
     409,
     "capacity_in_use",
@@ -153,7 +158,13 @@ const OWN: &[(&str, &[Code])] = &[
     ("retire_node", &[CAPACITY_IN_USE]),
     (
         "create_quote",
-        &[CAPACITY_GONE, OFFER_GONE, AMOUNT, NOT_SUPPORTED],
+        &[
+            CAPACITY_GONE,
+            NODE_NOT_ISOLATED,
+            OFFER_GONE,
+            AMOUNT,
+            NOT_SUPPORTED,
+        ],
     ),
     ("stop_rental", &[PAYMENT_RUNS]),
     ("delete_rental", &[PAYMENT_RUNS]),
@@ -237,6 +248,7 @@ const OWN: &[(&str, &[Code])] = &[
             PAYMENT_REJECTED,
             AMOUNT,
             CAPACITY_GONE,
+            NODE_NOT_ISOLATED,
             QUOTE_EXPIRED,
             QUOTE_USED,
             PAYMENT_CONFLICT,
@@ -270,6 +282,7 @@ const OWN: &[(&str, &[Code])] = &[
             PAYMENT_REJECTED,
             AMOUNT,
             CAPACITY_GONE,
+            NODE_NOT_ISOLATED,
             QUOTE_EXPIRED,
             QUOTE_USED,
             PAYMENT_CONFLICT,

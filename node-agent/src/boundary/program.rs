@@ -26,7 +26,7 @@ use super::{
 use crate::{
     data_dir::DataDir,
     logging, manual,
-    runtime::{ContainerRuntime as _, docker::DockerRuntime, hardening},
+    runtime::{ContainerRuntime as _, docker::DockerRuntime, profile},
     systemd,
 };
 
@@ -99,7 +99,7 @@ async fn end_rentals(settings: &Settings) -> anyhow::Result<()> {
     let found = engine.list().await?;
     tracing::info!(rentals = found.len(), "ending every rental");
     let ended = found.iter().map(|container| async {
-        let grace = Duration::from_secs(hardening::STOP_GRACE_S.unsigned_abs());
+        let grace = Duration::from_secs(profile::STOP_GRACE_S.unsigned_abs());
         engine.stop(&container.id, grace).await?;
         engine.remove(&container.id).await
     });
@@ -122,11 +122,17 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         );
     }
     let shutdown = CancellationToken::new();
-    let docker_host = settings.docker_host.clone();
+    let (docker_host, networks) = (settings.docker_host.clone(), settings.networks());
+    let keeping = shutdown.clone();
     let helper = Helper::new(
         Box::new(move |scope: &str| {
             let engine = DockerRuntime::new(Some(&docker_host), scope.to_owned())?;
-            Ok(Arc::new(engine) as Arc<dyn Engine>)
+            let engine = Arc::new(engine.with_networks(networks.clone()));
+            if !scope.is_empty() {
+                // ends with `shutdown`; what it was at is taken up by the next start
+                tokio::spawn(Arc::clone(&engine).keep(keeping.clone()));
+            }
+            Ok(engine as Arc<dyn Engine>)
         }),
         room,
         Peers {

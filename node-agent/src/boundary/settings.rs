@@ -4,12 +4,18 @@
 //! - The file is root's: nothing that the agent can write decides what the helper does.
 //! - An unknown setting is an error, so that a misspelt one can't be overlooked.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, LogFormat};
+use crate::{
+    config::{self, LogFormat},
+    runtime::network::{self, subnet::Subnet},
+};
 
 /// Prefix of environment variables.
 pub const ENV_PREFIX: &str = "RAMARKET_HELPER_";
@@ -30,6 +36,12 @@ pub struct Settings {
     pub docker_host: String,
     /// Memory that rentals may not take; 0 for what the market leaves as well.
     pub reserve_bytes: i64,
+    /// Where rentals' addresses are taken from: a private network that nothing here uses.
+    pub network_pool: Subnet,
+    /// Name servers that rentals ask; public ones, since others are closed to rentals.
+    pub network_dns: Vec<Ipv4Addr>,
+    /// Networks that are closed to rentals besides private ones and those that this machine is connected to.
+    pub network_blocked: Vec<Subnet>,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -38,12 +50,16 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        let networks = network::Settings::default();
         Self {
             socket: PathBuf::from("/run/ramarket-helper/helper.sock"),
             state_dir: PathBuf::from("/var/lib/ramarket-helper"),
             agent_user: "ramarket-agent".to_owned(),
             docker_host: "unix:///var/run/docker.sock".to_owned(),
             reserve_bytes: 0,
+            network_pool: networks.pool,
+            network_dns: networks.dns,
+            network_blocked: networks.blocked,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }
@@ -73,6 +89,18 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserve_bytes: Option<i64>,
+    /// Where rentals' addresses are taken from: a private network that nothing here uses
+    #[arg(long, value_name = "NETWORK")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_pool: Option<Subnet>,
+    /// Name servers that rentals ask, public ones: one to three, with commas between
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_dns: Option<Vec<Ipv4Addr>>,
+    /// Networks that are closed to rentals besides private ones and this machine's, with commas between
+    #[arg(long, value_name = "NETWORKS", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_blocked: Option<Vec<Subnet>>,
     /// What is logged: a level, or a filter such as info,node_agent::boundary=debug
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,7 +145,17 @@ impl Settings {
             "reserve_bytes is {}; it may not be negative",
             self.reserve_bytes
         );
-        Ok(())
+        self.networks().check()
+    }
+
+    /// What decides rentals' networks.
+    #[must_use]
+    pub fn networks(&self) -> network::Settings {
+        network::Settings {
+            pool: self.network_pool,
+            dns: self.network_dns.clone(),
+            blocked: self.network_blocked.clone(),
+        }
     }
 }
 

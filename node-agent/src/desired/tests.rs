@@ -35,6 +35,8 @@ impl Bench {
                 spec: spec.try_into().expect("valid"),
                 resources: Resources::default(),
                 gpus: Vec::new(),
+                internet: true,
+                isolation: None,
             },
         }
     }

@@ -38,6 +38,8 @@ fn rental(rental_id: RentalId, lease_id: LeaseId) -> DesiredRental {
         .expect("valid"),
         resources: Resources::default(),
         gpus: Vec::new(),
+        internet: true,
+        isolation: None,
     }
 }
 

@@ -82,9 +82,14 @@ impl Prober {
             Err(reason) => (Vec::new(), Some(reason)),
         };
         let host = host::measure(&self.root)?;
-        let (docker, docker_absent_reason, docker_cgroup) = match engine {
-            Ok(facts) => (Some(facts.docker), None, facts.cgroup_version),
-            Err(reason) => (None, Some(bounded(&reason)), None),
+        let (docker, docker_absent_reason, docker_cgroup, isolation) = match engine {
+            Ok(facts) => (
+                Some(facts.docker),
+                None,
+                facts.cgroup_version,
+                Some(facts.isolation),
+            ),
+            Err(reason) => (None, Some(bounded(&reason)), None, None),
         };
         Ok(Inventory {
             hostname: host.hostname,
@@ -100,6 +105,7 @@ impl Prober {
             docker_absent_reason,
             cgroup_version: docker_cgroup.unwrap_or(host.cgroup_version),
             rental_disk: None,
+            isolation,
         })
     }
 

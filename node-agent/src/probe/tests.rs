@@ -1,11 +1,8 @@
 //! The probes on this machine, and NVML through its real C interface against a library that the test builds.
 
-use std::{
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, process::Command};
 
+use shared::clock::{Clock, SystemClock};
 use shared::resources::{Disk, Gpu, GpuHealth, GpuLoad, Pcie};
 
 use super::{host::Found, *};
@@ -184,12 +181,12 @@ fn what_the_driver_reports_of_a_gpu_degrades_it() {
     fake.play("count 2\nslow 0 4\n");
     assert_eq!(fault_of(0), None, "at its power limit: that is work");
     fake.play("count 2\nxid 0 13\nxid 0 79\n");
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline_ms = SystemClock.boot_ms() + 60_000;
     let fault = loop {
         if let Some(fault) = fault_of(0) {
             break fault;
         }
-        assert!(Instant::now() < deadline, "the event never came");
+        assert!(SystemClock.boot_ms() < deadline_ms, "the event never came");
         std::thread::yield_now();
     };
     assert!(fault.contains("XID 79"), "{fault}");

@@ -30,7 +30,7 @@ use super::{
     notes::{Failure, NoteStore},
     plan::Key,
 };
-use crate::runtime::{ContainerRuntime, Created, PullProgress, RuntimeError, code, hardening};
+use crate::runtime::{ContainerRuntime, Created, PullProgress, RuntimeError, code, profile};
 
 /// Pulls that run at once; others wait.
 pub(super) const PULLS_AT_ONCE: usize = 4;
@@ -79,7 +79,7 @@ impl Worker {
         rental: &DesiredRental,
         abort: &CancellationToken,
     ) -> Result<(), RuntimeError> {
-        hardening::check_supported(&rental.resources)?;
+        profile::check_supported(&rental.resources)?;
         let Some(created) = self.create(rental, abort).await? else {
             return Ok(());
         };

@@ -28,7 +28,7 @@ use crate::{
     desired::Wish,
     lease::Now,
     rental::LiveRental,
-    runtime::{Container, RuntimeError, hardening},
+    runtime::{Container, RuntimeError, profile},
 };
 
 /// Everything is looked at this often, even if no event came.
@@ -288,7 +288,7 @@ impl Driver {
         let now = Now::read(self.clock.as_ref());
         let left_ms = self.wish.borrow().leases.left_ms(rental_id, lease_id, now);
         let left = Duration::from_millis(left_ms.max(0).unsigned_abs());
-        left.min(Duration::from_secs(hardening::STOP_GRACE_S.unsigned_abs()))
+        left.min(Duration::from_secs(profile::STOP_GRACE_S.unsigned_abs()))
     }
 
     /// The lease under which the market wants a rental.

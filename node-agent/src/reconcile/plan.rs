@@ -20,7 +20,7 @@ use super::notes::{Failure, Note, Notes};
 use crate::{
     desired::Wish,
     lease::Now,
-    runtime::{Container, ContainerState, code, hardening},
+    runtime::{Container, ContainerState, code, profile},
 };
 
 /// What work is about. Two pieces of work about one key never run at once.
@@ -207,7 +207,7 @@ fn absent(rental: &DesiredRental, note: Option<&Note>, leased: bool) -> Option<S
         )),
         Wanted::Run => {
             if let Err(crate::runtime::RuntimeError::Refused { code, reason }) =
-                hardening::check_supported(&rental.resources)
+                profile::check_supported(&rental.resources)
             {
                 return Some(fail(rental, code, &reason));
             }

@@ -90,6 +90,8 @@ impl Node {
                 ..Resources::default()
             },
             gpus: Vec::new(),
+            internet: true,
+            isolation: None,
         }
     }
 

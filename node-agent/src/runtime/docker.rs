@@ -8,17 +8,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bollard::{
     errors::Error,
-    models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary},
+    models::{ContainerInspectResponse, ContainerSummary},
     query_parameters::{
-        CreateContainerOptions, CreateImageOptions, EventsOptions, InspectContainerOptions,
-        ListContainersOptions, RemoveContainerOptions, StartContainerOptions, StopContainerOptions,
+        CreateImageOptions, EventsOptions, InspectContainerOptions, ListContainersOptions,
+        StartContainerOptions, StopContainerOptions,
     },
 };
 use futures_util::{
@@ -28,18 +28,27 @@ use futures_util::{
 use shared::{time::Timestamp, wire::desired::DesiredRental};
 
 use super::{
-    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, LABEL_LEASE,
-    LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, OnProgress, RuntimeError, code, digest,
-    hardening::{self, HostFacts},
+    Container, ContainerRuntime, Created, EngineFacts, Event, LABEL_NODE, LABEL_RENTAL, OnProgress,
+    RuntimeError, code, digest,
+    isolation::Decision,
+    network::Settings,
     parse,
+    profile::Ground,
     pull::{self, Layers},
 };
 
+mod bridges;
+mod create;
 mod engine;
 mod facts;
 mod held;
+mod keep;
+mod networks;
+mod probe_image;
+mod self_probe;
 
 use engine::{Engine, is_status};
+use networks::Networks;
 
 /// A whole pull.
 const PULL_SECONDS_MAX: u64 = 30 * 60;
@@ -53,7 +62,9 @@ const DIGESTS_MAX: usize = 1_024;
 pub struct DockerRuntime {
     engine: Engine,
     scope: String,
-    host: HostFacts,
+    /// What host and engine can do; read when it is needed first, and again with each [`ContainerRuntime::facts`].
+    ground: Mutex<Option<Arc<(Ground, Decision)>>>,
+    networks: Networks,
     /// By (image id, reference): an image id never changes what it stands for.
     digests: Mutex<HashMap<(String, String), String>>,
 }
@@ -76,9 +87,19 @@ impl DockerRuntime {
         Ok(Self {
             engine: Engine::at(socket),
             scope,
-            host: HostFacts::read(),
+            ground: Mutex::new(None),
+            networks: Networks::new(Settings::default()),
             digests: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// With what the machine's owner decided about rentals' networks.
+    #[must_use]
+    pub fn with_networks(self, settings: Settings) -> Self {
+        Self {
+            networks: Networks::new(settings),
+            ..self
+        }
     }
 
     async fn inspect_raw(
@@ -169,65 +190,23 @@ impl DockerRuntime {
             digest::of_image(reference, image_id, &repo_digests)
         }))
     }
-
-    /// Adopts the container that holds the rental's name, if it is the rental's own.
-    async fn adopt(
-        &self,
-        rental: &DesiredRental,
-        body: &ContainerCreateBody,
-    ) -> Result<Created, RuntimeError> {
-        let name = hardening::name(rental.rental_id);
-        let Some(held) = self.inspect_raw(&name).await? else {
-            let why = format!("the name {name} was taken and is free again");
-            return Err(RuntimeError::Unavailable(why));
-        };
-        let same = |label: &str| {
-            let asked = body.labels.as_ref().and_then(|labels| labels.get(label));
-            let labels = held.config.as_ref().and_then(|c| c.labels.as_ref());
-            asked.is_some() && asked == labels.and_then(|labels| labels.get(label))
-        };
-        if !same(LABEL_RENTAL) || !same(LABEL_NODE) {
-            let why = format!("another container of this machine has the name {name}");
-            return Err(RuntimeError::refused(code::CREATE_FAILED, why));
-        }
-        if !same(LABEL_LEASE) || !same(LABEL_SPEC) {
-            // the reconciler removes it and comes back
-            let why = format!("{name} is of an earlier lease or specification");
-            return Err(RuntimeError::Unavailable(why));
-        }
-        let id = held.id.clone().unwrap_or_default();
-        let parsed = parse::container(&held, &self.scope);
-        let started = parsed.is_some_and(|c| c.state != ContainerState::Created);
-        if !started {
-            self.check(&id, body, &held).await?;
-        }
-        Ok(if started {
-            Created::Started(id)
-        } else {
-            Created::Fresh(id)
-        })
-    }
-
-    /// Removes a container that isn't limited as asked, or whose image brings volumes.
-    async fn check(
-        &self,
-        container_id: &str,
-        body: &ContainerCreateBody,
-        held: &ContainerInspectResponse,
-    ) -> Result<(), RuntimeError> {
-        let Err(refusal) = hardening::check(body, held) else {
-            return Ok(());
-        };
-        tracing::error!(container.id = short(container_id), error = %refusal, "a container isn't limited as asked");
-        self.remove(container_id).await?;
-        Err(refusal)
-    }
 }
 
 #[async_trait]
 impl ContainerRuntime for DockerRuntime {
     async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
-        facts::facts(self.engine.socket()).await
+        let known = facts::facts(self.engine.socket()).await?;
+        // asked without a scope, by a command: it only looks, and changes no firewall
+        if !self.scope.is_empty() {
+            self.guard_first().await;
+        }
+        let isolation = self.isolation(&known.decision);
+        self.remember_ground(known.ground, known.decision);
+        Ok(EngineFacts {
+            docker: known.docker,
+            cgroup_version: known.cgroup_version,
+            isolation,
+        })
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
@@ -295,27 +274,7 @@ impl ContainerRuntime for DockerRuntime {
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
-        hardening::check_supported(&rental.resources)?;
-        let client = self.engine.client().await?;
-        let body = hardening::create_body(rental, &self.scope, self.host);
-        let options = CreateContainerOptions {
-            name: Some(hardening::name(rental.rental_id)),
-            ..CreateContainerOptions::default()
-        };
-        tracing::debug!(rental.id = %rental.rental_id, "container asked for");
-        let created = match client.create_container(Some(options), body.clone()).await {
-            Ok(created) => created,
-            Err(error) if is_status(&error, 409) => return self.adopt(rental, &body).await,
-            Err(error) if is_status(&error, 404) => return Ok(Created::NoImage),
-            Err(error) => return Err(self.engine.classify(error, code::CREATE_FAILED)),
-        };
-        tracing::debug!(rental.id = %rental.rental_id, container.id = short(&created.id), "container made");
-        // one question (about 1 ms) that must come before the start: afterwards a stranger's code would have run without the limit
-        let held = self.inspect_raw(&created.id).await?.ok_or_else(|| {
-            RuntimeError::Unavailable("the container vanished after it was created".to_owned())
-        })?;
-        self.check(&created.id, &body, &held).await?;
-        Ok(Created::Fresh(created.id))
+        self.make(rental).await
     }
 
     async fn start(&self, container_id: &str) -> Result<(), RuntimeError> {
@@ -345,21 +304,12 @@ impl ContainerRuntime for DockerRuntime {
     }
 
     async fn remove(&self, container_id: &str) -> Result<(), RuntimeError> {
-        let client = self.engine.client().await?;
-        let options = RemoveContainerOptions {
-            v: true,
-            force: true,
-            link: false,
-        };
-        match client.remove_container(container_id, Some(options)).await {
-            Ok(()) => Ok(()),
-            // gone, or being removed at this moment
-            Err(error) if is_status(&error, 404) || is_status(&error, 409) => Ok(()),
-            Err(error) => Err(self.engine.classify(error, code::ENGINE_REFUSED)),
-        }
+        self.remove_with_network(container_id).await
     }
 
     fn events(&self, since: Timestamp) -> BoxStream<'static, Result<Event, RuntimeError>> {
+        // whoever listens anew had lost the engine: a restarted one may have written rules of its own
+        self.networks.look_soon();
         let client = match self.engine.connect() {
             Ok(client) => client,
             Err(error) => return stream::iter([Err(error)]).boxed(),

@@ -13,17 +13,17 @@ use std::{
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use shared::{
-    clock::Clock, id::RentalId, journal::Exit, resources::Docker, time::Timestamp,
-    wire::desired::DesiredRental,
+    clock::Clock, id::RentalId, journal::Exit, time::Timestamp, wire::desired::DesiredRental,
 };
 use tokio::sync::{broadcast, watch};
 
 use super::{
     Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, HeldLimits,
-    OnProgress, PullProgress, RuntimeError, code, hardening,
+    OnProgress, PullProgress, RuntimeError, code, profile,
 };
 
 mod looks;
+mod said;
 
 use looks::Waiting;
 
@@ -229,16 +229,7 @@ fn end(container: &mut Container, exit: Exit, now: Timestamp) {
 impl ContainerRuntime for FakeRuntime {
     async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
         self.call(Op::Facts, "").await?;
-        Ok(EngineFacts {
-            docker: Docker {
-                version: "0.0.0".to_owned(),
-                api_version: "1.41".to_owned(),
-                runtimes: vec!["fake".to_owned()],
-                cgroup_driver: "cgroupfs".to_owned(),
-                live_restore: true,
-            },
-            cgroup_version: Some(2),
-        })
+        Ok(said::facts())
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
@@ -268,7 +259,7 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
-        hardening::check_supported(&rental.resources)?;
+        profile::check_supported(&rental.resources)?;
         self.call(Op::Create, &rental.rental_id.to_string()).await?;
         let created = {
             let mut state = self.lock();

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     id::{LeaseId, RentalId},
     journal::Exit,
-    resources::Docker,
+    resources::{Docker, Isolation},
     time::Timestamp,
     wire::desired::DesiredRental,
 };
@@ -22,8 +22,10 @@ mod digest;
 pub mod docker;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
-pub mod hardening;
+pub mod isolation;
+pub mod network;
 mod parse;
+pub mod profile;
 mod pull;
 
 /// Label that holds the rental's id; what is ours is found by it and [`LABEL_NODE`].
@@ -161,6 +163,8 @@ pub struct EngineFacts {
     pub docker: Docker,
     /// Version of its control groups, `1` or `2`; `None` when it doesn't say.
     pub cgroup_version: Option<i64>,
+    /// What keeps rentals from the machine and from each other.
+    pub isolation: Isolation,
 }
 
 /// The limits that are in force on a container; 0 where there is none.
@@ -236,7 +240,7 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug {
     /// Fetches an image. Refusals have [`code::IMAGE_NOT_FOUND`] or [`code::IMAGE_PULL_FAILED`]. Dropping the future ends the pull.
     async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError>;
 
-    /// Creates the rental's container, limited as `resources` say, and checks that the engine took each limit and that the image brings
+    /// Creates the rental's container on a network of its own, or on none, limited as `resources` say, and checks that the engine took each limit and that the image brings
     /// no volumes, which would escape them. One that exists for this rental, lease and specification is adopted.
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError>;
 

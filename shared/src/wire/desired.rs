@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     container::ContainerSpec,
     id::{LeaseId, RentalId},
-    resources::Resources,
+    resources::{IsolationClass, Resources},
 };
 
 /// The whole wish of the market. What isn't in it must not run.
@@ -35,6 +35,24 @@ pub struct DesiredRental {
     /// UUIDs of the GPUs that are its own, as many as its resources say.
     #[serde(default)]
     pub gpus: Vec<String>,
+    /// Whether it reaches the public internet; left out of the wire when it does, as agents knew it before.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub internet: bool,
+    /// The least that must lie between it and the machine; anything if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<IsolationClass>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// What the market wants of a rental.

@@ -322,6 +322,7 @@ fn rental(number: i32, phase: Phase) -> LiveRental {
         },
         spec_sha256: "0".repeat(64),
         pid: None,
+        gpus: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bollard::{Docker, query_parameters::CreateContainerOptions};
-use node_agent::runtime::hardening::{self, HostFacts};
+use node_agent::runtime::{docker::DockerRuntime, profile};
 use tokio::time::Instant;
 
 use super::node::{LEASE_MS, Node};
@@ -26,6 +26,8 @@ async fn the_reconcilers_share_of_a_launch_is_small() {
         .negotiate_version()
         .await
         .expect("an engine");
+    let runtime = DockerRuntime::new(Some(&node.engine().host()), neighbour.scope().to_owned());
+    let runtime = runtime.expect("a socket");
     let mut shares = Vec::new();
     // all stay: a removal beside the next launch would be measured with it
     let mut rentals = Vec::new();
@@ -40,9 +42,10 @@ async fn the_reconcilers_share_of_a_launch_is_small() {
 
         // the same container by Docker's two calls alone
         let bare = neighbour.rental("busybox:latest", &["sleep", "600"]);
-        let body = hardening::create_body(&bare, neighbour.scope(), HostFacts::read());
+        let body = runtime.body(&bare, profile::NO_NETWORK).await;
+        let body = body.expect("an engine").expect("an image");
         let named = CreateContainerOptions {
-            name: Some(hardening::name(bare.rental_id)),
+            name: Some(profile::name(bare.rental_id)),
             ..CreateContainerOptions::default()
         };
         let begun = Instant::now();

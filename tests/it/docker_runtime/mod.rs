@@ -8,6 +8,7 @@ mod ends;
 pub(crate) mod engine;
 mod latency;
 mod limits;
+mod networks;
 mod node;
 mod pulls;
 mod restarts;

@@ -116,6 +116,8 @@ impl Node {
                 ..Resources::default()
             },
             gpus: Vec::new(),
+            internet: true,
+            isolation: None,
         }
     }
 
@@ -149,6 +151,13 @@ impl Drop for Node {
     fn drop(&mut self) {
         for id in self.containers() {
             self.engine.docker(&["rm", "-fv", &id]);
+        }
+        let label = format!("label=ramarket.node={}", self.scope);
+        let networks = self
+            .engine
+            .docker(&["network", "ls", "-q", "--filter", &label]);
+        for id in networks.split_whitespace() {
+            self.engine.docker(&["network", "rm", id]);
         }
         remove_folder(&self.folder);
     }

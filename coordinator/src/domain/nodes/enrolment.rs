@@ -5,7 +5,12 @@
 //! - Tokens are kept as hashes only.
 
 use serde_json::json;
-use shared::{id::UserId, resources::Inventory, time::Timestamp, wire::enroll};
+use shared::{
+    id::UserId,
+    resources::{Inventory, Isolation},
+    time::Timestamp,
+    wire::enroll,
+};
 
 use super::{
     NAME_CHARS_MAX, announce, bounded,
@@ -129,6 +134,19 @@ fn new_node(ctx: &OpCtx, owner: UserId, name: String, request: &enroll::EnrollRe
     }
 }
 
+/// As many findings, and as long texts, as an agent sends.
+fn isolation_bounded(isolation: &Isolation) -> bool {
+    const FINDINGS_MAX: usize = 64;
+    const BYTES_MAX: usize = 2_048;
+    let short = |text: &String| text.len() <= BYTES_MAX;
+    isolation.findings.len() <= FINDINGS_MAX
+        && isolation.breach.as_ref().is_none_or(short)
+        && isolation
+            .findings
+            .iter()
+            .all(|f| [&f.check, &f.cause, &f.mend].into_iter().all(short))
+}
+
 /// Bounds on what a node says about itself.
 ///
 /// # Errors
@@ -152,7 +170,8 @@ pub fn check_inventory(inventory: &Inventory) -> Result<()> {
     let counts_ok = inventory.disks.len() <= 256 && inventory.gpus.len() <= 64;
     let sizes_ok = (0..=PIB).contains(&inventory.ram_total_bytes)
         && (0..=4_096).contains(&inventory.cpu_count);
-    if texts_ok && counts_ok && sizes_ok {
+    let isolation_ok = inventory.isolation.as_ref().is_none_or(isolation_bounded);
+    if texts_ok && counts_ok && sizes_ok && isolation_ok {
         Ok(())
     } else {
         Err(Error::invalid(

@@ -133,6 +133,24 @@ impl Node {
         self.lifecycle == Lifecycle::Member
             && self.schedulability == Schedulability::Active
             && self.availability == Availability::Online
+            && self.breach().is_none()
+    }
+
+    /// What its own probe could reach from a rental and must not.
+    #[must_use]
+    pub fn breach(&self) -> Option<&str> {
+        self.inventory.isolation.as_ref()?.breach.as_deref()
+    }
+
+    /// Whether a rental gets the network that its offer promises. Agents that don't say are believed: theirs has none to open.
+    #[must_use]
+    pub fn gives_network(&self, internet: bool) -> bool {
+        !internet
+            || self
+                .inventory
+                .isolation
+                .as_ref()
+                .is_none_or(|isolation| isolation.network)
     }
 }
 

@@ -62,6 +62,8 @@ struct CreateOfferRequest {
     /// The node's region unless set.
     #[serde(default)]
     region: String,
+    /// Whether rentals reach the public internet; they do unless this says no. It stays as it is: make another offer.
+    internet: Option<bool>,
 }
 
 #[utoipa::path(
@@ -136,6 +138,7 @@ async fn create(
                 min_duration_ms: ms(request.min_duration_seconds.unwrap_or(60)),
                 max_duration_ms: ms(request.max_duration_seconds.unwrap_or(30 * DAY_S)),
                 region: request.region.trim().to_owned(),
+                internet: request.internet.unwrap_or(true),
             };
             let offer = super::create(tx, &ctx, request.node_id, &terms)?;
             super::listing(tx, offer)
@@ -221,6 +224,8 @@ async fn patch(
                 min_duration_ms: request.min_duration_seconds.map_or(old.min_duration_ms, ms),
                 max_duration_ms: request.max_duration_seconds.map_or(old.max_duration_ms, ms),
                 region: request.region.clone().unwrap_or(old.region),
+                // another offer, to those who choose by it
+                internet: old.internet,
             };
             let offer = super::change(
                 tx,

@@ -201,7 +201,9 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
         offer.terms.region.clone()
     };
     Ok(Listing {
-        available: offer.state == OfferState::Active && node.takes_rentals(),
+        available: offer.state == OfferState::Active
+            && node.takes_rentals()
+            && node.gives_network(offer.terms.internet),
         online: node.availability == nodes::model::Availability::Online,
         ram_free_bytes,
         cpu_free_millis,
@@ -220,6 +222,7 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
             .map(|gpu| gpu.model)
             .collect(),
         region,
+        isolation: node.inventory.isolation,
         offer,
     })
 }
@@ -228,6 +231,7 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
 fn told(offer: &Offer) -> serde_json::Value {
     let terms = &offer.terms;
     serde_json::json!({
+        "internet": terms.internet,
         "node_id": offer.node_id,
         "state": offer.state.name(),
         "asset": terms.asset.code(),

@@ -9,7 +9,7 @@ use shared::{
     container::limits,
     id::{NodeId, OfferId, UserId},
     money::{Amount, Asset, UnitPrices},
-    resources::Resources,
+    resources::{Isolation, IsolationClass, Resources},
     time::Timestamp,
 };
 
@@ -82,6 +82,8 @@ pub struct Terms {
     pub max_duration_ms: i64,
     /// Where it stands; the node's region if empty.
     pub region: String,
+    /// Whether rentals reach the public internet.
+    pub internet: bool,
 }
 
 impl Terms {
@@ -258,6 +260,8 @@ pub struct Listing {
     pub gpu_models: Vec<String>,
     /// Where it stands.
     pub region: String,
+    /// What keeps rentals apart there; `None` when its agent doesn't say.
+    pub isolation: Option<Isolation>,
 }
 
 /// How listings are ordered.
@@ -296,6 +300,10 @@ pub struct Filter {
     pub price_max: Option<Amount>,
     /// A rental of this length is allowed.
     pub duration_ms: Option<i64>,
+    /// At least this lies between rental and machine.
+    pub isolation: Option<IsolationClass>,
+    /// Rentals reach the public internet, or don't.
+    pub internet: Option<bool>,
 }
 
 impl Filter {
@@ -338,5 +346,10 @@ impl Filter {
             && self
                 .duration_ms
                 .is_none_or(|ms| (terms.min_duration_ms..=terms.max_duration_ms).contains(&ms))
+            && self.isolation.is_none_or(|least| {
+                let class = listing.isolation.as_ref().map(|isolation| isolation.class);
+                class.is_some_and(|class| class >= least)
+            })
+            && self.internet.is_none_or(|wanted| terms.internet == wanted)
     }
 }

@@ -1,7 +1,10 @@
 //! What clients ask the market for, parsed and bounded.
 
 use serde::Deserialize;
-use shared::money::{Amount, Asset};
+use shared::{
+    money::{Amount, Asset},
+    resources::IsolationClass,
+};
 use utoipa::IntoParams;
 
 use super::model::{Filter, Sort};
@@ -31,6 +34,11 @@ pub(super) struct SearchParams {
     /// Of the prices, and only offers in it are found; the market's first one unless set.
     #[param(value_type = Option<String>)]
     pub(super) currency: Option<Asset>,
+    /// At least this lies between rental and machine: `shared_kernel`, `sandbox` or `vm`.
+    #[param(value_type = Option<String>)]
+    pub(super) isolation: Option<IsolationClass>,
+    /// Only offers whose rentals reach the public internet, or only those whose don't.
+    pub(super) internet: Option<bool>,
     /// `price`, `ram` or `created`.
     #[serde(default)]
     #[param(value_type = Option<String>)]
@@ -75,6 +83,8 @@ pub(super) fn filter(params: &SearchParams, default_currency: Asset) -> Result<F
         duration_ms: params
             .duration_seconds
             .map(|seconds| seconds.saturating_mul(1_000)),
+        isolation: params.isolation,
+        internet: params.internet,
     })
 }
 

@@ -17,7 +17,8 @@ use crate::{
 };
 
 const COLUMNS: &str = "id, node_id, owner, state, asset, ram_gib_hour, cpu_hour, gpu_hour, disk_gib_hour, max_ram_bytes, \
-     max_cpu_millis, min_duration_ms, max_duration_ms, region, version, created_at, updated_at, max_gpus, max_disk_bytes";
+     max_cpu_millis, min_duration_ms, max_duration_ms, region, version, created_at, updated_at, max_gpus, max_disk_bytes, \
+     internet";
 
 fn parse(row: &Row) -> Result<Offer> {
     let id = row.text(0)?;
@@ -44,6 +45,7 @@ fn parse(row: &Row) -> Result<Offer> {
             min_duration_ms: row.int(11)?,
             max_duration_ms: row.int(12)?,
             region: row.text(13)?.to_owned(),
+            internet: row.int(19)? == 1,
         },
         version: row.int(14)?,
         created_at: Timestamp::from_micros(row.int(15)?),
@@ -56,7 +58,7 @@ pub(super) fn insert(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
     tx.execute(
         &format!(
             "INSERT INTO offers ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-             $18, $19)"
+             $18, $19, $20)"
         ),
         params![
             offer.id,
@@ -77,7 +79,8 @@ pub(super) fn insert(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
             offer.created_at,
             offer.updated_at,
             terms.max_gpus,
-            terms.max_disk_bytes
+            terms.max_disk_bytes,
+            i64::from(terms.internet)
         ],
     )?;
     Ok(())

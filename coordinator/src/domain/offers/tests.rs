@@ -3,6 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
+use shared::{
+    id::OfferId,
+    resources::{Finding, FindingStatus, Isolation, IsolationClass},
+};
 
 use crate::{
     tasks::market_feed,
@@ -236,4 +240,134 @@ async fn the_index_follows_capacity_prices_and_owners() {
     shows(&test, 0).await;
     assert_eq!(test.get(&offer_path, "").await.status, 404);
     lifecycle.stop().await.expect("timers stop");
+}
+
+fn isolation(class: IsolationClass, network: bool, breach: Option<&str>) -> Isolation {
+    Isolation {
+        class,
+        network,
+        breach: breach.map(str::to_owned),
+        findings: vec![
+            Finding::new(
+                "runc_version",
+                FindingStatus::Warning,
+                "runc is 1.1.5",
+                "upgrade",
+            ),
+            Finding::new("seccomp", FindingStatus::Ok, "filtered", ""),
+        ],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nodes_isolation_is_shown_and_searched() {
+    let mut market = Market::open(TestApp::new().await).await;
+    let unsaid = items(&market.test, "").await;
+    assert_eq!(unsaid[0]["isolation"], Value::Null);
+    assert_eq!(unsaid[0]["internet"], true);
+    let found = async |market: &Market, query: &str| {
+        load(&market.test).await;
+        ids(&market.test, query).await.len()
+    };
+    // nobody is taken for more than it says
+    assert_eq!(found(&market, "isolation=shared_kernel").await, 0);
+    market.node.inventory.isolation = Some(isolation(IsolationClass::Sandbox, true, None));
+    market.node.beat(&market.test).await;
+    for (query, count) in [
+        ("isolation=shared_kernel", 1),
+        ("isolation=sandbox", 1),
+        ("isolation=vm", 0),
+        ("internet=true", 1),
+        ("internet=false", 0),
+    ] {
+        assert_eq!(found(&market, query).await, count, "{query}");
+    }
+    let shown = items(&market.test, "").await[0]["isolation"].clone();
+    assert_eq!(
+        (&shown["class"], &shown["network"]),
+        (&json!("sandbox"), &json!(true))
+    );
+    // what is well needs no words
+    assert_eq!(
+        shown["findings"].as_array().map(Vec::len),
+        Some(1),
+        "{shown}"
+    );
+    assert_eq!(shown["findings"][0]["check"], "runc_version");
+    let bad = market.test.get("/api/v1/offers?isolation=best", "").await;
+    assert_eq!(bad.status, 400, "{bad:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_open_takes_no_rentals_until_it_is_closed_again() {
+    let mut market = Market::open(TestApp::new().await).await;
+    let body = order(market.offer, 600);
+    let breach = "a rental can reach this machine at 192.0.2.2:22";
+    market.node.inventory.isolation =
+        Some(isolation(IsolationClass::SharedKernel, true, Some(breach)));
+    market.node.beat(&market.test).await;
+    load(&market.test).await;
+    let refused = market.test.post("/api/v1/rentals", "", &body).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    let problem = refused.json();
+    assert_eq!(problem["code"], "node_not_isolated");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .is_some_and(|text| text.contains(breach)),
+        "{problem}"
+    );
+    assert_eq!(ids(&market.test, "").await.len(), 0, "it isn't found");
+    market.node.inventory.isolation = Some(isolation(IsolationClass::SharedKernel, true, None));
+    market.node.beat(&market.test).await;
+    load(&market.test).await;
+    assert_eq!(
+        market.test.post("/api/v1/rentals", "", &body).await.status,
+        402
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_firewall_only_offers_without_internet_are_rented_and_the_node_is_told() {
+    let mut market = Market::open(TestApp::new().await).await;
+    let body = json!({
+        "node_id": market.node.id, "internet": false, "prices": {"ram_gib_hour": "0.001", "cpu_hour": "0"},
+    });
+    let created = market
+        .test
+        .post("/api/v1/offers", &market.provider, &body)
+        .await;
+    assert_eq!(
+        (created.status.as_u16(), &created.json()["internet"]),
+        (201, &json!(false)),
+        "{created:?}"
+    );
+    let shut: OfferId = created.json()["id"]
+        .as_str()
+        .expect("an id")
+        .parse()
+        .expect("an id");
+    market.node.inventory.isolation = Some(isolation(IsolationClass::SharedKernel, false, None));
+    market.node.beat(&market.test).await;
+    load(&market.test).await;
+    assert_eq!(ids(&market.test, "").await, [shut.to_string()]);
+    let refused = market
+        .test
+        .post("/api/v1/rentals", "", &order(market.offer, 600))
+        .await;
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json()["code"]),
+        (409, &json!("node_not_isolated"))
+    );
+    market.offer = shut;
+    market.rent(600).await;
+    let reply = market.node.beat(&market.test).await;
+    let desired = reply.desired;
+    let rental = desired.rentals.first().expect("one");
+    assert!(!rental.internet);
+    assert_eq!(
+        rental.isolation,
+        Some(IsolationClass::SharedKernel),
+        "it was promised that"
+    );
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     id::{NodeId, OfferId},
     money::{Amount, Asset, UnitPrices},
+    resources::{FindingStatus, Isolation, IsolationClass},
     time::Timestamp,
 };
 use utoipa::ToSchema;
@@ -87,6 +88,10 @@ pub(super) struct OfferView {
     min_duration_seconds: i64,
     max_duration_seconds: i64,
     region: String,
+    /// Whether rentals reach the public internet. Private networks, the machine itself and mail servers they never reach.
+    internet: bool,
+    /// What keeps rentals apart on its node; null when its agent doesn't say.
+    isolation: Option<IsolationView>,
     cpu_model: String,
     gpu_models: Vec<String>,
     /// Grows with each change.
@@ -95,6 +100,62 @@ pub(super) struct OfferView {
     created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+}
+
+/// What lies between a rental and the machine, and between rentals.
+#[derive(Serialize, ToSchema)]
+pub(super) struct IsolationView {
+    /// `shared_kernel`, `sandbox` or `vm`, from the weakest to the strongest.
+    #[schema(value_type = String, example = "sandbox")]
+    class: IsolationClass,
+    /// The class in plain words.
+    words: &'static str,
+    /// Whether rentals can have a network there: its firewall stands.
+    network: bool,
+    /// What the node's own probe could reach from a rental and must not: nothing is rented there until it can't.
+    breach: Option<String>,
+    /// What weakens it, in words of its agent.
+    findings: Vec<FindingView>,
+}
+
+/// Something that weakens a node.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FindingView {
+    /// A stable name, such as `runc_version`.
+    check: String,
+    /// `warning` or `failed`.
+    #[schema(value_type = String, example = "warning")]
+    status: FindingStatus,
+    /// What was found.
+    cause: String,
+}
+
+fn isolation(of: &Isolation) -> IsolationView {
+    let weak = of
+        .findings
+        .iter()
+        .filter(|finding| finding.status != FindingStatus::Ok);
+    IsolationView {
+        class: of.class,
+        words: match of.class {
+            IsolationClass::SharedKernel => {
+                "weaker: rentals share the machine's kernel, behind a list of allowed system calls"
+            }
+            IsolationClass::Sandbox => {
+                "a kernel in user space serves each rental; the machine's own is hardly reached"
+            }
+            IsolationClass::Vm => "each rental is a virtual machine with a kernel of its own",
+        },
+        network: of.network,
+        breach: of.breach.clone(),
+        findings: weak
+            .map(|finding| FindingView {
+                check: finding.check.clone(),
+                status: finding.status,
+                cause: finding.cause.clone(),
+            })
+            .collect(),
+    }
 }
 
 pub(super) fn view(listing: &Listing) -> OfferView {
@@ -133,6 +194,8 @@ pub(super) fn view(listing: &Listing) -> OfferView {
         min_duration_seconds: terms.min_duration_ms / 1_000,
         max_duration_seconds: terms.max_duration_ms / 1_000,
         region: listing.region.clone(),
+        internet: terms.internet,
+        isolation: listing.isolation.as_ref().map(isolation),
         cpu_model: listing.cpu_model.clone(),
         gpu_models: listing.gpu_models.clone(),
         version: *version,

@@ -33,6 +33,8 @@ pub fn desired(
             spec: rental.spec.open(specs, rental.lease_id)?,
             resources: rental.resources,
             gpus: rental.gpus.clone(),
+            internet: rental.internet,
+            isolation: rental.isolation,
         })
     });
     let leases = known

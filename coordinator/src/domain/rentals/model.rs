@@ -7,7 +7,7 @@
 use shared::{
     id::{LeaseId, NodeId, OfferId, RentalId, UserId},
     money::{Amount, Asset, Rate},
-    resources::Resources,
+    resources::{IsolationClass, Resources},
     time::Timestamp,
     wire::observed::Phase,
     x402::address::Address,
@@ -50,6 +50,10 @@ pub struct Rental {
     pub resources: Resources,
     /// UUIDs of its GPUs.
     pub gpus: Vec<String>,
+    /// Whether it reaches the public internet.
+    pub internet: bool,
+    /// What lay between rentals and the machine when it was ordered, as its node said: the least that it gets.
+    pub isolation: Option<IsolationClass>,
     /// Currency of its price, and of all its money.
     pub asset: Asset,
     /// Currency of the balance from which it is extended: the one it was bought with.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     context::OpCtx,
     domain::{
-        nodes,
+        nodes::{self, model::Node},
         offers::{self, model::Offer},
     },
     error::{Error, Result},
@@ -72,6 +72,7 @@ pub fn price(
     offer.allows(resources, duration_ms)?;
     check_duration(rules, duration_ms)?;
     let node = nodes::get(tx, offer.node_id)?;
+    takes(&node, &offer)?;
     if !node.takes_rentals() || !nodes::has_room(tx, &node, resources)? {
         return Err(Error::conflict(
             "capacity_gone",
@@ -84,6 +85,23 @@ pub fn price(
         offer,
         rate,
     })
+}
+
+/// Whether a node keeps rentals apart as the offer says.
+///
+/// # Errors
+/// 409 `node_not_isolated`.
+fn takes(node: &Node, offer: &Offer) -> Result<()> {
+    let refused = |why: String| Err(Error::conflict("node_not_isolated", why));
+    if let Some(breach) = node.breach() {
+        return refused(format!(
+            "the node takes no rentals: by its own probe {breach}; choose another offer"
+        ));
+    }
+    if !node.gives_network(offer.terms.internet) {
+        return refused("the node's firewall isn't in force, so it gives no rental a network now; choose another offer".to_owned());
+    }
+    Ok(())
 }
 
 /// Whether the market allows a rental of this length.
@@ -144,6 +162,8 @@ pub struct Buyer {
 /// 409 `capacity_gone`.
 pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -> Result<Rental> {
     let offer = offers::get(tx, order.offer_id)?;
+    let node = nodes::get(tx, offer.node_id)?;
+    takes(&node, &offer)?;
     let consumer = ctx.actor.person().map(|person| person.id);
     let gpus = nodes::take(tx, offer.node_id, buyer.rental_id, order.resources)?;
     let rental = Rental {
@@ -162,6 +182,8 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
         spec: order.spec.clone(),
         resources: order.resources,
         gpus,
+        internet: offer.terms.internet,
+        isolation: node.inventory.isolation.map(|isolation| isolation.class),
         asset: buyer.asset,
         balance_asset: buyer.balance_asset,
         rate: buyer.rate,

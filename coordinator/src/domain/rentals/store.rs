@@ -7,7 +7,7 @@ pub(super) mod invoicing;
 use shared::{
     id::{NodeId, RentalId, UserId},
     money::{Amount, Asset, Rate},
-    resources::Resources,
+    resources::{IsolationClass, Resources},
     time::Timestamp,
     x402::address::Address,
 };
@@ -25,7 +25,7 @@ use crate::{
 const COLUMNS: &str = "id, lease_id, offer_id, node_id, provider, consumer, payer, state, stop_reason, end_reason, detail, phase, \
      spec, ram_bytes, cpu_millis, asset, rate_micro, fee_bps, duration_ms, paid, auto_extend, max_spend, container_id, image_digest, \
      created_at, reserve_until, paid_at, started_at, finished_at, lease_until, ended_at, settled_at, window_end, billed_ms, charged, \
-     fee, refunded, version, sealed_spec, balance_asset, gpu_count, disk_bytes, gpus";
+     fee, refunded, version, sealed_spec, balance_asset, gpu_count, disk_bytes, gpus, internet, isolation";
 
 fn parse(row: &Row) -> Result<Rental> {
     let id = row.text(0)?;
@@ -95,6 +95,8 @@ fn parse(row: &Row) -> Result<Rental> {
         fee: amount(35, "fee")?,
         refunded: amount(36, "refunded")?,
         version: row.int(37)?,
+        internet: row.int(43)? == 1,
+        isolation: class(row, id)?,
     })
 }
 
@@ -104,6 +106,13 @@ fn balance_asset(row: &Row) -> Result<Option<Asset>> {
     row.opt_text(39)?
         .map(|code| Asset::from_code(code).ok_or_else(bad))
         .transpose()
+}
+
+fn class(row: &Row, id: &str) -> Result<Option<IsolationClass>> {
+    let parsed = |name| {
+        IsolationClass::from_name(name).ok_or_else(|| Error::corrupt("rentals", id, "isolation"))
+    };
+    row.opt_text(44)?.map(parsed).transpose()
 }
 
 fn values(rental: &Rental) -> Result<Vec<Value>> {
@@ -152,7 +161,9 @@ fn values(rental: &Rental) -> Result<Vec<Value>> {
         (rental.balance_asset != rental.asset).then(|| rental.balance_asset.to_string()),
         rental.resources.gpu_count,
         rental.resources.disk_bytes,
-        serde_json::to_string(&rental.gpus).map_err(Error::internal)?
+        serde_json::to_string(&rental.gpus).map_err(Error::internal)?,
+        i64::from(rental.internet),
+        rental.isolation.map(IsolationClass::name)
     ]
     .to_vec())
 }

@@ -44,6 +44,8 @@ pub(in crate::boundary) fn rental(ram_bytes: i64, cpu_millis: i64) -> DesiredRen
             ..Resources::default()
         },
         gpus: Vec::new(),
+        internet: true,
+        isolation: None,
     }
 }
 

@@ -47,6 +47,8 @@ impl Bench {
                 ..Resources::default()
             },
             gpus: Vec::new(),
+            internet: true,
+            isolation: None,
         };
         Self {
             rental,

@@ -10,7 +10,11 @@ use shared::resources::Docker;
 
 use crate::{
     probe::bounded,
-    runtime::{EngineFacts, RuntimeError},
+    runtime::{
+        RuntimeError,
+        isolation::{self, Decision, Seen},
+        profile::Ground,
+    },
 };
 
 /// How long Docker may take for an answer.
@@ -18,8 +22,17 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Most OCI runtimes that are told of.
 const RUNTIMES_MAX: usize = 16;
 
-/// Asks the engine that listens at `socket`; takes at most twice two seconds.
-pub(super) async fn facts(socket: &str) -> Result<EngineFacts, RuntimeError> {
+/// What an engine said, and what follows from it.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) docker: Docker,
+    pub(super) cgroup_version: Option<i64>,
+    pub(super) ground: Ground,
+    pub(super) decision: Decision,
+}
+
+/// Asks the engine that listens at `socket`; takes at most three times two seconds.
+pub(super) async fn facts(socket: &str) -> Result<Known, RuntimeError> {
     // the client's own time-out is longer: ours says what happened
     let client = bollard::Docker::connect_with_unix(
         socket,
@@ -29,7 +42,16 @@ pub(super) async fn facts(socket: &str) -> Result<EngineFacts, RuntimeError> {
     .map_err(|error| absent(&format!("no Docker engine: {error}")))?;
     let client = answer(client.negotiate_version()).await?;
     let info = answer(client.info()).await?;
-    Ok(describe(&client.client_version().to_string(), info))
+    let version = answer(client.version()).await?;
+    let decision = isolation::decide(&Seen::read(&info, &version));
+    let ground = Ground::read(&info);
+    let (docker, cgroup_version) = describe(&client.client_version().to_string(), info);
+    Ok(Known {
+        docker,
+        cgroup_version,
+        ground,
+        decision,
+    })
 }
 
 fn absent(why: &str) -> RuntimeError {
@@ -49,7 +71,7 @@ async fn answer<T>(
     }
 }
 
-fn describe(api_version: &str, info: SystemInfo) -> EngineFacts {
+fn describe(api_version: &str, info: SystemInfo) -> (Docker, Option<i64>) {
     let mut runtimes: Vec<String> = info
         .runtimes
         .unwrap_or_default()
@@ -73,10 +95,7 @@ fn describe(api_version: &str, info: SystemInfo) -> EngineFacts {
             .unwrap_or_default(),
         live_restore: info.live_restore_enabled.unwrap_or(false),
     };
-    EngineFacts {
-        docker,
-        cgroup_version,
-    }
+    (docker, cgroup_version)
 }
 
 #[cfg(test)]

@@ -144,6 +144,7 @@ async fn live(docker: &bollard::Docker, node_id: &str) -> Result<Vec<LiveRental>
             },
             spec_sha256: "0".repeat(64),
             pid: Some(pid),
+            gpus: Vec::new(),
         });
     }
     Ok(live)

@@ -161,7 +161,7 @@ impl World {
                 let owner = match chance.below(3) {
                     0 => Owner::Provider(provider),
                     1 => Owner::Consumer(consumer),
-                    _ => Owner::Payer(to.to_string()),
+                    _ => Owner::Payer(to.to_string().as_str().into()),
                 };
                 let mood = match chance.below(3) {
                     0 => Mood::Plain,

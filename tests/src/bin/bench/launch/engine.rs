@@ -1,6 +1,6 @@
 //! The Docker engine as the bench sees it: bare create and start, `docker run -d`, when a container started, and its events.
 
-use std::{collections::HashMap, process::Stdio};
+use std::{collections::HashMap, path::Path, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use bollard::{
@@ -48,11 +48,11 @@ pub(super) async fn create_and_start(
 }
 
 /// `docker run -d` of the same container; returns its id.
-pub(super) async fn run_by_command(body: &ContainerCreateBody) -> Result<String> {
+pub(super) async fn run_by_command(body: &ContainerCreateBody, seccomp: &Path) -> Result<String> {
     let mut command = Command::new("docker");
     command
         .args(["--host", SOCKET, "run", "-d"])
-        .args(flags(body)?);
+        .args(flags(body, seccomp)?);
     command
         .args(body.image.iter())
         .args(body.cmd.iter().flatten());
@@ -70,7 +70,7 @@ pub(super) async fn run_by_command(body: &ContainerCreateBody) -> Result<String>
 }
 
 /// The create call's body as flags of the command, so that both make the same container.
-fn flags(body: &ContainerCreateBody) -> Result<Vec<String>> {
+fn flags(body: &ContainerCreateBody, seccomp: &Path) -> Result<Vec<String>> {
     let host = body
         .host_config
         .as_ref()
@@ -85,6 +85,7 @@ fn flags(body: &ContainerCreateBody) -> Result<Vec<String>> {
     numbers(&[
         ("memory", host.memory),
         ("memory-swap", host.memory_swap),
+        ("memory-reservation", host.memory_reservation),
         ("memory-swappiness", host.memory_swappiness),
         ("pids-limit", host.pids_limit),
         ("shm-size", host.shm_size),
@@ -103,6 +104,7 @@ fn flags(body: &ContainerCreateBody) -> Result<Vec<String>> {
     flag("ipc", host.ipc_mode.clone().context("no ipc mode")?);
     flag("init", host.init.unwrap_or_default().to_string());
     flags.extend(lists(host));
+    flags.extend(confined(host, seccomp));
     Ok(flags)
 }
 
@@ -115,7 +117,7 @@ fn lists(host: &HostConfig) -> Vec<String> {
     for (name, values) in [
         ("cap-drop", &host.cap_drop),
         ("cap-add", &host.cap_add),
-        ("security-opt", &host.security_opt),
+        ("dns", &host.dns),
     ] {
         values
             .iter()
@@ -143,6 +145,44 @@ fn lists(host: &HostConfig) -> Vec<String> {
             .for_each(|driver| flag("log-driver", driver.clone()));
         for (name, value) in log.config.iter().flatten() {
             flag("log-opt", format!("{name}={value}"));
+        }
+    }
+    flags
+}
+
+/// What confines besides: the command reads the list of system calls from a file, where the engine takes its text.
+fn confined(host: &HostConfig, seccomp: &Path) -> Vec<String> {
+    let mut flags = Vec::new();
+    let mut flag = |name: &str, value: String| flags.push(format!("--{name}={value}"));
+    for option in host.security_opt.iter().flatten() {
+        let list = option.starts_with("seccomp=");
+        flag(
+            "security-opt",
+            if list {
+                format!("seccomp={}", seccomp.display())
+            } else {
+                option.clone()
+            },
+        );
+    }
+    host.cgroup_parent
+        .iter()
+        .for_each(|parent| flag("cgroup-parent", parent.clone()));
+    host.runtime
+        .iter()
+        .for_each(|runtime| flag("runtime", runtime.clone()));
+    for (path, options) in host.tmpfs.iter().flatten() {
+        flag("tmpfs", format!("{path}:{options}"));
+    }
+    for (name, devices) in [
+        ("device-read-bps", &host.blkio_device_read_bps),
+        ("device-write-bps", &host.blkio_device_write_bps),
+        ("device-read-iops", &host.blkio_device_read_iops),
+        ("device-write-iops", &host.blkio_device_write_iops),
+    ] {
+        for device in devices.iter().flatten() {
+            let path = device.path.clone().unwrap_or_default();
+            flag(name, format!("{path}:{}", device.rate.unwrap_or_default()));
         }
     }
     flags

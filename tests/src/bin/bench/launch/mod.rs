@@ -2,14 +2,16 @@
 //!
 //! A: a signed `POST /rentals` is sent → Docker's `StartedAt`, through coordinator, nudge, agent. B: `docker run -d` → its
 //! `StartedAt`. C: the engine's create and start calls alone → `StartedAt`. All three make the same container, in turn, each round in
-//! another order. What the market adds is A without the agent's own two calls of the engine, by the agent's log: one start of the
+//! another order. Networks are made ahead for all three: the agent has some in stock, and B and C get theirs before the clock starts. What the market adds is A without the agent's own two calls of the engine, by the agent's log: one start of the
 //! engine's differs from the next by several times that, so A − C only shows it in the middle of many.
 
 pub(crate) mod engine;
 
 use anyhow::{Context as _, Result};
-use bollard::{Docker, models::ContainerCreateBody};
-use node_agent::runtime::hardening::{self, HostFacts};
+use std::path::{Path, PathBuf};
+
+use bollard::{Docker, models::ContainerCreateBody, query_parameters::InspectContainerOptions};
+use node_agent::runtime::{docker::DockerRuntime, profile};
 use shared::{
     clock::{Clock as _, SystemClock},
     container::RawSpec,
@@ -73,13 +75,13 @@ pub(crate) async fn measure(report: &mut Report, quick: bool) -> Result<()> {
     };
     let market = Market::start("launch").await?;
     let mut events = Events::of_node(&docker, &market.node_id);
-    let body = same_container()?;
+    let peer = Peer::new(market.folder())?;
     let pairs = if quick { PAIRS_QUICK } else { PAIRS };
     // one of each for warm caches
-    round(&market, &docker, &mut events, &body, 0).await?;
+    round(&market, &docker, &mut events, &peer, 0).await?;
     let folder = market.folder().to_owned();
     let rounds = quiet_rounds(pairs, &folder, async |number| {
-        round(&market, &docker, &mut events, &body, number).await
+        round(&market, &docker, &mut events, &peer, number).await
     })
     .await?;
     market.end().await?;
@@ -140,15 +142,15 @@ async fn round(
     market: &Market,
     docker: &Docker,
     events: &mut Events,
-    body: &ContainerCreateBody,
+    peer: &Peer,
     number: usize,
 ) -> Result<Round> {
     let mut round = Round::default();
     for step in 0..3 {
         match (number + step) % 3 {
             0 => round.ours = ours(market, docker, events).await?,
-            1 => round.command = by_command(docker, body).await?,
-            _ => round.bare = bare(docker, body).await?,
+            1 => round.command = peer.by_command(docker).await?,
+            _ => round.bare = peer.bare(docker).await?,
         }
     }
     Ok(round)
@@ -192,44 +194,78 @@ fn own_share_ms(
     Ok(ms_between(sent, asked) + ms_between(made, start_asked))
 }
 
-async fn by_command(docker: &Docker, body: &ContainerCreateBody) -> Result<f64> {
-    let sent = SystemClock.now();
-    let id = engine::run_by_command(body).await?;
-    let (started, _) = engine::started(docker, &id).await?;
-    engine::remove(docker, &id).await?;
-    Ok(ms_between(sent, started))
+/// Launches without the market: what the agent would create for the same order, under the label of a node that doesn't exist.
+struct Peer {
+    runtime: DockerRuntime,
+    rental: DesiredRental,
+    /// The list of system calls, which the command reads from a file.
+    seccomp: PathBuf,
 }
 
-async fn bare(docker: &Docker, body: &ContainerCreateBody) -> Result<Bare> {
-    let sent = SystemClock.now();
-    let (id, created) = engine::create_and_start(docker, body.clone()).await?;
-    let (started, _): (Timestamp, _) = engine::started(docker, &id).await?;
-    engine::remove(docker, &id).await?;
-    Ok(Bare {
-        created: ms_between(sent, created),
-        started: ms_between(sent, started),
-    })
-}
+impl Peer {
+    fn new(folder: &Path) -> Result<Self> {
+        let spec = RawSpec {
+            image: IMAGE.to_owned(),
+            command: COMMAND.map(str::to_owned).to_vec(),
+            ..RawSpec::default()
+        };
+        let rental = DesiredRental {
+            rental_id: Ids::System.mint(),
+            lease_id: Ids::System.mint(),
+            wanted: Wanted::Run,
+            spec: spec.try_into().ok().context("a valid specification")?,
+            resources: Resources {
+                ram_bytes: RAM_BYTES,
+                cpu_millis: CPU_MILLIS,
+                ..Resources::default()
+            },
+            gpus: Vec::new(),
+            internet: true,
+            isolation: None,
+        };
+        let scope = format!("bench-{}", std::process::id());
+        let seccomp = folder.join("seccomp.json");
+        std::fs::write(&seccomp, profile::seccomp::text())?;
+        Ok(Self {
+            runtime: DockerRuntime::new(None, scope)?,
+            rental,
+            seccomp,
+        })
+    }
 
-/// What the agent would create for the same order, under the label of a node that doesn't exist.
-fn same_container() -> Result<ContainerCreateBody> {
-    let spec = RawSpec {
-        image: IMAGE.to_owned(),
-        command: COMMAND.map(str::to_owned).to_vec(),
-        ..RawSpec::default()
-    };
-    let rental = DesiredRental {
-        rental_id: Ids::System.mint(),
-        lease_id: Ids::System.mint(),
-        wanted: Wanted::Run,
-        spec: spec.try_into().ok().context("a valid specification")?,
-        resources: Resources {
-            ram_bytes: RAM_BYTES,
-            cpu_millis: CPU_MILLIS,
-            ..Resources::default()
-        },
-        gpus: Vec::new(),
-    };
-    let scope = format!("bench-{}", std::process::id());
-    Ok(hardening::create_body(&rental, &scope, HostFacts::read()))
+    /// A container's body on a network that was made for it.
+    async fn body(&self) -> Result<(ContainerCreateBody, String)> {
+        let network = self.runtime.spare_network().await?;
+        let body = self.runtime.body(&self.rental, &network).await?;
+        let body = body.with_context(|| format!("the image {IMAGE} isn't on this machine"))?;
+        Ok((body, network))
+    }
+
+    async fn by_command(&self, docker: &Docker) -> Result<f64> {
+        let (body, network) = self.body().await?;
+        let sent = SystemClock.now();
+        let id = engine::run_by_command(&body, &self.seccomp).await?;
+        let (started, _) = engine::started(docker, &id).await?;
+        // the same container, or the comparison is none
+        let held = docker
+            .inspect_container(&id, None::<InspectContainerOptions>)
+            .await?;
+        profile::check(&body, &held)?;
+        engine::remove(docker, &id).await?;
+        docker.remove_network(&network).await?;
+        Ok(ms_between(sent, started))
+    }
+
+    async fn bare(&self, docker: &Docker) -> Result<Bare> {
+        let (body, network) = self.body().await?;
+        let sent = SystemClock.now();
+        let (id, created) = engine::create_and_start(docker, body).await?;
+        let (started, _): (Timestamp, _) = engine::started(docker, &id).await?;
+        engine::remove(docker, &id).await?;
+        docker.remove_network(&network).await?;
+        Ok(Bare {
+            created: ms_between(sent, created),
+            started: ms_between(sent, started),
+        })
+    }
 }

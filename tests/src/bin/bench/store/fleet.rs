@@ -267,5 +267,6 @@ fn inventory() -> Inventory {
         docker_absent_reason: Some("not looked for".to_owned()),
         cgroup_version: 2,
         rental_disk: None,
+        isolation: None,
     }
 }

@@ -79,6 +79,7 @@ fn listing(number: i64) -> Result<Listing> {
     let price = Amount::from_atomic(1_000 + mixed)?;
     let region = ["eu-west", "eu-north", "us-east", "ap-south"][usize::try_from(mixed % 4)?];
     Ok(Listing {
+        isolation: None,
         offer: Offer {
             id: Ids::System.mint(),
             node_id: Ids::System.mint(),
@@ -94,9 +95,12 @@ fn listing(number: i64) -> Result<Listing> {
                 asset: Asset::USDC,
                 max_ram_bytes: 64 * GIB,
                 max_cpu_millis: 16_000,
+                max_gpus: 0,
+                max_disk_bytes: 0,
                 min_duration_ms: 60_000,
                 max_duration_ms: 86_400_000,
                 region: region.to_owned(),
+                internet: true,
             },
             version: 1,
             created_at: Timestamp::from_secs(number),

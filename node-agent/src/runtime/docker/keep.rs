@@ -1,0 +1,57 @@
+//! What is done all the time beside the calls: the firewall's table, networks in stock and left over, the probe.
+//!
+//! # Invariants
+//! - Each pass is complete in itself; what fails is tried again by the next one.
+//! - Whoever owns the engine's socket runs it, once.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::DockerRuntime;
+
+/// Between two looks at the table and at networks that nobody uses.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Between two probes.
+const PROBE_EVERY: Duration = Duration::from_secs(3_600);
+/// The same while something gets through, or while no look could be made.
+const PROBE_AGAIN: Duration = Duration::from_secs(300);
+
+impl DockerRuntime {
+    /// Keeps rentals apart until `shutdown`: compares the firewall's rules every 30 s and after the engine came back, removes networks
+    /// that no rental has, keeps some in stock, and probes at the start and hourly.
+    pub async fn keep(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut probe_at = Instant::now();
+        loop {
+            self.pass().await;
+            if Instant::now() >= probe_at {
+                let well = self.probe().await;
+                probe_at = Instant::now() + if well { PROBE_EVERY } else { PROBE_AGAIN };
+            }
+            let next = Instant::now() + LOOK_EVERY;
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep_until(next) => break,
+                    () = self.networks.look.notified() => break,
+                    () = self.networks.taken.notified() => self.restock().await,
+                }
+            }
+        }
+    }
+
+    async fn pass(&self) {
+        self.guard().await;
+        if let Err(error) = self.sweep_networks().await {
+            tracing::debug!(%error, "networks that no rental has can't be looked for now");
+        }
+        self.restock().await;
+    }
+
+    async fn restock(&self) {
+        if let Err(error) = self.stock_networks().await {
+            tracing::warn!(%error, "no network can be made ahead; launches wait for theirs");
+        }
+    }
+}

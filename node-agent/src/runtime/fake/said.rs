@@ -1,0 +1,24 @@
+//! What the simulated engine says of itself.
+
+use shared::resources::{Docker, Isolation, IsolationClass};
+
+use crate::runtime::EngineFacts;
+
+pub(super) fn facts() -> EngineFacts {
+    EngineFacts {
+        docker: Docker {
+            version: "0.0.0".to_owned(),
+            api_version: "1.41".to_owned(),
+            runtimes: vec!["fake".to_owned()],
+            cgroup_driver: "cgroupfs".to_owned(),
+            live_restore: true,
+        },
+        cgroup_version: Some(2),
+        isolation: Isolation {
+            class: IsolationClass::SharedKernel,
+            network: true,
+            breach: None,
+            findings: Vec::new(),
+        },
+    }
+}

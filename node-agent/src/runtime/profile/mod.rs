@@ -1,0 +1,273 @@
+//! What a stranger's container may do: Docker's creation body, built purely from the rental and the machine, and the check that it took.
+//!
+//! # Invariants
+//! - Nothing of a specification reaches a field that limits: image, command and environment are all that a consumer sets.
+//! - No host path, no device, no added privilege; six capabilities that root images need to change owners and users, and none for
+//!   images that run as another user. The network is one that [`super::network`] made for this rental, or none.
+//! - System calls are those that [`seccomp`] lists; everything else is refused by the kernel.
+//! - [`check()`] compares every field of what Docker says it holds with what was asked, and runs before the container's first
+//!   instruction: an engine that ignores a limit (a kernel without it makes Docker warn and go on) gets no rental started.
+
+mod check;
+mod ground;
+pub mod seccomp;
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, ThrottleDevice,
+};
+use shared::{id::RentalId, resources::Resources, wire::desired::DesiredRental};
+
+use super::{LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code};
+
+pub use check::check;
+pub use ground::Ground;
+
+/// What is left of root's capabilities: enough for images that change owners and step down to a user.
+pub const CAPABILITIES: [&str; 6] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "SETUID",
+    "SETGID",
+    "KILL",
+];
+/// Seconds between SIGTERM and SIGKILL.
+pub const STOP_GRACE_S: i64 = 10;
+/// The most processes of a container.
+const PIDS_MAX: i64 = 8_192;
+/// The most open files of a process.
+const OPEN_FILES_MAX: i64 = 65_536;
+/// The most shared memory (`/dev/shm`), and the most in `/tmp`; both count as memory.
+const SHM_BYTES_MAX: i64 = 1 << 30;
+/// What a process may lock in memory: keys of programs that encrypt, not a hog's pages.
+const LOCKED_BYTES_MAX: i64 = 64 << 10;
+/// What one rental may read, and write, of the engine's disk in a second.
+const DISK_BYTES_PER_S_MAX: i64 = 200 << 20;
+/// The same, in operations.
+const DISK_OPERATIONS_PER_S_MAX: i64 = 5_000;
+/// [`Cage::network`] of a rental that has none.
+pub const NO_NETWORK: &str = "none";
+
+/// What decides a container's cage besides the rental itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Cage<'a> {
+    /// The node's label.
+    pub scope: &'a str,
+    /// What host and engine can do.
+    pub ground: &'a Ground,
+    /// Whether the image's first process starts as root.
+    pub root_image: bool,
+    /// The rental's own network by name, or [`NO_NETWORK`].
+    pub network: &'a str,
+    /// The OCI runtime by its name at the engine; the engine's default if `None`.
+    pub runtime: Option<&'a str>,
+    /// Addresses of the name servers that a rental with a network asks.
+    pub dns: &'a [String],
+}
+
+/// The container's name: one per rental, so that creating twice can't make two.
+#[must_use]
+pub fn name(rental_id: RentalId) -> String {
+    format!("ramarket-{rental_id}")
+}
+
+/// What of the resources can't be enforced yet, as a refusal.
+///
+/// # Errors
+/// A GPU or disk space is asked for.
+pub fn check_supported(resources: &Resources) -> Result<(), RuntimeError> {
+    let refuse = |what: &str| {
+        let reason =
+            format!("this node can't enforce {what} yet; rent without it or choose another node");
+        Err(RuntimeError::refused(code::NOT_SUPPORTED, reason))
+    };
+    match resources {
+        Resources { gpu_count, .. } if *gpu_count != 0 => refuse("GPUs"),
+        Resources { disk_bytes, .. } if *disk_bytes != 0 => refuse("disk quotas"),
+        Resources { ram_bytes, .. } if *ram_bytes <= 0 => refuse("a rental without memory"),
+        Resources { cpu_millis, .. } if *cpu_millis <= 0 => refuse("a rental without CPU"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an image's first process starts as root, by the user that the image names. A name that isn't root's counts as another's: should
+/// the image's own table give it root's number, it is root without capabilities.
+#[must_use]
+pub fn starts_as_root(user: Option<&str>) -> bool {
+    let user = user.unwrap_or_default();
+    let name = user.split_once(':').map_or(user, |(name, _)| name);
+    matches!(name, "" | "0" | "root")
+}
+
+/// The body of Docker's create call.
+#[must_use]
+pub fn create_body(rental: &DesiredRental, cage: &Cage<'_>) -> ContainerCreateBody {
+    let command = rental.spec.command();
+    ContainerCreateBody {
+        image: Some(rental.spec.image().to_owned()),
+        cmd: (!command.is_empty()).then(|| command.to_vec()),
+        env: Some(
+            rental
+                .spec
+                .env()
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        ),
+        labels: Some(labels(rental, cage.scope)),
+        // an image's own health check is CPU and process noise that nobody asked for
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
+        stop_timeout: Some(STOP_GRACE_S),
+        tty: Some(false),
+        open_stdin: Some(false),
+        host_config: Some(host_config(&rental.resources, cage)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
+    [
+        (LABEL_RENTAL, rental.rental_id.to_string()),
+        (LABEL_LEASE, rental.lease_id.to_string()),
+        (LABEL_SPEC, rental.spec.sha256_hex()),
+        (LABEL_NODE, scope.to_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// The host configuration alone, which is what cages.
+#[must_use]
+pub fn host_config(resources: &Resources, cage: &Cage<'_>) -> HostConfig {
+    let ground = cage.ground;
+    let limits = HostConfig {
+        memory: Some(resources.ram_bytes),
+        // equal means no swap: no thrash of the provider's disk, and an honest end when memory is full
+        memory_swap: Some(resources.ram_bytes),
+        memory_swappiness: ground.cgroup_v1.then_some(0),
+        // under pressure the kernel takes from those first that hold nearly all of theirs
+        memory_reservation: Some(resources.ram_bytes / 10 * 9),
+        nano_cpus: Some(resources.cpu_millis.saturating_mul(1_000_000)),
+        pids_limit: Some(pids_limit(resources.cpu_millis)),
+        shm_size: Some((resources.ram_bytes / 4).min(SHM_BYTES_MAX)),
+        tmpfs: Some(tmpfs(resources.ram_bytes)),
+        // no nproc: it counts a user's processes over all containers
+        ulimits: Some(vec![
+            ulimit("core", 0),
+            ulimit("memlock", LOCKED_BYTES_MAX),
+            ulimit("nofile", OPEN_FILES_MAX.min(ground.open_files_limit)),
+        ]),
+        oom_kill_disable: Some(false),
+        // the tenant dies before the agent, the engine or sshd
+        oom_score_adj: Some(500),
+        cgroup_parent: Some(ground.cgroup_parent().to_owned()),
+        log_config: Some(log_config()),
+        ..HostConfig::default()
+    };
+    let limits = throttled(limits, ground.disk.as_deref());
+    HostConfig {
+        privileged: Some(false),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        cap_add: cage
+            .root_image
+            .then(|| CAPABILITIES.map(str::to_owned).to_vec()),
+        security_opt: Some(security(ground)),
+        runtime: cage.runtime.map(str::to_owned),
+        network_mode: Some(cage.network.to_owned()),
+        dns: (cage.network != NO_NETWORK).then(|| cage.dns.to_vec()),
+        ipc_mode: Some("private".to_owned()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        publish_all_ports: Some(false),
+        // a restart by the engine would run without a lease, and how it ended must stay to be read
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        auto_remove: Some(false),
+        init: Some(true),
+        // masked_paths and readonly_paths stay unset: setting them would replace Docker's own, which the check looks for
+        ..limits
+    }
+}
+
+/// The profile's text goes along: the engine takes contents, not a path.
+fn security(ground: &Ground) -> Vec<String> {
+    let mut options = vec![
+        "no-new-privileges:true".to_owned(),
+        format!("seccomp={}", seccomp::text()),
+    ];
+    if ground.apparmor {
+        options.push("apparmor=docker-default".to_owned());
+    }
+    options
+}
+
+/// `/tmp` in memory, which counts as the rental's. `/run` stays as the image has it: the engine would mount over it, and images that made
+/// folders there (databases, web servers) wouldn't find them.
+fn tmpfs(ram_bytes: i64) -> HashMap<String, String> {
+    let size = (ram_bytes / 4).min(SHM_BYTES_MAX);
+    // tenants run what they build, so it isn't noexec
+    let options = format!("rw,nosuid,nodev,exec,size={size}");
+    [("/tmp".to_owned(), options)].into()
+}
+
+/// Caps what a rental reads from and writes to the engine's disk, where it is known and the kernel can.
+fn throttled(limits: HostConfig, disk: Option<&str>) -> HostConfig {
+    let cap = |rate: i64| {
+        disk.map(|disk| {
+            vec![ThrottleDevice {
+                path: Some(disk.to_owned()),
+                rate: Some(rate),
+            }]
+        })
+    };
+    HostConfig {
+        blkio_device_read_bps: cap(DISK_BYTES_PER_S_MAX),
+        blkio_device_write_bps: cap(DISK_BYTES_PER_S_MAX),
+        blkio_device_read_iops: cap(DISK_OPERATIONS_PER_S_MAX),
+        blkio_device_write_iops: cap(DISK_OPERATIONS_PER_S_MAX),
+        ..limits
+    }
+}
+
+fn pids_limit(cpu_millis: i64) -> i64 {
+    let cores = cpu_millis.saturating_add(999) / 1_000;
+    cores.saturating_mul(512).saturating_add(512).min(PIDS_MAX)
+}
+
+fn ulimit(name: &str, limit: i64) -> ResourcesUlimits {
+    ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: Some(limit),
+        hard: Some(limit),
+    }
+}
+
+/// At most 30 MB on the provider's disk, and a flood stalls the log rather than the tenant.
+fn log_config() -> HostConfigLogConfig {
+    let config = [
+        ("max-size", "10m"),
+        ("max-file", "3"),
+        ("mode", "non-blocking"),
+        ("max-buffer-size", "4m"),
+    ];
+    HostConfigLogConfig {
+        typ: Some("local".to_owned()),
+        config: Some(
+            config
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;
