@@ -36,7 +36,7 @@ use crate::{
     probe::{self, Prober},
     reconcile,
     report::{self, Contact, Meter, Parts, Reporter},
-    runtime::{ContainerRuntime, RuntimeError, docker::DockerRuntime},
+    runtime::{ContainerRuntime, RuntimeError, disk::Volumes, docker::DockerRuntime},
     systemd,
 };
 
@@ -102,7 +102,12 @@ async fn start(
         tracing::warn!(
             "no helper_socket is set: this process works with the container engine itself, which is as good as being root"
         );
-        let docker = Arc::new(docker(config, scope)?);
+        let disks = Volumes::open(config.disks(), Arc::clone(&clock));
+        // not root, or another machine's folder: rentals without disks still run
+        let disks = disks.inspect_err(|error| {
+            tracing::warn!(error = format!("{error:#}"), "no disks are rented out")
+        });
+        let docker = Arc::new(docker(config, scope)?.with_disks(disks.ok()));
         tracker.spawn(Arc::clone(&docker).keep(shutdown.clone()));
         docker
     } else {

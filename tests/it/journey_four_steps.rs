@@ -126,6 +126,7 @@ async fn online_node(app: &TestApp, provider: &str) -> NodeId {
         docker_absent_reason: None,
         cgroup_version: 2,
         rental_disk: None,
+        shortage: None,
         isolation: None,
     };
     let request = EnrollRequest {

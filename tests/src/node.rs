@@ -172,6 +172,8 @@ impl Node {
             .arg("--state-dir")
             .arg(state)
             .args(["--docker-host", &self.engine.host()])
+            // a test machine's disk may be fuller than a provider's
+            .args(["--disk-floor-bytes", "1048576"])
             .args(["--log-format", "json"]);
         match &mut self.helper {
             Some(helper) if helper.runs() => {}

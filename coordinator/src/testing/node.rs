@@ -129,6 +129,7 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         docker_absent_reason: Some("a test".into()),
         cgroup_version: 2,
         rental_disk: None,
+        shortage: None,
         isolation: None,
     }
 }

@@ -62,6 +62,7 @@ fn inventory() -> Inventory {
         docker_absent_reason: Some("none".into()),
         cgroup_version: 2,
         rental_disk: None,
+        shortage: None,
         isolation: None,
     }
 }

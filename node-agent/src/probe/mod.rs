@@ -82,15 +82,20 @@ impl Prober {
             Err(reason) => (Vec::new(), Some(reason)),
         };
         let host = host::measure(&self.root)?;
-        let (docker, docker_absent_reason, docker_cgroup, isolation) = match engine {
-            Ok(facts) => (
-                Some(facts.docker),
-                None,
-                facts.cgroup_version,
-                Some(facts.isolation),
-            ),
-            Err(reason) => (None, Some(bounded(&reason)), None, None),
+        let (facts, docker_absent_reason) = match engine {
+            Ok(facts) => (Some(facts), None),
+            Err(reason) => (None, Some(bounded(&reason))),
         };
+        let docker_cgroup = facts.as_ref().and_then(|facts| facts.cgroup_version);
+        let (docker, isolation, rental_disk, shortage) =
+            facts.map_or_else(Default::default, |of| {
+                (
+                    Some(of.docker),
+                    Some(of.isolation),
+                    of.rental_disk,
+                    of.shortage,
+                )
+            });
         Ok(Inventory {
             hostname: host.hostname,
             kernel: host.kernel,
@@ -104,7 +109,8 @@ impl Prober {
             docker,
             docker_absent_reason,
             cgroup_version: docker_cgroup.unwrap_or(host.cgroup_version),
-            rental_disk: None,
+            rental_disk,
+            shortage,
             isolation,
         })
     }

@@ -30,6 +30,7 @@ use shared::{time::Timestamp, wire::desired::DesiredRental};
 use super::{
     Container, ContainerRuntime, Created, EngineFacts, Event, LABEL_NODE, LABEL_RENTAL, OnProgress,
     RuntimeError, code, digest,
+    disk::Volumes,
     isolation::Decision,
     network::Settings,
     parse,
@@ -39,6 +40,7 @@ use super::{
 
 mod bridges;
 mod create;
+mod disks;
 mod engine;
 mod facts;
 mod held;
@@ -47,6 +49,7 @@ mod networks;
 mod probe_image;
 mod self_probe;
 
+use disks::Disks;
 use engine::{Engine, is_status};
 use networks::Networks;
 
@@ -65,6 +68,7 @@ pub struct DockerRuntime {
     /// What host and engine can do; read when it is needed first, and again with each [`ContainerRuntime::facts`].
     ground: Mutex<Option<Arc<(Ground, Decision)>>>,
     networks: Networks,
+    disks: Disks,
     /// By (image id, reference): an image id never changes what it stands for.
     digests: Mutex<HashMap<(String, String), String>>,
 }
@@ -89,6 +93,7 @@ impl DockerRuntime {
             scope,
             ground: Mutex::new(None),
             networks: Networks::new(Settings::default()),
+            disks: Disks::default(),
             digests: Mutex::new(HashMap::new()),
         })
     }
@@ -98,6 +103,15 @@ impl DockerRuntime {
     pub fn with_networks(self, settings: Settings) -> Self {
         Self {
             networks: Networks::new(settings),
+            ..self
+        }
+    }
+
+    /// With disks for rentals, in a folder. `None`: there are none.
+    #[must_use]
+    pub fn with_disks(self, volumes: Option<Volumes>) -> Self {
+        Self {
+            disks: Disks::of(volumes),
             ..self
         }
     }
@@ -201,11 +215,13 @@ impl ContainerRuntime for DockerRuntime {
             self.guard_first().await;
         }
         let isolation = self.isolation(&known.decision);
-        self.remember_ground(known.ground, known.decision);
+        let ground = self.remember_ground(known.ground, known.decision);
         Ok(EngineFacts {
             docker: known.docker,
             cgroup_version: known.cgroup_version,
             isolation,
+            rental_disk: self.rental_disk().await?,
+            shortage: self.look_for_room(&ground.0),
         })
     }
 

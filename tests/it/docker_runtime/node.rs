@@ -69,6 +69,10 @@ impl Node {
         &self.engine
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn scope(&self) -> &str {
         &self.scope
     }

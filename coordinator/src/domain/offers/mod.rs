@@ -212,7 +212,7 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
             .gpu_count
             .min(offer.terms.max_gpus)
             .min(gpus_whole),
-        disk_free_bytes: node.free.disk_bytes.min(offer.terms.max_disk_bytes),
+        disk_free_bytes: node.free_disk_bytes().min(offer.terms.max_disk_bytes),
         ram_rentable_bytes: node.rentable.ram_bytes,
         cpu_model: node.inventory.cpu_model,
         gpu_models: node

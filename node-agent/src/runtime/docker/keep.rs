@@ -1,4 +1,4 @@
-//! What is done all the time beside the calls: the firewall's table, networks in stock and left over, the probe.
+//! What is done all the time beside the calls: the firewall's table, networks in stock and left over, disks left over, the probe.
 //!
 //! # Invariants
 //! - Each pass is complete in itself; what fails is tried again by the next one.
@@ -45,6 +45,12 @@ impl DockerRuntime {
         self.guard().await;
         if let Err(error) = self.sweep_networks().await {
             tracing::debug!(%error, "networks that no rental has can't be looked for now");
+        }
+        if let Err(error) = self.sweep_disks().await {
+            tracing::debug!(
+                error = format!("{error:#}"),
+                "rentals' disks can't be put in order now"
+            );
         }
         self.restock().await;
     }

@@ -20,5 +20,7 @@ pub(super) fn facts() -> EngineFacts {
             breach: None,
             findings: Vec::new(),
         },
+        rental_disk: None,
+        shortage: None,
     }
 }

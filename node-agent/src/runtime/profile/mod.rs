@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - Nothing of a specification reaches a field that limits: image, command and environment are all that a consumer sets.
-//! - No host path, no device, no added privilege; six capabilities that root images need to change owners and users, and none for
+//! - No host path, no device, no added privilege, and nothing mounted but the rental's own disk; six capabilities that root images need to change owners and users, and none for
 //!   images that run as another user. The network is one that [`super::network`] made for this rental, or none.
 //! - System calls are those that [`seccomp`] lists; everything else is refused by the kernel.
 //! - [`check()`] compares every field of what Docker says it holds with what was asked, and runs before the container's first
@@ -16,11 +16,19 @@ use std::collections::HashMap;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, ThrottleDevice,
+    Mount, MountType, MountVolumeOptions, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ThrottleDevice,
 };
-use shared::{id::RentalId, resources::Resources, wire::desired::DesiredRental};
+use shared::{
+    container::limits::DISK_BYTES_MIN,
+    id::RentalId,
+    resources::{QuotaMeans, Resources},
+    wire::desired::DesiredRental,
+};
 
-use super::{LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code};
+use super::{
+    LABEL_DISK, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code, disk,
+};
 
 pub use check::check;
 pub use ground::Ground;
@@ -66,6 +74,10 @@ pub struct Cage<'a> {
     pub runtime: Option<&'a str>,
     /// Addresses of the name servers that a rental with a network asks.
     pub dns: &'a [String],
+    /// What keeps it within its disk; `None` where there are none.
+    pub means: Option<QuotaMeans>,
+    /// What it may write outside a disk of its own, where the engine limits that.
+    pub root_bytes: i64,
 }
 
 /// The container's name: one per rental, so that creating twice can't make two.
@@ -74,10 +86,16 @@ pub fn name(rental_id: RentalId) -> String {
     format!("ramarket-{rental_id}")
 }
 
-/// What of the resources can't be enforced yet, as a refusal.
+/// The name of the engine's volume that is a rental's disk.
+#[must_use]
+pub fn volume(rental_id: &str) -> String {
+    format!("ramarket-disk-{rental_id}")
+}
+
+/// What of the resources can't be enforced yet, as a refusal. Whether there are disks is the machine's to say, when one is made.
 ///
 /// # Errors
-/// A GPU or disk space is asked for.
+/// A GPU is asked for, or less disk space than a file system needs.
 pub fn check_supported(resources: &Resources) -> Result<(), RuntimeError> {
     let refuse = |what: &str| {
         let reason =
@@ -86,7 +104,9 @@ pub fn check_supported(resources: &Resources) -> Result<(), RuntimeError> {
     };
     match resources {
         Resources { gpu_count, .. } if *gpu_count != 0 => refuse("GPUs"),
-        Resources { disk_bytes, .. } if *disk_bytes != 0 => refuse("disk quotas"),
+        Resources { disk_bytes, .. } if *disk_bytes != 0 && *disk_bytes < DISK_BYTES_MIN => {
+            refuse("a disk of less than 64 MiB")
+        }
         Resources { ram_bytes, .. } if *ram_bytes <= 0 => refuse("a rental without memory"),
         Resources { cpu_millis, .. } if *cpu_millis <= 0 => refuse("a rental without CPU"),
         _ => Ok(()),
@@ -126,9 +146,30 @@ pub fn create_body(rental: &DesiredRental, cage: &Cage<'_>) -> ContainerCreateBo
         stop_timeout: Some(STOP_GRACE_S),
         tty: Some(false),
         open_stdin: Some(false),
-        host_config: Some(host_config(&rental.resources, cage)),
+        host_config: Some(HostConfig {
+            mounts: own_disk(rental, cage),
+            ..host_config(&rental.resources, cage)
+        }),
         ..ContainerCreateBody::default()
     }
+}
+
+/// The only thing that is ever mounted: the rental's own disk.
+fn own_disk(rental: &DesiredRental, cage: &Cage<'_>) -> Option<Vec<Mount>> {
+    let has = rental.resources.disk_bytes != 0 && cage.means == Some(QuotaMeans::Loopback);
+    has.then(|| {
+        vec![Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(volume(&rental.rental_id.to_string())),
+            target: Some(disk::PATH.to_owned()),
+            // nothing of the image is put into it, so it isn't mounted before the start
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(true),
+                ..MountVolumeOptions::default()
+            }),
+            ..Mount::default()
+        }]
+    })
 }
 
 fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
@@ -137,6 +178,7 @@ fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
         (LABEL_LEASE, rental.lease_id.to_string()),
         (LABEL_SPEC, rental.spec.sha256_hex()),
         (LABEL_NODE, scope.to_owned()),
+        (LABEL_DISK, rental.resources.disk_bytes.to_string()),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
@@ -169,6 +211,10 @@ pub fn host_config(resources: &Resources, cage: &Cage<'_>) -> HostConfig {
         oom_score_adj: Some(500),
         cgroup_parent: Some(ground.cgroup_parent().to_owned()),
         log_config: Some(log_config()),
+        storage_opt: (cage.means == Some(QuotaMeans::Engine)).then(|| {
+            let bytes = cage.root_bytes.to_string();
+            [("size".to_owned(), bytes)].into()
+        }),
         ..HostConfig::default()
     };
     let limits = throttled(limits, ground.disk.as_deref());

@@ -267,6 +267,7 @@ fn inventory() -> Inventory {
         docker_absent_reason: Some("not looked for".to_owned()),
         cgroup_version: 2,
         rental_disk: None,
+        shortage: None,
         isolation: None,
     }
 }
