@@ -121,6 +121,12 @@ impl Node {
         self.folder.path().join("agent")
     }
 
+    /// Where the helper keeps rentals' disks.
+    #[must_use]
+    pub fn disks(&self) -> PathBuf {
+        self.folder.path().join("helper/disks")
+    }
+
     /// The agent's process id.
     ///
     /// # Panics
@@ -347,6 +353,9 @@ fn agent(data_dir: &Path, engine: &Engine) -> Command {
         &engine.host(),
         "--log-format",
         "json",
+        // a test machine's disk may be fuller than a provider's
+        "--disk-floor-bytes",
+        "1048576",
     ]);
     command
 }

@@ -130,10 +130,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         Box::new(move |scope: &str| {
             let engine = DockerRuntime::new(Some(&docker_host), scope.to_owned())?;
             let engine = engine.with_networks(networks.clone());
-            // asked without a scope, it only looks
-            let volumes =
-                (!scope.is_empty()).then(|| Volumes::open(disks.clone(), Arc::new(SystemClock)));
-            let engine = Arc::new(engine.with_disks(volumes.transpose()?));
+            let volumes = Volumes::open(disks.clone(), Arc::new(SystemClock))?;
+            let engine = Arc::new(engine.with_disks(Some(volumes)));
             if !scope.is_empty() {
                 // ends with `shutdown`; what it was at is taken up by the next start
                 tokio::spawn(Arc::clone(&engine).keep(keeping.clone()));

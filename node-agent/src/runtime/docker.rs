@@ -46,12 +46,14 @@ mod facts;
 mod held;
 mod keep;
 mod networks;
+mod police;
 mod probe_image;
 mod self_probe;
 
 use disks::Disks;
 use engine::{Engine, is_status};
 use networks::Networks;
+use police::Police;
 
 /// A whole pull.
 const PULL_SECONDS_MAX: u64 = 30 * 60;
@@ -69,6 +71,7 @@ pub struct DockerRuntime {
     ground: Mutex<Option<Arc<(Ground, Decision)>>>,
     networks: Networks,
     disks: Disks,
+    police: Police,
     /// By (image id, reference): an image id never changes what it stands for.
     digests: Mutex<HashMap<(String, String), String>>,
 }
@@ -94,6 +97,7 @@ impl DockerRuntime {
             ground: Mutex::new(None),
             networks: Networks::new(Settings::default()),
             disks: Disks::default(),
+            police: Police::default(),
             digests: Mutex::new(HashMap::new()),
         })
     }
@@ -153,6 +157,7 @@ impl DockerRuntime {
         let Some(mut container) = parse::container(answer, &self.scope) else {
             return Ok(None);
         };
+        container.over_disk = self.police.over(&container.id);
         let reference = answer.config.as_ref().and_then(|c| c.image.as_deref());
         if let (Some(image_id), Some(reference)) = (answer.image.as_deref(), reference) {
             container.image_digest = Some(self.digest(image_id, reference).await?);
@@ -302,7 +307,11 @@ impl ContainerRuntime for DockerRuntime {
         {
             Ok(()) => Ok(()),
             Err(error) if is_status(&error, 304) => Ok(()),
-            Err(error) => Err(self.engine.classify(error, code::START_FAILED)),
+            Err(error) => {
+                let refused = self.engine.classify(error, code::START_FAILED);
+                self.disks.refused(&refused);
+                Err(refused)
+            }
         }
     }
 
@@ -346,11 +355,17 @@ impl ContainerRuntime for DockerRuntime {
                 ),
             ])),
         };
-        stream::once(async move { client.negotiate_version().await })
+        let news = self.police.news().map(|event| Some(Ok(event)));
+        let engines = stream::once(async move { client.negotiate_version().await })
             .map_ok(move |client| client.events(Some(options.clone())))
             .try_flatten()
             .map_err(|error| engine::unavailable(&error))
-            .try_filter_map(|message| async move { Ok(message.actor.and_then(parse::event)) })
+            .try_filter_map(|message| async move { Ok(message.actor.and_then(parse::event)) });
+        // when the engine's end, all end
+        let engines = engines.map(Some).chain(stream::iter([None]));
+        stream::select(engines.boxed(), news)
+            .take_while(|event| std::future::ready(event.is_some()))
+            .filter_map(std::future::ready)
             .boxed()
     }
 }

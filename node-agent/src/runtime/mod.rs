@@ -127,6 +127,8 @@ pub struct Container {
     pub finished_at: Option<Timestamp>,
     /// Digest of the image it was made from, `sha256:…`.
     pub image_digest: Option<String>,
+    /// What it took of the disk beyond what it may, in words; `None` while it is within.
+    pub over_disk: Option<String>,
 }
 
 /// How far a container is.

@@ -13,13 +13,18 @@ use node_agent::runtime::{
 use shared::{
     clock::{Clock, ManualClock, SystemClock},
     id::{Ids, RentalId},
-    wire::desired::DesiredRental,
+    wire::{desired::DesiredRental, observed::ExitCause},
 };
 
-use super::node::{MIB, Node};
+use system_tests::wait;
+
+use super::node::{LEASE_MS, MIB, Node};
 
 const GRACE_S: u32 = 3_600;
 const SIZE: i64 = 96 * MIB;
+
+/// What a rental may write besides, here.
+const WRITABLE: i64 = 32 * MIB;
 
 /// A node whose runtime makes disks.
 struct Bench {
@@ -130,6 +135,7 @@ fn settings(folder: &std::path::Path) -> Settings {
         grace_s: GRACE_S,
         // a busy machine's disk may be fuller than a provider's
         floor_bytes: 1,
+        writable_bytes: WRITABLE,
         ..Settings::new(folder.to_owned())
     }
 }
@@ -349,4 +355,37 @@ async fn a_disk_that_was_never_used_leaves_nothing() {
     let refused = bench.runtime.create(&large).await.expect_err("too large");
     assert!(refused.to_string().starts_with("no_space"), "{refused}");
     assert_eq!(bench.files(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_too_much_beside_his_disk_is_stopped_for_that() {
+    let Some(bench) = Bench::new("disk-police").await else {
+        return;
+    };
+    let agent = bench.node.start_on(Arc::clone(&bench.runtime)).await;
+    let modest = bench.rental("dd if=/dev/zero of=/some bs=1M count=16; sleep 600");
+    let large = bench.rental("dd if=/dev/zero of=/data/ok bs=1M count=40; dd if=/dev/zero of=/fill bs=1M count=48; touch /done; sleep 600");
+    let mut many = bench.rental(
+        "mkdir /f; i=0; while [ $i -lt 16500 ]; do true >/f/$i; i=$((i+1)); done; chmod 700 /f; touch /done; sleep 600",
+    );
+    // without a disk it is bounded as well
+    many.resources.disk_bytes = 0;
+    agent.wish(1, &[&modest, &large, &many], LEASE_MS).await;
+    let live = agent.until_running(&modest).await;
+    for rental in [&large, &many] {
+        let id = agent.until_running(rental).await.observed.container_id;
+        let id = id.expect("a container");
+        wait::until("it has written", || async {
+            (bench.told(&id, "ls /done") == "/done").then_some(())
+        })
+        .await;
+    }
+    bench.runtime.look_at_writers().await.expect("looked");
+    for rental in [&large, &many] {
+        agent.until_exited(rental, ExitCause::OverDisk).await;
+    }
+    agent.until_running(&modest).await;
+    let id = live.observed.container_id.expect("a container");
+    assert_eq!(bench.told(&id, "stat -c %s /some"), (16 * MIB).to_string());
+    agent.end().await;
 }

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `volumes` | the folder of files that are rentals' disks: from nothing to a loop device, to the grace, to nothing |
+//! | `pass` | looks at that folder, by which everything comes to where it belongs |
 //! | `names` | what a file in that folder says by its name |
 //! | `tools` | the programs that make file systems and loop devices |
 //! | `usage` | how much a rental wrote besides: a bounded look at a folder |
@@ -18,6 +19,7 @@ use anyhow::ensure;
 use shared::resources::QuotaMeans;
 
 pub(crate) mod names;
+pub mod pass;
 mod tools;
 pub mod usage;
 pub mod volumes;

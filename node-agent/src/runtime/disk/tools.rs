@@ -38,7 +38,13 @@ pub(super) async fn make_file_system(file: &Path) -> anyhow::Result<()> {
     let ratio = BYTES_PER_INODE.to_string();
     // nodiscard: what was reserved stays reserved. On errors it can only be read any more
     let options = ["-q", "-F", "-t", "ext4", "-m", "0", "-e", "remount-ro"];
-    let more = ["-i", ratio.as_str(), "-E", "nodiscard"];
+    // and nothing is left for the kernel to do later, which would give space back as well
+    let more = [
+        "-i",
+        ratio.as_str(),
+        "-E",
+        "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+    ];
     let options: Vec<&str> = options.into_iter().chain(more).collect();
     run("mke2fs", &options, Some(file)).await?;
     // the mode can't be given to mke2fs of every age

@@ -11,7 +11,31 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Writable;
+use super::{Space, Writable};
+
+/// Growth of the engine's disk that is worth a look at who it was.
+const GROWN_BYTES: i64 = 64 << 20;
+const GROWN_INODES: i64 = 4_096;
+/// A look is due after this anyway: what one removed may hide what another wrote.
+const LOOK_EVERY_MS: i64 = 300_000;
+
+/// When everything was looked at last, and how full the disk was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// How full.
+    pub space: Space,
+    /// By the clock that doesn't stop.
+    pub boot_ms: i64,
+}
+
+/// Whether somebody may have written too much since the last look.
+#[must_use]
+pub fn is_due(last: Option<Looked>, now: Looked) -> bool {
+    let Some(last) = last else { return true };
+    last.space.free_bytes - now.space.free_bytes >= GROWN_BYTES
+        || last.space.free_inodes - now.space.free_inodes >= GROWN_INODES
+        || now.boot_ms - last.boot_ms >= LOOK_EVERY_MS
+}
 
 /// What was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -114,6 +138,24 @@ mod tests {
         let sparse = std::fs::File::create(inner.join("sparse")).expect("made");
         sparse.set_len(1 << 40).expect("set");
         assert!(count(dir.path(), &LARGE).expect("counted").bytes < 200_000);
+    }
+
+    #[test]
+    fn an_idle_disk_is_seldom_looked_at() {
+        let at = |free_mib: i64, free_inodes: i64, boot_ms: i64| Looked {
+            space: Space {
+                free_bytes: free_mib << 20,
+                free_inodes,
+                ..Space::default()
+            },
+            boot_ms,
+        };
+        let last = Some(at(1_000, 50_000, 0));
+        assert!(is_due(None, at(1_000, 50_000, 0)));
+        assert!(!is_due(last, at(950, 49_000, 10_000)));
+        assert!(is_due(last, at(936, 50_000, 10_000)), "64 MiB");
+        assert!(is_due(last, at(1_000, 45_904, 10_000)), "4096 files");
+        assert!(is_due(last, at(1_000, 50_000, 300_000)), "anyway");
     }
 
     #[test]

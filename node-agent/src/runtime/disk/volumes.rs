@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - A file's name is its state (`names`); each step is one rename or one removal, so a crash leaves a state and not a riddle, and
-//!   [`Pass::tidy`] leads every state to where it belongs.
+//!   [`super::pass`] leads every state to where it belongs.
 //! - A link is made when the loop device has the file, and removed before the device may lose it: it never leads to another's file,
 //!   except over a restart of the machine, after which the first pass makes it anew.
 //! - Steps that change something take turns. What a creation has in hand isn't tidied away.
@@ -38,9 +38,9 @@ const TRIAL: &str = "trial";
 /// The disks of one node.
 #[derive(Debug)]
 pub struct Volumes {
-    settings: Settings,
-    clock: Arc<dyn Clock>,
-    turn: tokio::sync::Mutex<()>,
+    pub(super) settings: Settings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) turn: tokio::sync::Mutex<()>,
     in_hand: Mutex<BTreeSet<RentalId>>,
 }
 
@@ -64,28 +64,10 @@ pub struct Taken<'a> {
     pub fresh: bool,
 }
 
-/// What becomes of a disk that is put away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// It is kept for the grace.
-    Grace,
-    /// It is wiped now: nobody ever wrote to it.
-    Nothing,
-}
-
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.volumes.hands().remove(&self.id);
     }
-}
-
-/// One look at the folder, during which nothing else changes it.
-#[derive(Debug)]
-pub struct Pass<'a> {
-    volumes: &'a Volumes,
-    _turn: tokio::sync::MutexGuard<'a, ()>,
-    found: Vec<Name>,
-    in_hand: BTreeSet<RentalId>,
 }
 
 impl Volumes {
@@ -128,7 +110,7 @@ impl Volumes {
         Space::of(&self.settings.folder)
     }
 
-    fn hands(&self) -> MutexGuard<'_, BTreeSet<RentalId>> {
+    pub(super) fn hands(&self) -> MutexGuard<'_, BTreeSet<RentalId>> {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,11 +120,11 @@ impl Volumes {
         self.path(Name::Disk(id)).exists()
     }
 
-    fn path(&self, name: Name) -> PathBuf {
+    pub(super) fn path(&self, name: Name) -> PathBuf {
         self.settings.folder.join(name.to_string())
     }
 
-    fn found(&self) -> io::Result<Vec<Name>> {
+    pub(super) fn found(&self) -> io::Result<Vec<Name>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.settings.folder)? {
             found.extend(entry?.file_name().to_str().and_then(Name::parse));
@@ -178,6 +160,7 @@ impl Volumes {
     pub async fn trial(&self) -> anyhow::Result<()> {
         let _turn = self.turn.lock().await;
         let file = self.settings.folder.join(TRIAL);
+        remove(&file).context("an earlier trial's file can't be removed")?;
         let tried = async {
             reserve(file.clone(), TRIAL_BYTES).await?;
             tools::make_file_system(&file).await?;
@@ -241,6 +224,8 @@ impl Volumes {
         let made = async {
             reserve(making.clone(), bytes).await?;
             tools::make_file_system(&making).await?;
+            // what is zero in a new file system isn't written but given back
+            reserve(making.clone(), bytes).await?;
             File::open(&making)?.sync_all()?;
             rename(&making, &self.path(Name::Disk(id)))?;
             Ok::<_, anyhow::Error>(())
@@ -272,7 +257,7 @@ impl Volumes {
     }
 
     /// Attaches the file and makes the link to its device.
-    async fn lead_to(&self, id: RentalId) -> anyhow::Result<()> {
+    pub(super) async fn lead_to(&self, id: RentalId) -> anyhow::Result<()> {
         let device = tools::attach(&self.path(Name::Disk(id))).await?;
         let link = self.path(Name::Link(id));
         if std::fs::read_link(&link).is_ok_and(|known| known == device) {
@@ -282,127 +267,17 @@ impl Volumes {
         std::os::unix::fs::symlink(&device, &link)?;
         Ok(())
     }
-
-    /// Begins a look at everything.
-    ///
-    /// # Errors
-    /// The folder can't be read.
-    pub async fn pass(&self) -> io::Result<Pass<'_>> {
-        let turn = self.turn.lock().await;
-        let in_hand = self.hands().clone();
-        Ok(Pass {
-            volumes: self,
-            _turn: turn,
-            found: self.found()?,
-            in_hand,
-        })
-    }
 }
 
-impl Pass<'_> {
-    /// Rentals that have a disk and no container: theirs is over. `live`: those that have one, read after the pass began.
-    #[must_use]
-    pub fn ended(&self, live: &BTreeSet<RentalId>) -> Vec<RentalId> {
-        let disks = self.found.iter().filter_map(|name| match name {
-            Name::Disk(id) => Some(*id),
-            _ => None,
-        });
-        disks.filter(|id| !self.is_needed(*id, live)).collect()
-    }
-
-    /// Whether its container is being created.
-    #[must_use]
-    pub fn in_hand(&self, id: RentalId) -> bool {
-        self.in_hand.contains(&id)
-    }
-
-    fn is_needed(&self, id: RentalId, live: &BTreeSet<RentalId>) -> bool {
-        live.contains(&id) || self.in_hand(id)
-    }
-
-    /// Ends what a rental has: no link, no loop device, and the file kept for the grace or wiped.
-    ///
-    /// # Errors
-    /// Something refuses; the next pass takes it up where this one stopped.
-    pub async fn release(&self, id: RentalId, keep: Keep) -> anyhow::Result<()> {
-        let volumes = self.volumes;
-        let disk = volumes.path(Name::Disk(id));
-        if !disk.exists() {
-            return Ok(());
-        }
-        remove(&volumes.path(Name::Link(id)))?;
-        if !unloop(|file| file == disk).await? {
-            anyhow::bail!("its disk is still mounted somewhere; it is looked at again");
-        }
-        if keep == Keep::Nothing {
-            return wipe(disk).await;
-        }
-        let grace_s = i64::from(volumes.settings.grace_s);
-        let until_s = volumes.clock.now().as_micros().div_euclid(1_000_000) + grace_s;
-        rename(&disk, &volumes.path(Name::Kept(id, until_s)))?;
-        tracing::info!(rental.id = %id, disk.kept_s = grace_s, "a rental's disk is kept for its grace");
-        Ok(())
-    }
-
-    /// Leads every other state to where it belongs: what wasn't finished and what is past its grace is removed, loop devices and links
-    /// that nobody needs go, and those that are needed come back after a restart of the machine.
-    ///
-    /// # Errors
-    /// Something refuses; the next pass tries again.
-    pub async fn tidy(&self, live: &BTreeSet<RentalId>) -> anyhow::Result<()> {
-        let volumes = self.volumes;
-        let now_s = volumes.clock.now().as_micros().div_euclid(1_000_000);
-        let found = volumes.found()?;
-        for name in &found {
-            match name {
-                Name::Making(id) if !self.is_needed(*id, &BTreeSet::new()) => {
-                    wipe(volumes.path(*name)).await?;
-                }
-                Name::Kept(id, until_s) if *until_s <= now_s => {
-                    wipe(volumes.path(*name)).await?;
-                    tracing::info!(rental.id = %id, "a rental's disk was wiped");
-                }
-                Name::Link(id) if !found.contains(&Name::Disk(*id)) => {
-                    remove(&volumes.path(*name))?;
-                }
-                Name::Disk(id) if live.contains(id) => volumes.lead_to(*id).await?,
-                _ => {}
-            }
-        }
-        let ours = |file: &Path| {
-            let name = file.strip_prefix(&volumes.settings.folder).ok();
-            let name = name.and_then(Path::to_str);
-            name.is_some_and(|name| match Name::parse(name) {
-                Some(Name::Disk(id)) => !self.is_needed(id, live),
-                _ => true,
-            })
-        };
-        unloop(ours).await?;
-        Ok(())
-    }
-}
-
-/// Takes away the loop devices of some files; whether all are gone, which those that are mounted aren't yet.
-async fn unloop(mut of: impl FnMut(&Path) -> bool) -> anyhow::Result<bool> {
-    let mut some = false;
-    for found in tools::loops().await? {
-        if of(&found.file) {
-            tools::detach(&found.device).await?;
-            some = true;
-        }
-    }
-    Ok(!some || !tools::loops().await?.iter().any(|left| of(&left.file)))
-}
-
-/// A new file whose blocks are all there.
-async fn reserve(file: PathBuf, bytes: i64) -> anyhow::Result<()> {
+/// A file whose blocks are all there: a new one, or one in which some were given back.
+pub(super) async fn reserve(file: PathBuf, bytes: i64) -> anyhow::Result<()> {
     let length = u64::try_from(bytes)?;
     let made = tokio::task::spawn_blocking(move || {
         let made = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .mode(0o600)
             .open(file)?;
         rustix::fs::fallocate(&made, FallocateFlags::empty(), 0, length)?;
@@ -412,18 +287,18 @@ async fn reserve(file: PathBuf, bytes: i64) -> anyhow::Result<()> {
 }
 
 /// Removes a file that may take a while to free.
-async fn wipe(path: PathBuf) -> anyhow::Result<()> {
+pub(super) async fn wipe(path: PathBuf) -> anyhow::Result<()> {
     Ok(tokio::task::spawn_blocking(move || remove(&path)).await??)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)?;
     durable::sync_folder_of(to)
 }

@@ -15,7 +15,7 @@ use shared::wire::desired::DesiredRental;
 use super::{DockerRuntime, engine::is_status, short};
 use crate::runtime::{
     ContainerState, Created, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code,
-    disk::volumes::Keep,
+    disk::pass::Keep,
     isolation::{self, Decision, Seen},
     network, parse,
     profile::{self, Cage, Ground},

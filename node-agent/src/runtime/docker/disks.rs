@@ -26,10 +26,7 @@ use shared::{
 use super::{DockerRuntime, engine::is_status};
 use crate::runtime::{
     ContainerRuntime as _, LABEL_NODE, LABEL_RENTAL, RuntimeError, code,
-    disk::{
-        self, Facts, Space, Volumes, Writable,
-        volumes::{Keep, Taken},
-    },
+    disk::{self, Facts, Space, Volumes, Writable, pass::Keep, volumes::Taken},
     profile::{self, Ground},
 };
 
@@ -57,6 +54,21 @@ impl Disks {
         Self {
             volumes,
             ..Self::default()
+        }
+    }
+
+    /// Takes why a container didn't start: an engine that can't mount what this process made (it is in another place, or may not)
+    /// isn't given disks any more.
+    pub(super) fn refused(&self, error: &RuntimeError) {
+        let RuntimeError::Refused { reason, .. } = error else {
+            return;
+        };
+        if reason.contains("failed to mount local volume") {
+            tracing::error!(
+                reason,
+                "the engine can't mount rentals' disks; they are only watched from now on"
+            );
+            self.state().means = Some(QuotaMeans::Policed);
         }
     }
 
@@ -199,6 +211,11 @@ impl DockerRuntime {
             }
         };
         if means != QuotaMeans::Loopback {
+            let there = self.rental_disk().await?.map_or(0, |disk| disk.total_bytes);
+            if bytes > there {
+                let why = "this node's disk has less room than that now; choose another node";
+                return Err(RuntimeError::refused(code::NO_SPACE, why));
+            }
             return Ok(None);
         }
         let taken = volumes.take(rental.rental_id, bytes).await?;

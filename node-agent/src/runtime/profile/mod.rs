@@ -173,14 +173,16 @@ fn own_disk(rental: &DesiredRental, cage: &Cage<'_>) -> Option<Vec<Mount>> {
 }
 
 fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
+    let bytes = rental.resources.disk_bytes;
+    let disk = (bytes != 0).then(|| (LABEL_DISK, bytes.to_string()));
     [
         (LABEL_RENTAL, rental.rental_id.to_string()),
         (LABEL_LEASE, rental.lease_id.to_string()),
         (LABEL_SPEC, rental.spec.sha256_hex()),
         (LABEL_NODE, scope.to_owned()),
-        (LABEL_DISK, rental.resources.disk_bytes.to_string()),
     ]
     .into_iter()
+    .chain(disk)
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }
