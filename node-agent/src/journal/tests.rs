@@ -503,7 +503,8 @@ fn a_full_disk_doesnt_stop_the_meter_while_the_reserve_lasts() {
     journal.prune(Timestamp::from_secs(0), 0).expect("pruned");
     assert!(!reserve.exists(), "there is no room for it");
     // and when that is full as well, it says so, and loses nothing
-    fill(&small_at.path().join("more"));
+    let more = small_at.path().join("more");
+    fill(&more);
     let refused = loop {
         match journal.append(&moment(seq + 1), drafts(1)) {
             Ok(_) => seq += 1,

@@ -222,6 +222,7 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
             .map(|gpu| gpu.model)
             .collect(),
         region,
+        disk_means: node.inventory.rental_disk.map(|disk| disk.means),
         isolation: node.inventory.isolation,
         offer,
     })
