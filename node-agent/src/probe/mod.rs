@@ -82,20 +82,14 @@ impl Prober {
             Err(reason) => (Vec::new(), Some(reason)),
         };
         let host = host::measure(&self.root)?;
-        let (facts, docker_absent_reason) = match engine {
+        let (engine, docker_absent_reason) = match engine {
             Ok(facts) => (Some(facts), None),
             Err(reason) => (None, Some(bounded(&reason))),
         };
-        let docker_cgroup = facts.as_ref().and_then(|facts| facts.cgroup_version);
-        let (docker, isolation, rental_disk, shortage) =
-            facts.map_or_else(Default::default, |of| {
-                (
-                    Some(of.docker),
-                    Some(of.isolation),
-                    of.rental_disk,
-                    of.shortage,
-                )
-            });
+        let gpus_refused = engine
+            .as_ref()
+            .and_then(|facts| facts.gpus_refused.clone())
+            .filter(|_| !gpus.is_empty());
         Ok(Inventory {
             hostname: host.hostname,
             kernel: host.kernel,
@@ -106,12 +100,16 @@ impl Prober {
             disks: host.disks,
             gpus,
             gpu_absent_reason,
-            docker,
             docker_absent_reason,
-            cgroup_version: docker_cgroup.unwrap_or(host.cgroup_version),
-            rental_disk,
-            shortage,
-            isolation,
+            cgroup_version: engine
+                .as_ref()
+                .and_then(|facts| facts.cgroup_version)
+                .unwrap_or(host.cgroup_version),
+            gpus_refused,
+            rental_disk: engine.as_ref().and_then(|facts| facts.rental_disk.clone()),
+            shortage: engine.as_ref().and_then(|facts| facts.shortage.clone()),
+            docker: engine.as_ref().map(|facts| facts.docker.clone()),
+            isolation: engine.map(|facts| facts.isolation),
         })
     }
 

@@ -227,6 +227,7 @@ impl ContainerRuntime for DockerRuntime {
             isolation,
             rental_disk: self.rental_disk().await?,
             shortage: self.look_for_room(&ground.0),
+            gpus_refused: known.gpus_refused,
         })
     }
 

@@ -28,6 +28,7 @@ pub mod network;
 mod parse;
 pub mod profile;
 mod pull;
+mod toolkit;
 
 /// Label that holds the rental's id; what is ours is found by it and [`LABEL_NODE`].
 pub const LABEL_RENTAL: &str = "ramarket.rental";
@@ -177,6 +178,8 @@ pub struct EngineFacts {
     pub rental_disk: Option<RentalDisk>,
     /// Why nothing new is begun now, in words; `None` while there is room.
     pub shortage: Option<String>,
+    /// Why no GPU can be given to a container; `None` where one can.
+    pub gpus_refused: Option<String>,
 }
 
 /// The limits that are in force on a container; 0 where there is none.

@@ -22,5 +22,6 @@ pub(super) fn facts() -> EngineFacts {
         },
         rental_disk: None,
         shortage: None,
+        gpus_refused: None,
     }
 }
