@@ -14,7 +14,7 @@ const REDUCED: u32 = 6;
 const FULL: u32 = 60;
 const SIZE: i64 = 80 << 20;
 
-/// Loop devices with a file in a folder, removed at the end whatever comes.
+/// Loop devices with a file in a folder, taken off at the end whatever comes.
 struct Loops(String);
 
 impl Loops {
@@ -100,7 +100,7 @@ async fn kills_between_the_steps_of_a_disk_leave_nothing() {
                     .node
                     .engine()
                     .docker(&["exec", &name, "sh", "-c", "cat /data/it; true"]);
-            (said == "mine").then_some(())
+            (said.trim() == "mine").then_some(())
         })
         .await;
         rented.stop().await;
@@ -117,7 +117,7 @@ async fn kills_between_the_steps_of_a_disk_leave_nothing() {
             .node
             .engine()
             .docker(&["volume", "ls", "-q", "--filter", &label]);
-        let clean = kept == names.len() && volumes.is_empty() && loops.devices().is_empty();
+        let clean = kept == names.len() && volumes.trim().is_empty() && loops.devices().is_empty();
         clean.then_some(())
     })
     .await;
