@@ -296,7 +296,7 @@ impl ContainerRuntime for DockerRuntime {
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
-        self.make(rental).await
+        Box::pin(self.make(rental)).await
     }
 
     async fn start(&self, container_id: &str) -> Result<(), RuntimeError> {

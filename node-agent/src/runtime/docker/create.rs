@@ -45,7 +45,7 @@ impl DockerRuntime {
         };
         let disk = self.disk(rental).await?;
         let network = self.network(rental.internet).await?;
-        let done = self.make_on(rental, &image, &network.name).await;
+        let done = Box::pin(self.make_on(rental, &image, &network.name)).await;
         if !matches!(done, Ok(Created::Fresh(_))) {
             // no container has it: it was never used, or the container is gone
             self.give_back(network).await;

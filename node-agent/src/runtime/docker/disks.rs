@@ -203,12 +203,9 @@ impl DockerRuntime {
         if bytes == 0 {
             return Ok(None);
         }
-        let (volumes, means) = match (&self.disks.volumes, self.means().await?) {
-            (Some(volumes), Some(means)) => (volumes, means),
-            _ => {
-                let why = "this node gives no disks; rent without one or choose another node";
-                return Err(RuntimeError::refused(code::NOT_SUPPORTED, why));
-            }
+        let (Some(volumes), Some(means)) = (&self.disks.volumes, self.means().await?) else {
+            let why = "this node gives no disks; rent without one or choose another node";
+            return Err(RuntimeError::refused(code::NOT_SUPPORTED, why));
         };
         if means != QuotaMeans::Loopback {
             let there = self.rental_disk().await?.map_or(0, |disk| disk.total_bytes);

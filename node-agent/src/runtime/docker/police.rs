@@ -173,10 +173,10 @@ impl DockerRuntime {
                 Ok(Ok(usage)) => return Ok(Some(usage)),
                 // an engine in another place, or a container that ended
                 Ok(Err(error)) => {
-                    tracing::debug!(container.id = short(id), %error, "a rental's layer can't be looked at")
+                    tracing::debug!(container.id = short(id), %error, "a rental's layer can't be looked at");
                 }
                 Err(error) => {
-                    tracing::warn!(container.id = short(id), %error, "a look at a rental's layer broke")
+                    tracing::warn!(container.id = short(id), %error, "a look at a rental's layer broke");
                 }
             }
         }
