@@ -223,6 +223,7 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
             .collect(),
         region,
         isolation: node.inventory.isolation,
+        maintenance: node.maintenance,
         offer,
     })
 }

@@ -3,6 +3,7 @@
 pub(super) mod alerts;
 
 pub(super) mod invoicing;
+pub(super) mod memory;
 
 use shared::{
     id::{NodeId, RentalId, UserId},
