@@ -21,8 +21,9 @@ use crate::{
     http::RequestError,
     identity::Identity,
     journal, lifecycle, logging, manual,
+    operator::commands,
     probe::Prober,
-    status::Status,
+    written::print,
 };
 
 /// Lends this machine's memory and processors on a RAMarket.
@@ -63,11 +64,22 @@ enum Command {
     /// Run: measure, meter, and hold what is rented
     Run,
     /// Show how the agent is doing
+    #[command(after_help = "Examples:
+  ramarket-agent status
+  ramarket-agent status --watch
+  ramarket-agent status --json
+
+Exit code: 0 connected · 1 the agent doesn't run · 3 no contact with the coordinator")]
     Status {
-        /// As JSON
+        /// As JSON, on one line
         #[arg(long)]
         json: bool,
+        /// Again every two seconds, until interrupted
+        #[arg(long)]
+        watch: bool,
     },
+    #[command(flatten)]
+    Order(commands::Order),
     /// Check every record of the usage journal, without the coordinator
     VerifyJournal,
     /// Show what the agent measures on this machine
@@ -151,7 +163,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             ))
         }
         Command::Run => runtime()?.block_on(Box::pin(lifecycle::run(&config))),
-        Command::Status { json } => show_status(&dir, json),
+        Command::Status { json, watch } => {
+            runtime()?.block_on(commands::status(&config, json, watch))
+        }
+        Command::Order(order) => runtime()?.block_on(commands::order(&config, &order)),
         Command::VerifyJournal => {
             let identity = Identity::load(&dir)?;
             let found = journal::verify_file(&dir.journal(), &identity.key.public())?;
@@ -186,26 +201,6 @@ async fn measured(config: &Config) -> anyhow::Result<Inventory> {
     // the scope is that of containers, and none is asked for
     let engine = lifecycle::engine(config, String::new())?;
     lifecycle::measure(&prober, engine.as_ref()).await
-}
-
-fn show_status(dir: &DataDir, json: bool) -> anyhow::Result<()> {
-    let status = Status::read(dir)?;
-    let running = dir.is_locked();
-    print(&if json {
-        let mut value = serde_json::to_value(&status)?;
-        value["running"] = running.into();
-        format!("{}\n", serde_json::to_string_pretty(&value)?)
-    } else {
-        status.text(running)
-    })?;
-    anyhow::ensure!(running, "the agent isn't running");
-    if status.contact != "connected" {
-        let reason = status
-            .reason
-            .unwrap_or_else(|| "no beat was answered yet".to_owned());
-        return Err(RequestError::Unreachable(reason).into());
-    }
-    Ok(())
 }
 
 fn describe(inventory: &Inventory) -> String {
@@ -262,10 +257,4 @@ fn describe(inventory: &Inventory) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
 }

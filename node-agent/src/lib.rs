@@ -25,6 +25,7 @@ mod logging;
 pub(crate) mod mangled;
 mod manual;
 pub mod measure;
+pub mod operator;
 pub mod probe;
 pub mod reconcile;
 pub mod rental;
@@ -33,6 +34,7 @@ pub mod runtime;
 pub mod sealed_file;
 pub mod status;
 mod systemd;
+mod written;
 
 #[cfg(test)]
 mod testing;

@@ -28,6 +28,7 @@ mod journey_money_out;
 mod journey_not_supported;
 mod journey_oidc;
 mod journey_oom;
+mod journey_operator;
 mod journey_packages;
 mod journey_races;
 mod journey_real_chain;

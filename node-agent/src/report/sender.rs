@@ -9,10 +9,12 @@ use std::{
 use shared::{
     http_signature::Request,
     journal::{Ack, SignedRecord},
-    resources::{Inventory, Load},
+    resources::{Inventory, Load, OomKills},
+    time::Timestamp,
     wire::{
         BACKLOG_BYTES_MAX, HEARTBEAT_BYTES_MAX,
         heartbeat::{Beat, JournalHead, Recover, Reply},
+        operator::Standing,
     },
 };
 use tokio::{
@@ -21,13 +23,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Contact, ServerClock, Shared, backoff, contact, lock, reply};
+use super::{Contact, ServerClock, Shared, Teller, backoff, contact, lock, reply};
 use crate::{
     http::{self, RequestError},
     identity::Identity,
     journal::JournalError,
+    measure::InUse,
+    operator::orders::Orders,
     probe::Prober,
-    status::Status,
 };
 
 /// How often in a row a refused beat is sent again at once with what the refusal said.
@@ -36,6 +39,10 @@ const RECOVERIES_MAX: u32 = 3;
 const OVERDUE_MS: i64 = 1_000;
 
 pub(super) struct Setup {
+    pub(super) orders: Arc<Orders>,
+    pub(super) teller: Teller,
+    /// When a beat was last answered, and what load it told.
+    pub(super) answered: watch::Sender<Option<(Timestamp, Load)>>,
     pub(super) identity: Identity,
     pub(super) prober: Arc<Mutex<Prober>>,
     pub(super) inventory: watch::Receiver<Arc<Inventory>>,
@@ -203,12 +210,15 @@ impl Sender {
         let inventory = self.setup.inventory.borrow().clone();
         let load = self.load.take();
         tokio::task::spawn_blocking(move || {
-            let (head, usage) = {
-                let meter = lock(&meter);
+            let (head, usage, in_use) = {
+                let mut meter = lock(&meter);
+                let in_use = meter.look();
                 let journal = meter.journal();
-                (journal.head(), journal.unacked(BACKLOG_BYTES_MAX)?)
+                (journal.head(), journal.unacked(BACKLOG_BYTES_MAX)?, in_use)
             };
-            let load = load.unwrap_or_else(|| lock(&prober).load(&inventory));
+            let mut load = load.unwrap_or_else(|| lock(&prober).load(&inventory));
+            load.oom_kills = oom_kills(&in_use);
+            load.asks_standing = true;
             Ok(Gathered { load, head, usage })
         })
         .await?
@@ -240,6 +250,7 @@ impl Sender {
             observed,
             journal_head: gathered.head,
             usage: gathered.usage,
+            orders: self.setup.orders.to_send(),
         }
     }
 
@@ -278,13 +289,39 @@ impl Sender {
             .map_err(|error| {
                 RequestError::BadAnswer(format!("the desired state can't be kept: {error:#}"))
             })?;
+        self.answered();
+        let had_orders = self.setup.orders.standing().borrow().is_some();
+        if let Some(standing) = reply.standing {
+            self.stand(standing).await;
+        }
+        // orders that waited for the first standing go at once
+        let orders_due = !had_orders && !self.setup.orders.to_send().is_empty();
         // after the wish: a paid rental waits for that, and for this nobody
         let progress = match reply.ack {
             Some(ack) => self.acknowledge(ack).await,
             None => false,
         };
         // `more` without progress would be a busy loop
-        Ok(reply.more && progress)
+        Ok(orders_due || (reply.more && progress))
+    }
+
+    fn answered(&self) {
+        let load = self.load.clone().unwrap_or_default();
+        self.setup
+            .answered
+            .send_replace(Some((self.shared.clock.now(), load)));
+    }
+
+    /// Takes the market's word on the owner's orders.
+    async fn stand(&self, standing: Standing) {
+        let orders = Arc::clone(&self.setup.orders);
+        let kept = tokio::task::spawn_blocking(move || orders.settle(standing)).await;
+        if let Err(error) | Ok(Err(error)) = kept.map_err(anyhow::Error::from) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the market's answer to orders can't be kept; they are sent again"
+            );
+        }
     }
 
     /// Takes the receipt; a wrong one is logged, and the records are sent again.
@@ -360,23 +397,27 @@ impl Sender {
         let Some(path) = self.setup.status_file.clone() else {
             return;
         };
-        let contact = self.setup.contact.borrow().clone();
-        let live = self.shared.rentals.live().borrow().clone();
-        let fault = self.shared.metering_fault.borrow().clone();
-        let node_id = self.setup.identity.node_id;
-        let url = self.setup.identity.url.as_str().to_owned();
-        let now = self.shared.clock.now();
-        let written = self
-            .shared
-            .with_meter(move |meter| {
-                let journal = meter.journal();
-                Status::new(node_id, url, now, &contact, fault, journal, &live).write(&path)
-            })
-            .await;
+        let written = match self.setup.teller.status().await {
+            Ok(status) => tokio::task::spawn_blocking(move || status.write(&path)).await,
+            Err(error) => Ok(Err(error)),
+        };
+        let written = written.map_err(anyhow::Error::from);
         if let Err(error) | Ok(Err(error)) = written {
             tracing::debug!(error = format!("{error:#}"), "the status can't be written");
         }
     }
+}
+
+/// Rentals of which something was killed for want of memory.
+fn oom_kills(in_use: &[InUse]) -> Vec<OomKills> {
+    let killed = in_use.iter().filter_map(|one| {
+        let count = one.oom_kills.filter(|count| *count > 0)?;
+        Some(OomKills {
+            rental_id: one.rental_id,
+            count,
+        })
+    });
+    killed.collect()
 }
 
 /// Any number: jitter needs no secrets. Falls back to the clock where the system has none.
