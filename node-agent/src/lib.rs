@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod desired;
+pub mod doctor;
 mod durable;
 pub mod endpoint;
 pub mod enroll;

@@ -35,6 +35,7 @@ use super::{
     parse,
     profile::Ground,
     pull::{self, Layers},
+    self_test::SelfTest,
 };
 
 mod bridges;
@@ -46,6 +47,7 @@ mod keep;
 mod networks;
 mod probe_image;
 mod self_probe;
+mod self_test;
 
 use engine::{Engine, is_status};
 use networks::Networks;
@@ -207,6 +209,10 @@ impl ContainerRuntime for DockerRuntime {
             cgroup_version: known.cgroup_version,
             isolation,
         })
+    }
+
+    async fn self_test(&self) -> Result<SelfTest, RuntimeError> {
+        self.test_itself().await
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
