@@ -129,17 +129,16 @@ pub(super) fn gpu_toolkit(name: &'static str, facts: &Facts) -> Finding {
             ok(name, &format!("no GPUs here: {why}"))
         };
     }
-    let runtimes = inventory.docker.iter().flat_map(|docker| &docker.runtimes);
-    if runtimes.clone().any(|runtime| runtime == "nvidia") || facts.nvidia_cdi {
+    let Some(refused) = &inventory.gpus_refused else {
         let count = inventory.gpus.len();
         return ok(
             name,
             &format!("{count} GPUs, and Docker can give them to containers"),
         );
-    }
+    };
     failed(
         name,
-        "there are GPUs, and Docker can't give them to containers",
+        &format!("there are GPUs, and Docker can't give them to containers: {refused}"),
         "install the NVIDIA container toolkit, then: nvidia-ctk runtime configure --runtime=docker && systemctl restart docker",
     )
 }

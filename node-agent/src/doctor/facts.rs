@@ -52,8 +52,6 @@ pub struct Facts {
     pub ram_available_bytes: Option<i64>,
     /// Whether an NVIDIA device is there.
     pub nvidia_device: bool,
-    /// Whether the GPUs are described for CDI.
-    pub nvidia_cdi: bool,
     /// Ports of Docker's network API on which something listens.
     pub docker_tcp: Vec<u16>,
     /// The agent's files.
@@ -192,9 +190,6 @@ impl Facts {
             helper: helper(config, &inventory),
             inventory,
             nvidia_device: Path::new("/dev/nvidiactl").exists(),
-            nvidia_cdi: ["/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml"]
-                .iter()
-                .any(|path| Path::new(path).exists()),
             docker_tcp: listening(root, &DOCKER_PORTS),
             files: files(&dir),
             clock_synced: clock_synced().await,

@@ -37,6 +37,7 @@ fn inventory() -> Inventory {
         }),
         docker_absent_reason: None,
         cgroup_version: 2,
+        gpus_refused: None,
         rental_disk: Some(RentalDisk {
             means: QuotaMeans::Loopback,
             total_bytes: 1 << 40,
@@ -79,7 +80,6 @@ fn well() -> Facts {
         controllers: ["cpu", "memory", "pids"].map(str::to_owned).into(),
         ram_available_bytes: Some(12 << 30),
         nvidia_device: false,
-        nvidia_cdi: false,
         docker_tcp: Vec::new(),
         files: vec![FileFact {
             path: "/var/lib/ramarket-agent/node.key".into(),

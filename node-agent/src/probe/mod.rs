@@ -87,15 +87,14 @@ impl Prober {
             Err(reason) => (Vec::new(), Some(reason)),
         };
         let host = host::measure(&self.root)?;
-        let (docker, docker_absent_reason, docker_cgroup, isolation) = match engine {
-            Ok(facts) => (
-                Some(facts.docker),
-                None,
-                facts.cgroup_version,
-                Some(facts.isolation),
-            ),
-            Err(reason) => (None, Some(bounded(&reason)), None, None),
+        let (engine, docker_absent_reason) = match engine {
+            Ok(facts) => (Some(facts), None),
+            Err(reason) => (None, Some(bounded(&reason))),
         };
+        let gpus_refused = engine
+            .as_ref()
+            .and_then(|facts| facts.gpus_refused.clone())
+            .filter(|_| !gpus.is_empty());
         Ok(Inventory {
             hostname: host.hostname,
             kernel: host.kernel,
@@ -106,11 +105,15 @@ impl Prober {
             disks: host.disks,
             gpus,
             gpu_absent_reason,
-            docker,
             docker_absent_reason,
-            cgroup_version: docker_cgroup.unwrap_or(host.cgroup_version),
+            cgroup_version: engine
+                .as_ref()
+                .and_then(|facts| facts.cgroup_version)
+                .unwrap_or(host.cgroup_version),
+            gpus_refused,
             rental_disk: None,
-            isolation,
+            docker: engine.as_ref().map(|facts| facts.docker.clone()),
+            isolation: engine.map(|facts| facts.isolation),
         })
     }
 

@@ -208,6 +208,7 @@ impl ContainerRuntime for DockerRuntime {
             docker: known.docker,
             cgroup_version: known.cgroup_version,
             isolation,
+            gpus_refused: known.gpus_refused,
         })
     }
 

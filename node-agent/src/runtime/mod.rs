@@ -28,6 +28,7 @@ mod parse;
 pub mod profile;
 mod pull;
 pub mod self_test;
+mod toolkit;
 
 /// Label that holds the rental's id; what is ours is found by it and [`LABEL_NODE`].
 pub const LABEL_RENTAL: &str = "ramarket.rental";
@@ -166,6 +167,8 @@ pub struct EngineFacts {
     pub cgroup_version: Option<i64>,
     /// What keeps rentals from the machine and from each other.
     pub isolation: Isolation,
+    /// Why no GPU can be given to a container; `None` where one can.
+    pub gpus_refused: Option<String>,
 }
 
 /// The limits that are in force on a container; 0 where there is none.

@@ -6,6 +6,7 @@
 
 mod ends;
 pub(crate) mod engine;
+mod gpus;
 mod latency;
 mod limits;
 mod networks;

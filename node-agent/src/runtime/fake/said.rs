@@ -20,5 +20,6 @@ pub(super) fn facts() -> EngineFacts {
             breach: None,
             findings: Vec::new(),
         },
+        gpus_refused: None,
     }
 }
