@@ -322,7 +322,7 @@ fn what_is_wrong_is_found_by_its_check_with_what_to_do() {
             "agent",
             Failed,
             Box::new(told(|s| {
-                s.metering_fault = Some("the journal is damaged".into())
+                s.metering_fault = Some("the journal is damaged".into());
             })),
         ),
         ("agent", Warning, Box::new(|f| f.agent_runs = false)),

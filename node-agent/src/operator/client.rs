@@ -64,14 +64,25 @@ impl Client {
             protocol::send(&mut self.writer, question, QUESTION_BYTES_MAX).await?;
             protocol::receive(&mut self.reader, ANSWER_BYTES_MAX).await
         };
-        let answer = timeout(ANSWER_WITHIN, exchange)
-            .await
-            .context("the agent doesn't answer")?
-            .context("the agent's answer can't be read")?
-            .context("the agent closed the connection: it hears root and its own user only, or it is ending")?;
+        let closed =
+            "the agent closed the connection: it hears root and its own user only, or it is ending";
+        let answer = match timeout(ANSWER_WITHIN, exchange).await {
+            Err(_) => anyhow::bail!("the agent doesn't answer"),
+            Ok(Ok(Some(answer))) => answer,
+            Ok(Ok(None)) => anyhow::bail!(closed),
+            Ok(Err(error)) if is_closed(error.kind()) => anyhow::bail!(closed),
+            Ok(Err(error)) => return Err(error).context("the agent's answer can't be read"),
+        };
         match answer {
             Answer::Refused { reason } => anyhow::bail!(reason),
             other => Ok(other),
         }
     }
+}
+
+const fn is_closed(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }

@@ -11,6 +11,7 @@
 
 mod backoff;
 mod contact;
+mod gather;
 mod gpus;
 mod meter;
 mod reply;

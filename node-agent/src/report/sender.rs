@@ -8,12 +8,12 @@ use std::{
 
 use shared::{
     http_signature::Request,
-    journal::{Ack, SignedRecord},
-    resources::{Inventory, Load, OomKills},
+    journal::Ack,
+    resources::{Inventory, Load},
     time::Timestamp,
     wire::{
-        BACKLOG_BYTES_MAX, HEARTBEAT_BYTES_MAX,
-        heartbeat::{Beat, JournalHead, Recover, Reply},
+        HEARTBEAT_BYTES_MAX,
+        heartbeat::{Beat, Recover, Reply},
         operator::Standing,
     },
 };
@@ -23,12 +23,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Contact, ServerClock, Shared, Teller, backoff, contact, lock, reply};
+use super::{
+    Contact, ServerClock, Shared, Teller, backoff, contact,
+    gather::{self, Gathered},
+    reply,
+};
 use crate::{
     http::{self, RequestError},
     identity::Identity,
     journal::JournalError,
-    measure::InUse,
     operator::orders::Orders,
     probe::Prober,
 };
@@ -78,13 +81,6 @@ enum Next {
     Sampled,
     /// After a pause, in which only a nudge counts; milliseconds.
     After(i64),
-}
-
-/// What a beat carries beside what is known already.
-struct Gathered {
-    load: Load,
-    head: JournalHead,
-    usage: Vec<SignedRecord>,
 }
 
 impl Sender {
@@ -203,25 +199,10 @@ impl Sender {
         }
     }
 
-    /// Reads the journal and, if it isn't known, the machine's load, off the async threads.
     async fn gather(&mut self) -> anyhow::Result<Gathered> {
-        let meter = Arc::clone(&self.shared.meter);
-        let prober = Arc::clone(&self.setup.prober);
+        let known = self.load.take();
         let inventory = self.setup.inventory.borrow().clone();
-        let load = self.load.take();
-        tokio::task::spawn_blocking(move || {
-            let (head, usage, in_use) = {
-                let mut meter = lock(&meter);
-                let in_use = meter.look();
-                let journal = meter.journal();
-                (journal.head(), journal.unacked(BACKLOG_BYTES_MAX)?, in_use)
-            };
-            let mut load = load.unwrap_or_else(|| lock(&prober).load(&inventory));
-            load.oom_kills = oom_kills(&in_use);
-            load.asks_standing = true;
-            Ok(Gathered { load, head, usage })
-        })
-        .await?
+        gather::gather(&self.shared, &self.setup.prober, inventory, known).await
     }
 
     /// The whole truth, as of now.
@@ -406,18 +387,6 @@ impl Sender {
             tracing::debug!(error = format!("{error:#}"), "the status can't be written");
         }
     }
-}
-
-/// Rentals of which something was killed for want of memory.
-fn oom_kills(in_use: &[InUse]) -> Vec<OomKills> {
-    let killed = in_use.iter().filter_map(|one| {
-        let count = one.oom_kills.filter(|count| *count > 0)?;
-        Some(OomKills {
-            rental_id: one.rental_id,
-            count,
-        })
-    });
-    killed.collect()
 }
 
 /// Any number: jitter needs no secrets. Falls back to the clock where the system has none.

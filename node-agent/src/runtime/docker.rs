@@ -213,7 +213,7 @@ impl ContainerRuntime for DockerRuntime {
     }
 
     async fn self_test(&self) -> Result<SelfTest, RuntimeError> {
-        self.test_itself().await
+        Box::pin(self.test_itself()).await
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
