@@ -18,6 +18,7 @@ mod journey_behind_nginx;
 mod journey_cage;
 mod journey_capacity;
 mod journey_client;
+mod journey_doctor;
 mod journey_ends;
 mod journey_enrol;
 mod journey_events;
