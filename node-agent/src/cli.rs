@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the agent, and with which exit code it answers.
 //!
 //! Exit codes: 0 done · 1 failed · 2 used wrongly · 3 coordinator not reached · 4 coordinator doesn't accept this machine or token.
+//! The doctor's own: 0 well · 1 warnings · 2 something failed.
 
 use std::{
     io::Write as _,
@@ -16,13 +17,15 @@ use crate::{
     boundary,
     config::{Config, Flags},
     data_dir::DataDir,
+    doctor,
     endpoint::BaseUrl,
     enroll::{self, Order},
     http::RequestError,
     identity::Identity,
     journal, lifecycle, logging, manual,
+    operator::commands,
     probe::Prober,
-    status::Status,
+    written::print,
 };
 
 /// Lends this machine's memory and processors on a RAMarket.
@@ -63,8 +66,34 @@ enum Command {
     /// Run: measure, meter, and hold what is rented
     Run,
     /// Show how the agent is doing
+    #[command(after_help = "Examples:
+  ramarket-agent status
+  ramarket-agent status --watch
+  ramarket-agent status --json
+
+Exit code: 0 connected · 1 the agent doesn't run · 3 no contact with the coordinator")]
     Status {
-        /// As JSON
+        /// As JSON, on one line
+        #[arg(long)]
+        json: bool,
+        /// Again every two seconds, until interrupted
+        #[arg(long)]
+        watch: bool,
+    },
+    #[command(flatten)]
+    Order(commands::Order),
+    /// Check this machine: what is wrong, why, and what to do; works before enrolment too
+    Doctor(doctor::Ask),
+    /// Take a rental of nobody's through its whole life on this machine, with times
+    #[command(after_help = "Examples:
+  ramarket-agent self-test
+  ramarket-agent self-test --json
+
+A small container is made from this very program, caged and limited as any rental, started, measured, probed for what it can reach,
+stopped and removed. Nothing is fetched, and rentals that run aren't touched. Works before enrolment too.
+Exit code: 0 passed · 1 failed")]
+    SelfTest {
+        /// As JSON, on one line
         #[arg(long)]
         json: bool,
     },
@@ -93,7 +122,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             let mut err = std::io::stderr();
             let _nobody_listens = writeln!(err, "ramarket-agent: {error:#}");
@@ -112,21 +141,31 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Completions { shell } => {
-            return print(&manual::completions(&mut Cli::command(), *shell)?);
+            print(&manual::completions(&mut Cli::command(), *shell)?)?;
+            return Ok(0);
         }
         Command::Man { folder } => {
             manual::pages(Cli::command(), folder)?;
-            return manual::page(boundary::program::Cli::command(), "8", folder);
+            manual::page(boundary::program::Cli::command(), "8", folder)?;
+            return Ok(0);
         }
         _ => {}
     }
     let config = Config::load(cli.config.as_deref(), &cli.flags)?;
     logging::start(&config.log, config.log_format)?;
-    let dir = DataDir::new(&config.data_dir);
     match cli.command {
+        Command::Doctor(ask) => runtime()?.block_on(doctor::doctor(&config, &ask)),
+        other => act(other, &config).map(|()| 0),
+    }
+}
+
+/// What has no exit code of its own when it goes well.
+fn act(command: Command, config: &Config) -> anyhow::Result<()> {
+    let dir = DataDir::new(&config.data_dir);
+    match command {
         Command::Enroll {
             url,
             token_file,
@@ -142,7 +181,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             dir.create()?;
             let _lock = dir.lock()?;
             let identity = runtime()?.block_on(async {
-                let inventory = measured(&config).await?;
+                let inventory = measured(config).await?;
                 enroll::enroll(&dir, order, inventory, &SystemClock).await
             })?;
             print(&format!(
@@ -150,8 +189,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 identity.node_id
             ))
         }
-        Command::Run => runtime()?.block_on(Box::pin(lifecycle::run(&config))),
-        Command::Status { json } => show_status(&dir, json),
+        Command::Run => runtime()?.block_on(Box::pin(lifecycle::run(config))),
+        Command::Status { json, watch } => {
+            runtime()?.block_on(commands::status(config, json, watch))
+        }
+        Command::SelfTest { json } => runtime()?.block_on(self_test(config, json)),
+        Command::Order(order) => runtime()?.block_on(commands::order(config, &order)),
         Command::VerifyJournal => {
             let identity = Identity::load(&dir)?;
             let found = journal::verify_file(&dir.journal(), &identity.key.public())?;
@@ -161,15 +204,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             ))
         }
         Command::Probe { json } => {
-            let inventory = runtime()?.block_on(measured(&config))?;
+            let inventory = runtime()?.block_on(measured(config))?;
             print(&if json {
                 format!("{}\n", serde_json::to_string_pretty(&inventory)?)
             } else {
                 describe(&inventory)
             })
         }
-        // done above, since they need no settings
-        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        // done before
+        Command::Doctor(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
 
@@ -188,23 +231,27 @@ async fn measured(config: &Config) -> anyhow::Result<Inventory> {
     lifecycle::measure(&prober, engine.as_ref()).await
 }
 
-fn show_status(dir: &DataDir, json: bool) -> anyhow::Result<()> {
-    let status = Status::read(dir)?;
-    let running = dir.is_locked();
+async fn self_test(config: &Config, json: bool) -> anyhow::Result<()> {
+    let engine = lifecycle::engine(config, String::new())?;
+    let test = engine.self_test().await?;
     print(&if json {
-        let mut value = serde_json::to_value(&status)?;
-        value["running"] = running.into();
-        format!("{}\n", serde_json::to_string_pretty(&value)?)
+        let passed = test.passed();
+        let value = serde_json::json!({ "passed": passed, "steps": test.steps });
+        format!("{value}\n")
     } else {
-        status.text(running)
+        let lines = test.steps.iter().map(|step| {
+            let word = if step.well { "ok" } else { "FAILED" };
+            format!(
+                "{word:<7} {:<8} {:>6} ms  {}\n",
+                step.name, step.took_ms, step.said
+            )
+        });
+        lines.collect()
     })?;
-    anyhow::ensure!(running, "the agent isn't running");
-    if status.contact != "connected" {
-        let reason = status
-            .reason
-            .unwrap_or_else(|| "no beat was answered yet".to_owned());
-        return Err(RequestError::Unreachable(reason).into());
-    }
+    anyhow::ensure!(
+        test.passed(),
+        "this machine can't run a rental; see ramarket-agent doctor"
+    );
     Ok(())
 }
 
@@ -262,10 +309,4 @@ fn describe(inventory: &Inventory) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
 }

@@ -16,9 +16,12 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{
-    disk,
-    network::{Settings, subnet::Subnet},
+use crate::{
+    data_dir::DataDir,
+    runtime::{
+        disk,
+        network::{Settings, subnet::Subnet},
+    },
 };
 
 /// Prefix of environment variables.
@@ -44,6 +47,8 @@ pub struct Config {
     pub docker_host: String,
     /// Where `ramarket-helper` listens; empty for an agent that works with Docker's engine itself.
     pub helper_socket: String,
+    /// Where the running agent is asked and told; empty for `agent.sock` in `data_dir`.
+    pub operator_socket: String,
     /// Where rentals' addresses are taken from: a private network that nothing here uses.
     pub network_pool: Subnet,
     /// Name servers that rentals ask; public ones, since others are closed to rentals.
@@ -85,6 +90,7 @@ impl Default for Config {
             journal_keep_days: 7,
             docker_host: "unix:///var/run/docker.sock".to_owned(),
             helper_socket: String::new(),
+            operator_socket: String::new(),
             network_pool: networks.pool,
             network_dns: networks.dns,
             network_blocked: networks.blocked,
@@ -156,6 +162,10 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub helper_socket: Option<String>,
+    /// Where the running agent is asked and told; agent.sock in the data folder unless given
+    #[arg(long, global = true, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator_socket: Option<String>,
 }
 
 /// Where a program's settings come from.
@@ -254,7 +264,22 @@ impl Config {
             self.journal_keep_days
         );
         self.disks().check()?;
+        anyhow::ensure!(
+            self.operator_socket.is_empty() || self.operator_socket.starts_with('/'),
+            "operator_socket is {}; give an absolute path, or leave it empty",
+            self.operator_socket
+        );
         self.networks().check()
+    }
+
+    /// Where the running agent is asked.
+    #[must_use]
+    pub fn operator_socket_path(&self) -> PathBuf {
+        if self.operator_socket.is_empty() {
+            DataDir::new(&self.data_dir).operator_socket()
+        } else {
+            PathBuf::from(&self.operator_socket)
+        }
     }
 
     /// What decides rentals' networks.
@@ -362,6 +387,7 @@ mod tests {
             "log_format = \"xml\"",
             "docker_host = \"tcp://10.0.0.1:2375\"",
             "helper_socket = \"helper.sock\"",
+            "operator_socket = \"agent.sock\"",
             "network_pool = \"8.8.0.0/16\"",
             "network_pool = \"10.0.0.1/16\"",
             "network_dns = [\"192.168.1.1\"]",

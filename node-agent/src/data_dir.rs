@@ -62,6 +62,18 @@ impl DataDir {
         self.0.join("status.json")
     }
 
+    /// What the market is to be told.
+    #[must_use]
+    pub fn orders(&self) -> PathBuf {
+        self.0.join("orders.json")
+    }
+
+    /// Where the running agent is asked, unless the settings say otherwise.
+    #[must_use]
+    pub fn operator_socket(&self) -> PathBuf {
+        self.0.join("agent.sock")
+    }
+
     /// By which label value this machine's containers are known.
     #[must_use]
     pub fn scope(&self) -> PathBuf {

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod desired;
+pub mod doctor;
 mod durable;
 pub mod endpoint;
 pub mod enroll;
@@ -25,6 +26,7 @@ mod logging;
 pub(crate) mod mangled;
 mod manual;
 pub mod measure;
+pub mod operator;
 pub mod probe;
 pub mod reconcile;
 pub mod rental;
@@ -33,6 +35,7 @@ pub mod runtime;
 pub mod sealed_file;
 pub mod status;
 mod systemd;
+mod written;
 
 #[cfg(test)]
 mod testing;

@@ -33,6 +33,7 @@ use crate::{
     journal::{Journal, Owner},
     link,
     measure::Sampler,
+    operator::{self, orders::Orders, socket::Desk},
     probe::{self, Prober},
     reconcile,
     report::{self, Contact, Meter, Parts, Reporter},
@@ -122,6 +123,7 @@ async fn start(
     .await?;
     let prober = Arc::new(Mutex::new(Prober::new()));
     let inventory = keep_inventory(&prober, runtime, shutdown, tracker).await?;
+    let orders = Arc::new(Orders::open(dir.orders(), identity.node_id)?);
     let reporter = report::start(
         Parts {
             identity: identity.clone(),
@@ -129,6 +131,7 @@ async fn start(
             prober,
             inventory,
             rentals: Arc::new(rentals),
+            orders: Arc::clone(&orders),
             clock: Arc::clone(&clock),
             boot_id,
             journal_keep_ms: config.journal_keep_ms(),
@@ -137,6 +140,15 @@ async fn start(
         shutdown,
         tracker,
     )?;
+    let desk = Desk {
+        teller: reporter.teller.clone(),
+        orders,
+        clock: Arc::clone(&clock),
+        server_clock: reporter.server_clock.clone(),
+        nudge: Arc::clone(&reporter.nudge),
+        own_uid: rustix::process::geteuid().as_raw(),
+    };
+    operator::socket::start(desk, &config.operator_socket_path(), shutdown, tracker);
     link::start(identity, reporter.clone(), clock, shutdown, tracker)?;
     Ok(reporter)
 }

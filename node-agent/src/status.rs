@@ -3,14 +3,20 @@
 //! # Invariants
 //! - A reader sees one whole state. The file isn't synced: after a power cut it may be old, and it says of when it is.
 
-use std::{fmt::Write as _, io, path::Path};
+use std::{io, path::Path};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use shared::{id::NodeId, time::Timestamp, wire::observed::ObservedRental};
+use shared::{
+    id::NodeId,
+    resources::Finding,
+    time::Timestamp,
+    wire::{observed::ObservedRental, operator::Standing},
+};
 
 use crate::{
-    data_dir::DataDir, durable, identity, journal::Journal, rental::LiveRental, report::Contact,
+    data_dir::DataDir, durable, identity, journal::Journal, measure::InUse, rental::LiveRental,
+    report::Contact,
 };
 
 /// What `status.json` holds.
@@ -40,6 +46,44 @@ pub struct Status {
     pub acked_seq: i64,
     /// What runs.
     pub rentals: Vec<ObservedRental>,
+    /// What of it uses how much now.
+    #[serde(default)]
+    pub in_use: Vec<InUse>,
+    /// Since when the agent runs.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// When a beat was last answered.
+    #[serde(default)]
+    pub last_answer_at: Option<Timestamp>,
+    /// How the node stands on the market, as it said last.
+    #[serde(default)]
+    pub standing: Option<Standing>,
+    /// Orders of the machine's owner that the market hasn't answered for.
+    #[serde(default)]
+    pub orders_waiting: usize,
+    /// Why memory is short, if it is.
+    #[serde(default)]
+    pub memory_pressure: Option<String>,
+    /// What isn't as it should be.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// Records of the journal that are kept.
+    #[serde(default)]
+    pub journal_records: i64,
+    /// Size of the journal's file, bytes.
+    #[serde(default)]
+    pub journal_bytes: i64,
+}
+
+/// What of a [`Status`] neither contact nor journal say.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) last_answer_at: Option<Timestamp>,
+    pub(crate) standing: Option<Standing>,
+    pub(crate) orders_waiting: usize,
+    pub(crate) memory_pressure: Option<String>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl Status {
@@ -70,7 +114,28 @@ impl Status {
             journal_seq: journal.head().seq,
             acked_seq: journal.acked_seq(),
             rentals: live.iter().map(|rental| rental.observed.clone()).collect(),
+            in_use: Vec::new(),
+            started_at: None,
+            last_answer_at: None,
+            standing: None,
+            orders_waiting: 0,
+            memory_pressure: None,
+            findings: Vec::new(),
+            journal_records: 0,
+            journal_bytes: 0,
         }
+    }
+
+    /// Adds what else is known; `journal` is (records, bytes).
+    pub(crate) fn add(&mut self, kept: Kept, in_use: Vec<InUse>, journal: (i64, i64)) {
+        self.in_use = in_use;
+        self.started_at = kept.started_at;
+        self.last_answer_at = kept.last_answer_at;
+        self.standing = kept.standing;
+        self.orders_waiting = kept.orders_waiting;
+        self.memory_pressure = kept.memory_pressure;
+        self.findings = kept.findings;
+        (self.journal_records, self.journal_bytes) = journal;
     }
 
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
@@ -96,51 +161,5 @@ impl Status {
             other => other.with_context(|| format!("{} can't be read", path.display()))?,
         };
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
-    }
-
-    /// For people. `running` says whether the agent's process lives.
-    #[must_use]
-    pub fn text(&self, running: bool) -> String {
-        let mut out = String::new();
-        let mut line = |name: &str, value: &str| {
-            let _never_fails = writeln!(out, "{name:<12} {value}");
-        };
-        line("node", &self.node_id.to_string());
-        line("coordinator", &self.url);
-        let since = self
-            .since
-            .map(|since| format!(" since {since}"))
-            .unwrap_or_default();
-        if running {
-            line("contact", &format!("{}{since}", self.contact));
-        } else {
-            line(
-                "contact",
-                &format!("none: the agent isn't running; this is of {}", self.at),
-            );
-        }
-        if let Some(reason) = &self.reason {
-            line("because", reason);
-        }
-        if let Some(fault) = &self.metering_fault {
-            line("metering", fault);
-        }
-        line(
-            "journal",
-            &format!(
-                "{} records, {} acknowledged",
-                self.journal_seq, self.acked_seq
-            ),
-        );
-        line("rentals", &self.rentals.len().to_string());
-        for rental in &self.rentals {
-            let phase = serde_json::to_value(&rental.phase).ok();
-            let word = phase
-                .as_ref()
-                .and_then(|phase| phase.get("phase")?.as_str())
-                .unwrap_or("unknown");
-            line("", &format!("{} {word}", rental.rental_id));
-        }
-        out
     }
 }

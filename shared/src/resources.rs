@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::RentalId;
+
 /// A slice of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -325,6 +327,24 @@ pub struct Load {
     pub disk_free_bytes: Vec<i64>,
     /// Per GPU, in the order of [`Inventory::gpus`].
     pub gpus: Vec<GpuLoad>,
+    /// Why memory is short, in words; `None` while it isn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_pressure: Option<String>,
+    /// Rentals of which the kernel killed processes for want of memory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub oom_kills: Vec<OomKills>,
+    /// The agent asks for a [`crate::wire::operator::Standing`]; here, since older coordinators ignore what they don't know of a load.
+    #[serde(default)]
+    pub asks_standing: bool,
+}
+
+/// How often the kernel killed something of a rental for taking more memory than it rents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OomKills {
+    /// Whose.
+    pub rental_id: RentalId,
+    /// Processes that were killed since its container started.
+    pub count: i64,
 }
 
 /// How busy a GPU is.

@@ -160,6 +160,7 @@ async fn online_node(app: &TestApp, provider: &str) -> NodeId {
             hash: Hash::GENESIS,
         },
         usage: Vec::new(),
+        orders: Vec::new(),
     };
     // the first is refused for its beacon, and the answer has one
     let first = app.send(signed(app, &key, &reply, &beat)).await;

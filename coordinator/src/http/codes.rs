@@ -1,13 +1,20 @@
 //! The problem codes: which one means what, and which operation answers with which beyond those that all share.
 
 mod accounts;
+mod nodes;
 mod payouts;
 mod requests;
 mod running;
 #[cfg(test)]
 mod tests;
 
-use self::requests::{CONFLICT, OURS, SHARED};
+use self::{
+    nodes::{
+        CAPACITY_GONE, CAPACITY_IN_USE, MAINTENANCE, NODE_CORDONED, NODE_DRAINING,
+        NODE_NOT_ISOLATED,
+    },
+    requests::{CONFLICT, OURS, SHARED},
+};
 
 /// A status, a code, and what a caller reads.
 type Code = (u16, &'static str, &'static str);
@@ -26,21 +33,6 @@ const KEY_IN_USE: Code = (
     409,
     "idempotency_key_in_use",
     "a request with this key is running: repeat it in a moment",
-);
-const CAPACITY_GONE: Code = (
-    409,
-    "capacity_gone",
-    "the node has less than that free now: choose another offer or a smaller size",
-);
-const NODE_NOT_ISOLATED: Code = (
-    409,
-    "node_not_isolated",
-    "the node's firewall isn't in force, so it gives no rental a network now; choose another offer",
-);
-const CAPACITY_IN_USE: Code = (
-    409,
-    "capacity_in_use",
-    "rentals hold more than that: wait for them to end, or stop them",
 );
 const NOT_SUPPORTED: Code = (
     422,
@@ -161,6 +153,9 @@ const OWN: &[(&str, &[Code])] = &[
         &[
             CAPACITY_GONE,
             NODE_NOT_ISOLATED,
+            NODE_CORDONED,
+            MAINTENANCE,
+            NODE_DRAINING,
             OFFER_GONE,
             AMOUNT,
             NOT_SUPPORTED,
@@ -249,6 +244,9 @@ const OWN: &[(&str, &[Code])] = &[
             AMOUNT,
             CAPACITY_GONE,
             NODE_NOT_ISOLATED,
+            NODE_CORDONED,
+            MAINTENANCE,
+            NODE_DRAINING,
             QUOTE_EXPIRED,
             QUOTE_USED,
             PAYMENT_CONFLICT,
@@ -261,6 +259,8 @@ const OWN: &[(&str, &[Code])] = &[
     (
         "extend_rental",
         &[
+            MAINTENANCE,
+            NODE_DRAINING,
             KEY_MISSING,
             KEY_REUSED,
             KEY_IN_USE,
@@ -283,6 +283,9 @@ const OWN: &[(&str, &[Code])] = &[
             AMOUNT,
             CAPACITY_GONE,
             NODE_NOT_ISOLATED,
+            NODE_CORDONED,
+            MAINTENANCE,
+            NODE_DRAINING,
             QUOTE_EXPIRED,
             QUOTE_USED,
             PAYMENT_CONFLICT,

@@ -30,6 +30,7 @@ pub mod settlement;
 pub mod spending;
 #[cfg(test)]
 mod tests;
+pub mod upkeep;
 pub mod uptime;
 pub mod webhook_courier;
 pub mod webhooks;
@@ -57,6 +58,7 @@ pub fn start(app: &Arc<App>, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     start(periods.leases_ms, Box::new(leases::Leases(own())))?;
     start(periods.spending_ms, Box::new(spending::Spending(own())))?;
     start(periods.expiry_ms, Box::new(expiry::Expiry(own())))?;
+    start(upkeep::PERIOD_MS, Box::new(upkeep::Upkeep(own())))?;
     start(
         periods.settlement_ms,
         Box::new(settlement::Settlement::new(own())),

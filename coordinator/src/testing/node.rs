@@ -6,6 +6,9 @@
 //! - Its journal only grows; what isn't acknowledged is sent again.
 
 mod containers;
+mod machine;
+
+pub use machine::inventory;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +25,7 @@ use shared::{
     http_signature::{self, Params},
     id::{NodeId, RentalId},
     journal::{Hash, SignedRecord},
-    resources::{Inventory, Load},
+    resources::{Inventory, Load, OomKills},
     sign::SigningKey,
     time::Timestamp,
     wire::{
@@ -31,6 +34,7 @@ use shared::{
         enroll::{self, EnrollReply},
         heartbeat::{Beat, JournalHead, Recover, Reply},
         observed::ObservedRental,
+        operator::Order,
     },
 };
 
@@ -106,33 +110,16 @@ pub struct ScriptedNode {
     pub metering: bool,
     /// Rentals of which a GPU doesn't work.
     pub degraded: BTreeSet<RentalId>,
+    /// What its owner wants, until the market has answered for it.
+    pub orders: Vec<Order>,
+    /// Why its memory is short.
+    pub memory_pressure: Option<String>,
+    /// What the kernel killed for want of memory.
+    pub oom_kills: Vec<OomKills>,
     /// Beats that it sent.
     pub beats: u64,
     clock: ManualClock,
     booted_ms: i64,
-}
-
-/// A machine of 16 processors.
-#[must_use]
-pub fn inventory(ram_total_bytes: i64) -> Inventory {
-    Inventory {
-        hostname: "scripted".into(),
-        kernel: "6.1.0".into(),
-        os: "Debian GNU/Linux 12".into(),
-        ram_total_bytes,
-        cpu_model: "Test CPU".into(),
-        cpu_count: 16,
-        disks: Vec::new(),
-        gpus: Vec::new(),
-        gpu_absent_reason: Some("no NVIDIA driver".into()),
-        docker: None,
-        docker_absent_reason: Some("a test".into()),
-        cgroup_version: 2,
-        gpus_refused: None,
-        rental_disk: None,
-        shortage: None,
-        isolation: None,
-    }
 }
 
 impl ScriptedNode {
@@ -184,6 +171,9 @@ impl ScriptedNode {
             containers: BTreeMap::new(),
             metering: true,
             degraded: BTreeSet::new(),
+            orders: Vec::new(),
+            memory_pressure: None,
+            oom_kills: Vec::new(),
             beats: 0,
             clock: test.clock.clone(),
             booted_ms: 0,
@@ -245,11 +235,17 @@ impl ScriptedNode {
             sent_boot_ms: self.boot_ms(),
             agent_version: "0.0.0-test".into(),
             inventory: self.inventory.clone(),
-            load: Load::default(),
+            load: Load {
+                memory_pressure: self.memory_pressure.clone(),
+                oom_kills: self.oom_kills.clone(),
+                asks_standing: true,
+                ..Load::default()
+            },
             generation: 0,
             observed: self.containers.values().map(|c| c.seen.clone()).collect(),
             journal_head: self.head(),
             usage,
+            orders: self.orders.clone(),
         }
     }
 
@@ -341,6 +337,10 @@ impl ScriptedNode {
         self.beacon.clone_from(&reply.beacon);
         if let Some(ack) = &reply.ack {
             self.acked = ack.seq;
+        }
+        if let Some(standing) = &reply.standing {
+            self.orders
+                .retain(|order| order.number > standing.orders_seen);
         }
         let wanted: BTreeMap<RentalId, &DesiredRental> = reply
             .desired

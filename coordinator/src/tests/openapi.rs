@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::router;
 
 /// What must be there, whatever else is.
-const ROUTES: [&str; 49] = [
+const ROUTES: [&str; 50] = [
     "POST /auth/signup",
     "POST /auth/login",
     "POST /auth/logout",
@@ -48,6 +48,7 @@ const ROUTES: [&str; 49] = [
     "POST /nodes/{id}/cordon",
     "POST /nodes/{id}/uncordon",
     "POST /nodes/{id}/drain",
+    "PUT /nodes/{id}/maintenance",
     "GET /events",
     "GET /admin/audit",
     "GET /kyc",

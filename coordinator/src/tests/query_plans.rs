@@ -37,6 +37,7 @@ use crate::{
         retention::Retention,
         settlement::Settlement,
         spending::Spending,
+        upkeep::Upkeep,
         uptime::Uptime,
         webhook_courier::WebhookCourier,
         webhooks::Webhooks,
@@ -45,7 +46,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 61] = [
+const GROWING: [&str; 62] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -76,6 +77,7 @@ const GROWING: [&str; 61] = [
     "node_earnings",
     "node_figures",
     "node_flags",
+    "node_orders",
     "nodes",
     "offer_prices",
     "offers",
@@ -351,6 +353,7 @@ async fn turn_timers(stall: &Stall) {
         Box::new(Leases(app())),
         Box::new(Spending(app())),
         Box::new(Expiry(app())),
+        Box::new(Upkeep(app())),
         Box::new(Payments(app())),
         Box::new(Payouts::new(app())),
         Box::new(Forgetting(app())),

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::runtime::{
     Container, ContainerRuntime, Created, EngineFacts, Event, OnProgress, RuntimeError,
+    self_test::SelfTest,
 };
 
 /// How much longer than the helper's own limit an answer is waited for.
@@ -119,6 +120,10 @@ impl HelperRuntime {
 impl ContainerRuntime for HelperRuntime {
     async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
         self.ask(Call::Facts {}).await
+    }
+
+    async fn self_test(&self) -> Result<SelfTest, RuntimeError> {
+        self.ask(Call::SelfTest {}).await
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {

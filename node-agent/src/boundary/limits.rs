@@ -22,6 +22,8 @@ pub(super) fn within(call: &Call) -> Duration {
     let seconds = match call {
         Call::Facts {} => 10,
         Call::List {} | Call::Inspect { .. } => 60,
+        // one at a time, and each in half a minute but for a hanging engine
+        Call::SelfTest {} => 240,
         Call::Pull { .. } => 31 * 60,
         Call::Create { .. } | Call::Start { .. } | Call::Remove { .. } => 150,
         Call::Stop { grace_ms, .. } => {

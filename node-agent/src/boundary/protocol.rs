@@ -28,7 +28,8 @@ pub(super) const REPLY_BYTES_MAX: usize = 4 << 20;
 pub(super) struct Request {
     /// [`VERSION`].
     pub(super) version: u32,
-    /// The label of the agent's containers; empty before the machine is enrolled, when only [`Call::Facts`] is answered.
+    /// The label of the agent's containers; empty before the machine is enrolled, when only [`Call::Facts`] and
+    /// [`Call::SelfTest`] are answered.
     pub(super) scope: String,
     /// What is wanted.
     pub(super) call: Call,
@@ -46,6 +47,8 @@ pub(super) struct Greeting {
 pub(super) enum Call {
     /// What the engine is.
     Facts {},
+    /// A rental of nobody's through its whole life; asked without a scope as well.
+    SelfTest {},
     /// All containers of the scope.
     List {},
     /// One of them.
@@ -69,6 +72,7 @@ impl Call {
     pub(super) const fn verb(&self) -> &'static str {
         match self {
             Self::Facts {} => "facts",
+            Self::SelfTest {} => "self_test",
             Self::List {} => "list",
             Self::Inspect { .. } => "inspect",
             Self::Pull { .. } => "pull",

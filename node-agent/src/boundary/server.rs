@@ -171,7 +171,8 @@ impl Helper {
             let engine = (self.engines)(scope).map_err(|error| format!("{error:#}"))?;
             Ok::<_, String>(Arc::new(Guard::new(engine, self.room)))
         };
-        if request.scope.is_empty() && matches!(request.call, Call::Facts {}) {
+        let harmless = matches!(request.call, Call::Facts {} | Call::SelfTest {});
+        if request.scope.is_empty() && harmless {
             return make("");
         }
         let mut binding = self.binding.lock().unwrap_or_else(PoisonError::into_inner);
@@ -286,6 +287,7 @@ fn understand(frame: &[u8]) -> Result<Request, String> {
 async fn perform(guard: &Guard, call: Call) -> Result<serde_json::Value, RuntimeError> {
     match call {
         Call::Facts {} => value(guard.engine().facts().await?),
+        Call::SelfTest {} => value(guard.engine().self_test().await?),
         Call::List {} => value(guard.list().await?),
         Call::Inspect { container_id } => value(guard.inspect(&container_id).await?),
         Call::Create { rental } => value(guard.create(&rental).await?),

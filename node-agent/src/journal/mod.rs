@@ -350,6 +350,14 @@ impl Journal {
         Ok(forward)
     }
 
+    /// How many records are kept, and how large the file is, bytes.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn size(&self) -> Result<(i64, i64), JournalError> {
+        store::size(&self.db)
+    }
+
     /// Deletes acknowledged records that were made before `before`, at most [`PRUNE_STEP`] of them and none from
     /// `keep_from` on, and writes down the latest receipt. Returns how many went.
     ///

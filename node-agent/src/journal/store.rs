@@ -313,6 +313,17 @@ pub(super) fn save_ack(db: &Connection, acked: &Acked) -> Result<(), JournalErro
     Ok(())
 }
 
+/// Records that are kept, and bytes of the file.
+pub(super) fn size(db: &Connection) -> Result<(i64, i64), JournalError> {
+    // numbers have no gaps: no need to count
+    let records = db
+        .prepare_cached("SELECT COALESCE(MAX(seq) - MIN(seq) + 1, 0) FROM records")?
+        .query_row([], |row| row.get(0))?;
+    let pages: i64 = db.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    let page_bytes: i64 = db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    Ok((records, pages.saturating_mul(page_bytes)))
+}
+
 /// Deletes the oldest records below `seq` that were made before `before_us`, at most `limit`, without leaving a hole.
 pub(super) fn prune(
     db: &Connection,

@@ -29,6 +29,8 @@ pub struct GroupFiles {
     pub cpu: CpuFile,
     /// Memory in use, bytes.
     pub memory: PathBuf,
+    /// Has a line `oom_kill`: processes that were killed for want of memory.
+    pub oom: PathBuf,
 }
 
 /// The hierarchies that are mounted.
@@ -126,6 +128,14 @@ pub fn locate(root: &Path, pid: i32, container_id: &str) -> anyhow::Result<Group
                 "memory.usage_in_bytes"
             } else {
                 "memory.current"
+            },
+        ),
+        oom: below(
+            &memory,
+            if memory_v1 {
+                "memory.oom_control"
+            } else {
+                "memory.events"
             },
         ),
     })

@@ -15,6 +15,7 @@ pub(super) struct Files {
     cpu_is_stat: bool,
     memory: File,
     net: Option<File>,
+    oom: Option<File>,
 }
 
 impl Files {
@@ -30,6 +31,7 @@ impl Files {
         };
         let memory = open(&files.memory)?;
         let net = File::open(root.join(format!("proc/{pid}/net/dev"))).ok();
+        let oom = File::open(&files.oom).ok();
         // the process may have died and its number been given away between the two: look again, now that all is open
         cgroup::locate(root, pid, container_id)?;
         Ok(Self {
@@ -37,7 +39,13 @@ impl Files {
             cpu_is_stat,
             memory,
             net,
+            oom,
         })
+    }
+
+    /// Processes that the kernel killed for want of memory.
+    pub(super) fn oom_kills(&self, buffer: &mut Vec<u8>) -> Option<i64> {
+        killed(text(self.oom.as_ref()?, buffer)?)
     }
 
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Reading {
@@ -58,6 +66,13 @@ impl Files {
                 .and_then(net::parse),
         }
     }
+}
+
+/// `oom_kill 3`, of `memory.events` and of `memory.oom_control`; older kernels of version 1 don't have it.
+fn killed(text: &str) -> Option<i64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))
+        .and_then(|count| count.trim().parse().ok())
 }
 
 /// What an open file says now; `None` when it can't be read (the group is gone).

@@ -11,9 +11,11 @@ pub mod cgroup;
 mod counters;
 mod files;
 mod net;
+pub mod pressure;
 
 use std::{collections::HashMap, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
 use shared::{id::RentalId, journal::Record};
 
 use self::{counters::Meter, files::Files};
@@ -25,6 +27,19 @@ pub struct Sampler {
     root: PathBuf,
     rentals: HashMap<RentalId, Tracked>,
     buffer: Vec<u8>,
+}
+
+/// What a running container uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InUse {
+    /// Whose.
+    pub rental_id: RentalId,
+    /// Memory now; `None` if it can't be read.
+    pub ram_bytes: Option<i64>,
+    /// CPU time since its container started, nanoseconds.
+    pub cpu_ns: Option<i64>,
+    /// Processes that the kernel killed for want of memory since then.
+    pub oom_kills: Option<i64>,
 }
 
 /// One container that is measured.
@@ -93,6 +108,28 @@ impl Sampler {
             tracked.meter.take(&reading, boot_ms);
         }
         Ok(tracked.meter.counters())
+    }
+
+    /// What running containers use at this moment; changes no counter.
+    pub fn look(&mut self) -> Vec<InUse> {
+        let Self {
+            rentals, buffer, ..
+        } = self;
+        let open = rentals.iter_mut().filter_map(|(rental_id, tracked)| {
+            let Source::Open { files, .. } = &mut tracked.source else {
+                return None;
+            };
+            let reading = files.read(buffer);
+            Some(InUse {
+                rental_id: *rental_id,
+                ram_bytes: reading.memory_bytes,
+                cpu_ns: reading.cpu_ns,
+                oom_kills: files.oom_kills(buffer),
+            })
+        });
+        let mut all: Vec<InUse> = open.collect();
+        all.sort_by_key(|one| one.rental_id);
+        all
     }
 
     /// Forgets rentals for which `keep` is false.

@@ -27,6 +27,7 @@ pub(super) fn measure(root: &Path, before: &mut Option<CpuTimes>, inventory: &In
             .map(|disk| free_bytes(Path::new(&disk.mount)))
             .collect(),
         gpus: Vec::new(),
+        ..Load::default()
     }
 }
 

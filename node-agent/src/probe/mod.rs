@@ -18,7 +18,10 @@ use std::{path::PathBuf, time::Duration};
 use shared::resources::{Gpu, GpuLoad, Inventory, Load};
 
 use self::{gpu::GpuProbe, load::CpuTimes};
-use crate::runtime::EngineFacts;
+use crate::{
+    measure::pressure::{self, Pressure},
+    runtime::EngineFacts,
+};
 
 /// How often the inventory is measured anew.
 pub const REFRESH: Duration = Duration::from_secs(60);
@@ -35,6 +38,7 @@ pub struct Prober {
     root: PathBuf,
     gpus: GpuProbe,
     cpu_before: Option<CpuTimes>,
+    pressure: Pressure,
 }
 
 /// How large the machine is.
@@ -69,6 +73,7 @@ impl Prober {
             root: PathBuf::from("/"),
             gpus,
             cpu_before: None,
+            pressure: Pressure::default(),
         }
     }
 
@@ -124,6 +129,11 @@ impl Prober {
     pub fn load(&mut self, inventory: &Inventory) -> Load {
         let mut load = load::measure(&self.root, &mut self.cpu_before, inventory);
         load.gpus = self.gpus.load(&self.root, &inventory.gpus);
+        load.memory_pressure = self.pressure.judge(pressure::Seen {
+            waiting: pressure::waiting(&self.root),
+            available_bytes: load.ram_available_bytes,
+            total_bytes: inventory.ram_total_bytes,
+        });
         load
     }
 }

@@ -17,7 +17,7 @@ use shared::{
 
 use crate::{
     journal::{Draft, Journal, JournalError, Moment},
-    measure::Sampler,
+    measure::{InUse, Sampler},
     rental::LiveRental,
 };
 
@@ -77,6 +77,11 @@ impl Meter {
     /// The journal, to take receipts.
     pub(super) const fn journal_mut(&mut self) -> &mut Journal {
         &mut self.journal
+    }
+
+    /// What running containers use at this moment.
+    pub(super) fn look(&mut self) -> Vec<InUse> {
+        self.sampler.look()
     }
 
     /// Deletes old records, except those that a live rental's next record goes on from.

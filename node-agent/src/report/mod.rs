@@ -11,11 +11,13 @@
 
 mod backoff;
 mod contact;
+mod gather;
 mod gpus;
 mod meter;
 mod reply;
 mod sender;
 mod server_clock;
+mod teller;
 mod ticker;
 
 #[cfg(test)]
@@ -39,8 +41,11 @@ pub use self::{
     contact::Contact,
     meter::{Due, Meter, sample_pass},
     server_clock::ServerClock,
+    teller::Teller,
 };
-use crate::{identity::Identity, probe::Prober, reconcile, rental::LiveRental};
+use crate::{
+    identity::Identity, operator::orders::Orders, probe::Prober, reconcile, rental::LiveRental,
+};
 
 /// Until the coordinator says otherwise.
 const FIRST_INTERVAL_MS: i64 = 5_000;
@@ -93,6 +98,8 @@ pub struct Parts {
     pub inventory: watch::Receiver<Arc<Inventory>>,
     /// Runs containers.
     pub rentals: Arc<dyn Rentals>,
+    /// What the machine's owner wants of the market.
+    pub orders: Arc<Orders>,
     /// This machine's clocks.
     pub clock: Arc<dyn Clock>,
     /// The kernel's boot id.
@@ -116,6 +123,8 @@ pub struct Reporter {
     pub contact: watch::Receiver<Contact>,
     /// `CLOCK_BOOTTIME` of the last sampling pass that came to its end, milliseconds: it stands still when the agent hangs.
     pub last_pass_boot_ms: watch::Receiver<i64>,
+    /// Tells how the agent is doing.
+    pub teller: Teller,
 }
 
 /// What ticker and sender share.
@@ -171,9 +180,22 @@ pub fn start(
         metering_fault: watch::Sender::new(None),
         gpus: watch::Sender::new(Vec::new()),
     };
+    let (answered, answered_now) = watch::channel(None);
+    let teller = Teller {
+        shared: shared.clone(),
+        identity: parts.identity.clone(),
+        contact: contact_now.clone(),
+        inventory: parts.inventory.clone(),
+        orders: Arc::clone(&parts.orders),
+        started_at: shared.clock.now(),
+        answered: answered_now,
+    };
     let sender = sender::Sender::new(
         shared.clone(),
         sender::Setup {
+            orders: parts.orders,
+            teller: teller.clone(),
+            answered,
             identity: parts.identity,
             prober: Arc::clone(&parts.prober),
             inventory: parts.inventory.clone(),
@@ -204,5 +226,6 @@ pub fn start(
         server_clock: server_clock_now,
         contact: contact_now,
         last_pass_boot_ms: last_pass_now,
+        teller,
     })
 }

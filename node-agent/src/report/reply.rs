@@ -82,6 +82,7 @@ mod tests {
             more: false,
             server_time: Timestamp::from_secs(1),
             beat_interval_ms: 5_000,
+            standing: None,
         }
     }
 

@@ -8,11 +8,13 @@ use std::{
 
 use shared::{
     http_signature::Request,
-    journal::{Ack, SignedRecord},
+    journal::Ack,
     resources::{Inventory, Load},
+    time::Timestamp,
     wire::{
-        BACKLOG_BYTES_MAX, HEARTBEAT_BYTES_MAX,
-        heartbeat::{Beat, JournalHead, Recover, Reply},
+        HEARTBEAT_BYTES_MAX,
+        heartbeat::{Beat, Recover, Reply},
+        operator::Standing,
     },
 };
 use tokio::{
@@ -21,13 +23,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Contact, ServerClock, Shared, backoff, contact, lock, reply};
+use super::{
+    Contact, ServerClock, Shared, Teller, backoff, contact,
+    gather::{self, Gathered},
+    reply,
+};
 use crate::{
     http::{self, RequestError},
     identity::Identity,
     journal::JournalError,
+    operator::orders::Orders,
     probe::Prober,
-    status::Status,
 };
 
 /// How often in a row a refused beat is sent again at once with what the refusal said.
@@ -36,6 +42,10 @@ const RECOVERIES_MAX: u32 = 3;
 const OVERDUE_MS: i64 = 1_000;
 
 pub(super) struct Setup {
+    pub(super) orders: Arc<Orders>,
+    pub(super) teller: Teller,
+    /// When a beat was last answered, and what load it told.
+    pub(super) answered: watch::Sender<Option<(Timestamp, Load)>>,
     pub(super) identity: Identity,
     pub(super) prober: Arc<Mutex<Prober>>,
     pub(super) inventory: watch::Receiver<Arc<Inventory>>,
@@ -71,13 +81,6 @@ enum Next {
     Sampled,
     /// After a pause, in which only a nudge counts; milliseconds.
     After(i64),
-}
-
-/// What a beat carries beside what is known already.
-struct Gathered {
-    load: Load,
-    head: JournalHead,
-    usage: Vec<SignedRecord>,
 }
 
 impl Sender {
@@ -196,22 +199,10 @@ impl Sender {
         }
     }
 
-    /// Reads the journal and, if it isn't known, the machine's load, off the async threads.
     async fn gather(&mut self) -> anyhow::Result<Gathered> {
-        let meter = Arc::clone(&self.shared.meter);
-        let prober = Arc::clone(&self.setup.prober);
+        let known = self.load.take();
         let inventory = self.setup.inventory.borrow().clone();
-        let load = self.load.take();
-        tokio::task::spawn_blocking(move || {
-            let (head, usage) = {
-                let meter = lock(&meter);
-                let journal = meter.journal();
-                (journal.head(), journal.unacked(BACKLOG_BYTES_MAX)?)
-            };
-            let load = load.unwrap_or_else(|| lock(&prober).load(&inventory));
-            Ok(Gathered { load, head, usage })
-        })
-        .await?
+        gather::gather(&self.shared, &self.setup.prober, inventory, known).await
     }
 
     /// The whole truth, as of now.
@@ -240,6 +231,7 @@ impl Sender {
             observed,
             journal_head: gathered.head,
             usage: gathered.usage,
+            orders: self.setup.orders.to_send(),
         }
     }
 
@@ -278,13 +270,39 @@ impl Sender {
             .map_err(|error| {
                 RequestError::BadAnswer(format!("the desired state can't be kept: {error:#}"))
             })?;
+        self.answered();
+        let had_orders = self.setup.orders.standing().borrow().is_some();
+        if let Some(standing) = reply.standing {
+            self.stand(standing).await;
+        }
+        // orders that waited for the first standing go at once
+        let orders_due = !had_orders && !self.setup.orders.to_send().is_empty();
         // after the wish: a paid rental waits for that, and for this nobody
         let progress = match reply.ack {
             Some(ack) => self.acknowledge(ack).await,
             None => false,
         };
         // `more` without progress would be a busy loop
-        Ok(reply.more && progress)
+        Ok(orders_due || (reply.more && progress))
+    }
+
+    fn answered(&self) {
+        let load = self.load.clone().unwrap_or_default();
+        self.setup
+            .answered
+            .send_replace(Some((self.shared.clock.now(), load)));
+    }
+
+    /// Takes the market's word on the owner's orders.
+    async fn stand(&self, standing: Standing) {
+        let orders = Arc::clone(&self.setup.orders);
+        let kept = tokio::task::spawn_blocking(move || orders.settle(standing)).await;
+        if let Err(error) | Ok(Err(error)) = kept.map_err(anyhow::Error::from) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the market's answer to orders can't be kept; they are sent again"
+            );
+        }
     }
 
     /// Takes the receipt; a wrong one is logged, and the records are sent again.
@@ -360,19 +378,11 @@ impl Sender {
         let Some(path) = self.setup.status_file.clone() else {
             return;
         };
-        let contact = self.setup.contact.borrow().clone();
-        let live = self.shared.rentals.live().borrow().clone();
-        let fault = self.shared.metering_fault.borrow().clone();
-        let node_id = self.setup.identity.node_id;
-        let url = self.setup.identity.url.as_str().to_owned();
-        let now = self.shared.clock.now();
-        let written = self
-            .shared
-            .with_meter(move |meter| {
-                let journal = meter.journal();
-                Status::new(node_id, url, now, &contact, fault, journal, &live).write(&path)
-            })
-            .await;
+        let written = match self.setup.teller.status().await {
+            Ok(status) => tokio::task::spawn_blocking(move || status.write(&path)).await,
+            Err(error) => Ok(Err(error)),
+        };
+        let written = written.map_err(anyhow::Error::from);
         if let Err(error) | Ok(Err(error)) = written {
             tracing::debug!(error = format!("{error:#}"), "the status can't be written");
         }

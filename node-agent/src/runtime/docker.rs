@@ -36,6 +36,7 @@ use super::{
     parse,
     profile::Ground,
     pull::{self, Layers},
+    self_test::SelfTest,
 };
 
 mod bridges;
@@ -49,6 +50,7 @@ mod networks;
 mod police;
 mod probe_image;
 mod self_probe;
+mod self_test;
 
 use disks::Disks;
 use engine::{Engine, is_status};
@@ -229,6 +231,10 @@ impl ContainerRuntime for DockerRuntime {
             shortage: self.look_for_room(&ground.0),
             gpus_refused: known.gpus_refused,
         })
+    }
+
+    async fn self_test(&self) -> Result<SelfTest, RuntimeError> {
+        Box::pin(self.test_itself()).await
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {

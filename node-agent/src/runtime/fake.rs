@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, HeldLimits,
-    OnProgress, PullProgress, RuntimeError, code, profile,
+    OnProgress, PullProgress, RuntimeError, code, profile, self_test::SelfTest,
 };
 
 mod looks;
@@ -35,6 +35,8 @@ const EVENTS_MAX: usize = 1_024;
 pub enum Op {
     /// `facts`
     Facts,
+    /// `self_test`
+    SelfTest,
     /// `list`
     List,
     /// `inspect`
@@ -244,6 +246,11 @@ impl ContainerRuntime for FakeRuntime {
     async fn facts(&self) -> Result<EngineFacts, RuntimeError> {
         self.call(Op::Facts, "").await?;
         Ok(said::facts())
+    }
+
+    async fn self_test(&self) -> Result<SelfTest, RuntimeError> {
+        self.call(Op::SelfTest, "").await?;
+        Ok(SelfTest::default())
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {

@@ -28,6 +28,7 @@ pub mod network;
 mod parse;
 pub mod profile;
 mod pull;
+pub mod self_test;
 mod toolkit;
 
 /// Label that holds the rental's id; what is ours is found by it and [`LABEL_NODE`].
@@ -245,6 +246,9 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug {
     /// What the engine is, within seconds. One that isn't there is [`RuntimeError::Unavailable`], with the reason in words for the
     /// inventory.
     async fn facts(&self) -> Result<EngineFacts, RuntimeError>;
+
+    /// Takes a rental of nobody's through its whole life, with the probe of its network. What goes wrong on the way is part of the answer.
+    async fn self_test(&self) -> Result<self_test::SelfTest, RuntimeError>;
 
     /// All containers of this node, in all states.
     async fn list(&self) -> Result<Vec<Container>, RuntimeError>;

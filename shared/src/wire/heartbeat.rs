@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     desired::{DesiredState, Lease},
     observed::ObservedRental,
+    operator::{Order, Standing},
 };
 use crate::{
     id::NodeId,
@@ -45,6 +46,9 @@ pub struct Beat {
     pub journal_head: JournalHead,
     /// Records not yet acknowledged, oldest first, contiguous, at most 256 KiB of them.
     pub usage: Vec<SignedRecord>,
+    /// What the machine's owner wants, as long as it isn't answered for; at most [`super::operator::ORDERS_MAX`]. Left out when there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Order>,
 }
 
 /// The end of a node's journal.
@@ -75,6 +79,9 @@ pub struct Reply {
     pub server_time: Timestamp,
     /// When to beat again, milliseconds.
     pub beat_interval_ms: i64,
+    /// How the node stands on the market, for agents that ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }
 
 /// Why a beat was refused, beside the problem document: what an honest agent needs to recover by itself.

@@ -9,6 +9,7 @@ pub mod desired;
 pub mod enroll;
 pub mod heartbeat;
 pub mod observed;
+pub mod operator;
 pub mod problem;
 
 /// Largest body of a heartbeat: a backlog is sent in parts of at most [`BACKLOG_BYTES_MAX`].

@@ -436,6 +436,7 @@ async fn heartbeat(
             more: head.seq > known.seq,
             server_time: received_at,
             beat_interval_ms: known.interval_ms,
+            standing: None,
         };
         Json(reply).into_response()
     })

@@ -18,6 +18,7 @@ use node_agent::{
     journal::{Counters, Draft, Journal, Moment, Owner, verify_file},
     link,
     measure::Sampler,
+    operator::orders::Orders,
     probe::{Prober, gpu::GpuProbe},
     rental::LiveRental,
     report::{self, Contact, Meter, Parts, Rentals, Reporter},
@@ -232,6 +233,7 @@ impl Node {
         });
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
         let inventory = watch::Sender::new(Arc::new(inventory())).subscribe();
+        let orders = Orders::open(self.dir().orders(), identity.node_id).expect("none yet");
         let parts = Parts {
             meter: Meter::new(
                 self.journal(&identity),
@@ -241,6 +243,7 @@ impl Node {
             prober: Arc::new(Mutex::new(Prober::new())),
             inventory,
             rentals: Arc::clone(&rentals) as Arc<dyn Rentals>,
+            orders: Arc::new(orders),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             boot_id: "b".repeat(32),
             journal_keep_ms: 1_000,

@@ -177,6 +177,11 @@ pub const TABLE: &[Line] = &[
     Line::of("cordon_node", &[Provider, Admin], With(Scope::NodesWrite)),
     Line::of("uncordon_node", &[Provider, Admin], With(Scope::NodesWrite)),
     Line::of("drain_node", &[Provider, Admin], With(Scope::NodesWrite)),
+    Line::of(
+        "plan_node_maintenance",
+        &[Provider, Admin],
+        With(Scope::NodesWrite),
+    ),
     // agents: signed by the node's key, which the handler checks
     Line::own_proof("heartbeat"),
     Line::own_proof("node_link"),

@@ -13,6 +13,7 @@ use shared::{
     sign::{PublicKey, SigningKey},
     time::Timestamp,
     wire::{
+        RENTALS_PER_NODE_MAX,
         heartbeat::{Beat, Reply},
         observed::{ObservedRental, Phase},
     },
@@ -102,7 +103,8 @@ impl AgentLink {
         };
         let quiet = means.before.as_ref() == Some(&written)
             && admitted.beat.usage.is_empty()
-            && admitted.beat.observed.is_empty();
+            && admitted.beat.observed.is_empty()
+            && admitted.beat.orders.is_empty();
         let outcome = if quiet {
             self.quiet(&admitted, &means).await?
         } else {
@@ -199,6 +201,7 @@ impl AgentLink {
 fn facts_sha256(beat: &Beat) -> Result<[u8; 32]> {
     let mut text = serde_json::to_vec(&beat.inventory).map_err(Error::internal)?;
     text.extend_from_slice(beat.agent_version.as_bytes());
+    text.push(u8::from(beat.load.memory_pressure.is_some()));
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, &text).as_ref());
     Ok(hash)
@@ -233,6 +236,11 @@ fn apply(tx: &mut dyn Tx, admitted: &Admitted, means: &Means) -> Result<Outcome>
         means.gap_ms,
     )?;
     let ended = fold(tx, &ctx, admitted, means, &taken)?;
+    let pressure = beat.load.memory_pressure.as_deref();
+    rentals::upkeep::observe_pressure(tx, &ctx, &node, pressure)?;
+    if !beat.orders.is_empty() {
+        nodes::carry_out(tx, &ctx, &node, &beat.orders)?;
+    }
     // the generation may have moved with what was folded
     let node = nodes::get(tx, admitted.node)?;
     let reply = reply(tx, admitted, means, &node, Some(&taken))?;
@@ -268,7 +276,11 @@ fn fold(
         heard_before: taken.heard_before,
     };
     let mut ended = false;
-    for rental in rentals::of_node(tx, admitted.node)? {
+    let live = rentals::of_node(tx, admitted.node)?;
+    let kills = &beat.load.oom_kills;
+    let kills = kills.get(..RENTALS_PER_NODE_MAX).unwrap_or(kills);
+    rentals::upkeep::observe_oom(tx, ctx, &live, kills)?;
+    for rental in live {
         if let Some(seen) = beat
             .observed
             .iter()
@@ -320,6 +332,11 @@ fn reply(
             signature,
         }
     });
+    let standing = if admitted.beat.load.asks_standing {
+        Some(nodes::standing(tx, admitted.received_at, node)?)
+    } else {
+        None
+    };
     Ok(Reply {
         desired,
         leases,
@@ -328,5 +345,6 @@ fn reply(
         more: taken.is_some_and(|taken| taken.more),
         server_time: admitted.received_at,
         beat_interval_ms: means.beat_interval_ms,
+        standing,
     })
 }

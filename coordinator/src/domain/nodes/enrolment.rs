@@ -131,6 +131,9 @@ fn new_node(ctx: &OpCtx, owner: UserId, name: String, request: &enroll::EnrollRe
         free: rentable,
         generation: 1,
         created_at: ctx.now,
+        drain_deadline: None,
+        maintenance: Vec::new(),
+        memory_pressure: String::new(),
     }
 }
 

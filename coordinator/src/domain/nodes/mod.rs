@@ -9,12 +9,21 @@ pub mod api;
 mod capacity;
 mod enrolment;
 pub mod model;
+mod orders;
 mod store;
+#[cfg(test)]
+mod tests;
+mod upkeep;
 
 pub use capacity::{Resize, give, has_room, take};
 pub use enrolment::{TOKEN_TTL_MS, add_token, check_inventory, enroll};
+pub use orders::{carry_out, standing};
+pub use upkeep::{
+    MAINTENANCE_PLANNED, drained, drains_due, maintenance_to_tell, observe_pressure,
+    plan_maintenance, schedule, take_maintenance_to_tell,
+};
 
-use model::{Availability, Flag, Lifecycle, Node, Schedulability};
+use model::{Availability, Flag, Lifecycle, Node};
 use shared::{
     id::{NodeId, UserId},
     resources::Inventory,
@@ -112,10 +121,15 @@ pub fn change(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, change: &Change) -> Resu
     let region = parse("/region", change.region.as_ref(), REGION_CHARS_MAX)?;
     store::set_names(tx, id, name.as_deref(), region.as_deref())?;
     capacity::resize(tx, &node, &change.rentable)?;
-    announce(tx, ctx, &node, "node.changed")?;
-    let changed = get(tx, id)?;
-    let entry = Entry::of("node.changed", id);
-    audit::record(tx, ctx, entry.before(told(&node)).after(told(&changed)))?;
+    changed(tx, ctx, &node)
+}
+
+/// Tells of a change that was made to what `node` was before, and reads it anew.
+fn changed(tx: &mut dyn Tx, ctx: &OpCtx, node: &Node) -> Result<Node> {
+    announce(tx, ctx, node, "node.changed")?;
+    let changed = get(tx, node.id)?;
+    let entry = Entry::of("node.changed", node.id);
+    audit::record(tx, ctx, entry.before(told(node)).after(told(&changed)))?;
     Ok(changed)
 }
 
@@ -130,21 +144,6 @@ fn told(node: &Node) -> serde_json::Value {
         "rentable_disk_bytes": node.rentable.disk_bytes,
         "schedulability": node.schedulability.name(),
     })
-}
-
-/// Sets what people want of a node.
-///
-/// # Errors
-/// 404 for what isn't theirs.
-pub fn schedule(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId, to: Schedulability) -> Result<Node> {
-    let node = get_own(tx, ctx, id)?;
-    store::set_schedulability(tx, id, to)?;
-    announce(tx, ctx, &node, "node.changed")?;
-    let state = |of: Schedulability| serde_json::json!({ "schedulability": of.name() });
-    let entry = Entry::of("node.scheduled", id);
-    let entry = entry.before(state(node.schedulability)).after(state(to));
-    audit::record(tx, ctx, entry)?;
-    get(tx, id)
 }
 
 /// Takes an idle node out of the market for good; its key is void from then on.
@@ -301,10 +300,22 @@ pub fn by_key(tx: &mut dyn Tx, key: &PublicKey) -> Result<Option<Node>> {
 }
 
 fn announce(tx: &mut dyn Tx, ctx: &OpCtx, node: &Node, kind: &'static str) -> Result<()> {
+    announce_with(tx, ctx, node, kind, serde_json::json!({}))
+}
+
+/// Tells a node's owner; `facts` is an object.
+fn announce_with(
+    tx: &mut dyn Tx,
+    ctx: &OpCtx,
+    node: &Node,
+    kind: &'static str,
+    mut facts: serde_json::Value,
+) -> Result<()> {
+    facts["name"] = node.name.clone().into();
     let event = Event {
         provider: Some(node.owner),
         node: Some(node.id),
-        ..Event::new(kind, serde_json::json!({ "name": node.name }))
+        ..Event::new(kind, facts)
     };
     events::append(tx, ctx, event)
 }

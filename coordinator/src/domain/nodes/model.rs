@@ -12,6 +12,7 @@ use shared::{
     resources::{Inventory, Resources, host_reserve_bytes},
     sign::PublicKey,
     time::Timestamp,
+    wire::operator::Maintenance,
 };
 
 /// Observed: is it there?
@@ -124,6 +125,12 @@ pub struct Node {
     pub generation: i64,
     /// When it enrolled.
     pub created_at: Timestamp,
+    /// While it is drained: when what still runs is ended.
+    pub drain_deadline: Option<Timestamp>,
+    /// Times in which it can't be relied on, by their beginning; some may be over.
+    pub maintenance: Vec<Maintenance>,
+    /// Why its memory is short, as it says; empty while it isn't.
+    pub memory_pressure: String,
 }
 
 impl Node {
@@ -148,6 +155,14 @@ impl Node {
             .disk_bytes
             .saturating_sub(held);
         self.free.disk_bytes.min(there).max(0)
+    }
+
+    /// The first maintenance that some of the time from `from` until `until` lies in.
+    #[must_use]
+    pub fn maintenance_between(&self, from: Timestamp, until: Timestamp) -> Option<&Maintenance> {
+        self.maintenance
+            .iter()
+            .find(|window| window.overlaps(from, until))
     }
 
     /// What its own probe could reach from a rental and must not.

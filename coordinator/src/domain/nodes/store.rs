@@ -1,6 +1,7 @@
 //! SQL of nodes.
 
 pub(super) mod capacity;
+pub(super) mod upkeep;
 
 use shared::{
     id::{NodeId, UserId},
@@ -18,7 +19,7 @@ use crate::{
 
 const COLUMNS: &str = "id, owner, name, public_key, lifecycle, schedulability, availability, availability_at, region, inventory, \
      agent_version, rentable_ram_bytes, rentable_cpu_millis, free_ram_bytes, free_cpu_millis, generation, created_at, rentable_gpus, \
-     rentable_disk_bytes, free_gpus, free_disk_bytes";
+     rentable_disk_bytes, free_gpus, free_disk_bytes, drain_deadline_at, maintenance, memory_pressure";
 
 fn parse(row: &Row) -> Result<Node> {
     let id = row.text(0)?;
@@ -50,6 +51,9 @@ fn parse(row: &Row) -> Result<Node> {
         },
         generation: row.int(15)?,
         created_at: Timestamp::from_micros(row.int(16)?),
+        drain_deadline: row.opt_int(21)?.map(Timestamp::from_micros),
+        maintenance: serde_json::from_str(row.text(22)?).map_err(|_| bad("maintenance"))?,
+        memory_pressure: row.text(23)?.to_owned(),
     })
 }
 
@@ -59,10 +63,11 @@ fn one(rows: &[Row]) -> Result<Option<Node>> {
 
 pub(super) fn insert(tx: &mut dyn Tx, node: &Node) -> Result<()> {
     let inventory = serde_json::to_string(&node.inventory).map_err(Error::internal)?;
+    let maintenance = serde_json::to_string(&node.maintenance).map_err(Error::internal)?;
     tx.execute(
         &format!(
             "INSERT INTO nodes ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-             $18, $19, $20, $21)"
+             $18, $19, $20, $21, $22, $23, $24)"
         ),
         params![
             node.id,
@@ -85,7 +90,10 @@ pub(super) fn insert(tx: &mut dyn Tx, node: &Node) -> Result<()> {
             node.rentable.gpu_count,
             node.rentable.disk_bytes,
             node.free.gpu_count,
-            node.free.disk_bytes
+            node.free.disk_bytes,
+            node.drain_deadline,
+            maintenance,
+            node.memory_pressure.as_str()
         ],
     )?;
     Ok(())
@@ -137,14 +145,6 @@ pub(super) fn set_availability(
         "UPDATE nodes SET availability = $1, availability_at = $2 WHERE id = $3 AND availability <> $1",
         params![to.name(), now, id],
     )? == 1)
-}
-
-pub(super) fn set_schedulability(tx: &mut dyn Tx, id: NodeId, to: Schedulability) -> Result<()> {
-    tx.execute(
-        "UPDATE nodes SET schedulability = $1 WHERE id = $2",
-        params![to.name(), id],
-    )?;
-    Ok(())
 }
 
 /// Keeps the row as it is until the end of this transaction, on databases that would let others change it.

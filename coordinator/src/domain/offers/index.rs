@@ -304,6 +304,7 @@ mod tests {
                 updated_at: at,
             },
             isolation: None,
+            maintenance: Vec::new(),
             available: true,
             online: true,
             ram_free_bytes: 1 << 30,

@@ -224,6 +224,7 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
         region,
         disk_means: node.inventory.rental_disk.map(|disk| disk.means),
         isolation: node.inventory.isolation,
+        maintenance: node.maintenance,
         offer,
     })
 }

@@ -11,6 +11,7 @@ use shared::{
     money::{Amount, Asset, UnitPrices},
     resources::{Isolation, IsolationClass, QuotaMeans, Resources},
     time::Timestamp,
+    wire::operator::Maintenance,
 };
 
 use crate::error::{Error, Result};
@@ -264,6 +265,8 @@ pub struct Listing {
     pub region: String,
     /// What keeps rentals apart there; `None` when its agent doesn't say.
     pub isolation: Option<Isolation>,
+    /// When its node can't be relied on; some of it may be over.
+    pub maintenance: Vec<Maintenance>,
 }
 
 /// How listings are ordered.

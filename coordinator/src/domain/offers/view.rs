@@ -10,6 +10,7 @@ use shared::{
 use utoipa::ToSchema;
 
 use super::model::{Listing, Offer, OfferState};
+use crate::domain::nodes::api::MaintenanceView;
 
 /// Unit prices per hour, decimal strings.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -94,6 +95,8 @@ pub(super) struct OfferView {
     disk: Option<DiskView>,
     /// What keeps rentals apart on its node; null when its agent doesn't say.
     isolation: Option<IsolationView>,
+    /// When its node can't be relied on: nothing is rented there that would run into it.
+    maintenance: Vec<MaintenanceView>,
     cpu_model: String,
     gpu_models: Vec<String>,
     /// Grows with each change.
@@ -224,6 +227,12 @@ pub(super) fn view(listing: &Listing) -> OfferView {
         internet: terms.internet,
         disk: listing.disk_means.map(disk),
         isolation: listing.isolation.as_ref().map(isolation),
+        maintenance: listing
+            .maintenance
+            .iter()
+            .cloned()
+            .map(MaintenanceView::from)
+            .collect(),
         cpu_model: listing.cpu_model.clone(),
         gpu_models: listing.gpu_models.clone(),
         version: *version,

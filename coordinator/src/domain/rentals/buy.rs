@@ -60,6 +60,7 @@ pub fn rental(
     halt::check(tx)?;
     let priced = order::price(
         tx,
+        ctx.now,
         &desk.rules,
         order.offer_id,
         &order.resources,

@@ -167,6 +167,7 @@ fn release(tx: &mut dyn Tx, ctx: &OpCtx, ended: &Rental) -> Result<Rental> {
     alerts::end(tx, ended.id)?;
     nodes::give(tx, ended.node_id, ended.id, ended.resources)?;
     nodes::bump_generation(tx, ended.node_id)?;
+    nodes::drained(tx, ctx, ended.node_id)?;
     announce(tx, ctx, &ended, "rental.ended")?;
     Ok(ended)
 }

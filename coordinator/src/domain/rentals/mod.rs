@@ -1,7 +1,8 @@
 //! Rentals: from an order over its payment and its life on a node to its end.
 //!
 //! By verb: [`order`] (price, reserve), [`buy`] (from a balance), [`changes`] (activate, extend, stop, finish), [`observe`] (what nodes
-//! report), [`desired`] (what nodes must run), [`timers`] (what time does), [`purchase`] (paying by x402), [`check`] (invariants).
+//! report), [`desired`] (what nodes must run), [`timers`] (what time does), [`upkeep`] (what
+//! becomes of its node), [`purchase`] (paying by x402), [`check`] (invariants).
 //!
 //! # Invariants
 //! - A live rental holds its capacity; it is given back in the transaction that ends it.
@@ -28,6 +29,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 pub mod timers;
+pub mod upkeep;
 
 use std::sync::Arc;
 

@@ -12,8 +12,8 @@ use shared::{
 use super::{
     Rules, announce, changes, deadlines,
     fold::{self, Folded},
-    model::Rental,
-    save,
+    model::{EndReason, Rental},
+    save, upkeep,
 };
 use crate::{context::OpCtx, error::Result, store::Tx};
 
@@ -74,6 +74,9 @@ pub fn observe(
         seen.lease_until = lease.unwrap_or(seen.lease_until);
     }
     if let Some((reason, detail)) = &folded.end {
+        if *reason == EndReason::OomKilled {
+            upkeep::tell_oom(tx, ctx, rental, 1)?;
+        }
         changes::finish(tx, ctx, &seen, *reason, detail)?;
         return Ok(true);
     }

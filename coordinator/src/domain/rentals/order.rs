@@ -8,6 +8,7 @@ use shared::{
     id::{LeaseId, OfferId, RentalId},
     money::{Amount, Asset, Money, Rate},
     resources::Resources,
+    time::Timestamp,
     wire::observed::Phase,
 };
 
@@ -20,7 +21,10 @@ use super::{
 use crate::{
     context::OpCtx,
     domain::{
-        nodes::{self, model::Node},
+        nodes::{
+            self,
+            model::{Node, Schedulability},
+        },
         offers::{self, model::Offer},
     },
     error::{Error, Result},
@@ -60,9 +64,10 @@ pub struct Priced {
 /// Prices a slice of an offer for a time and asks whether there is room now. Holds nothing.
 ///
 /// # Errors
-/// 404 no such offer; 422 out of the offer's bounds; 409 off the market or no room.
+/// 404 no such offer; 422 out of the offer's bounds; 409 off the market, no room, or other plans for the node.
 pub fn price(
     tx: &mut dyn Tx,
+    now: Timestamp,
     rules: &Rules,
     offer_id: OfferId,
     resources: &Resources,
@@ -79,6 +84,7 @@ pub fn price(
             format!("the node takes no rentals now: {why}; choose another offer"),
         ));
     }
+    stays(&node, now, duration_ms)?;
     if !node.takes_rentals() || !nodes::has_room(tx, &node, resources)? {
         return Err(Error::conflict(
             "capacity_gone",
@@ -106,6 +112,43 @@ fn takes(node: &Node, offer: &Offer) -> Result<()> {
     }
     if !node.gives_network(offer.terms.internet) {
         return refused("the node's firewall isn't in force, so it gives no rental a network now; choose another offer".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether a node takes a rental for this time, as far as its owner's plans go.
+///
+/// # Errors
+/// 409 `node_cordoned`, `maintenance_planned`.
+fn stays(node: &Node, from: Timestamp, duration_ms: i64) -> Result<()> {
+    if node.schedulability != Schedulability::Active {
+        return Err(Error::conflict(
+            "node_cordoned",
+            "its provider takes no new rentals on this node now: choose another offer",
+        ));
+    }
+    plans_allow(node, from, from.plus_ms(duration_ms))
+}
+
+/// Whether nothing is planned for a node in this time.
+///
+/// # Errors
+/// 409 `maintenance_planned`, `node_draining`.
+pub fn plans_allow(node: &Node, from: Timestamp, until: Timestamp) -> Result<()> {
+    if let Some(window) = node.maintenance_between(from, until) {
+        return Err(Error::conflict(
+            "maintenance_planned",
+            format!(
+                "the node is under maintenance from {} until {}: rent for less time, or choose another offer",
+                window.starts_at, window.ends_at
+            ),
+        ));
+    }
+    if let Some(deadline) = node.drain_deadline.filter(|deadline| until > *deadline) {
+        return Err(Error::conflict(
+            "node_draining",
+            format!("its provider takes the node back at {deadline}: extend it for less time"),
+        ));
     }
     Ok(())
 }
@@ -170,6 +213,7 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
     let offer = offers::get(tx, order.offer_id)?;
     let node = nodes::get(tx, offer.node_id)?;
     takes(&node, &offer)?;
+    stays(&node, ctx.now, order.duration_ms)?;
     let consumer = ctx.actor.person().map(|person| person.id);
     let gpus = nodes::take(tx, offer.node_id, buyer.rental_id, order.resources)?;
     let rental = Rental {
@@ -223,7 +267,7 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
 /// A rental of the caller's that may be extended by so much.
 ///
 /// # Errors
-/// 404 if it isn't theirs; 409 if it is over; 422 if it would get too long or too expensive.
+/// 404 if it isn't theirs; 409 if it is over, or its node has other plans; 422 if it would get too long or too expensive.
 pub fn extendable(
     tx: &mut dyn Tx,
     ctx: &OpCtx,
@@ -245,6 +289,9 @@ pub fn extendable(
             format!("a rental lasts at most {} seconds in all", longest / 1_000),
         ));
     }
+    let node = nodes::get(tx, rental.node_id)?;
+    let (from, until) = (ctx.now, paid_end(&rental, ctx.now).plus_ms(duration_ms));
+    plans_allow(&node, from, until)?;
     let total = rental.paid.plus(extension_price(&rental, duration_ms)?)?;
     if rental.max_spend.is_some_and(|most| total > most) {
         return Err(Error::invalid(
@@ -253,6 +300,13 @@ pub fn extendable(
         ));
     }
     Ok(rental)
+}
+
+/// When a rental's paid time is over, taken as beginning now if it doesn't run yet.
+pub fn paid_end(rental: &Rental, now: Timestamp) -> Timestamp {
+    rental
+        .paid_until()
+        .unwrap_or_else(|| now.plus_ms(rental.duration_ms))
 }
 
 /// What more time costs: the price of the whole, less what was paid.

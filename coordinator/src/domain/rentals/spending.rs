@@ -17,6 +17,7 @@ use super::{Desk, model::Rental, order, store};
 use crate::{
     domain::{
         ledger::{self, model::Account},
+        nodes::{self, model::Node},
         rates::Rates,
     },
     error::Result,
@@ -39,6 +40,8 @@ pub enum Limit {
     MaxSpend,
     /// The market's longest rental.
     MaxDuration,
+    /// Maintenance of its node, or that its provider takes it back.
+    NodePlans,
 }
 
 impl Limit {
@@ -50,6 +53,7 @@ impl Limit {
             Self::Rate => "exchange_rate",
             Self::MaxSpend => "max_spend",
             Self::MaxDuration => "max_duration",
+            Self::NodePlans => "node_plans",
         }
     }
 
@@ -61,6 +65,7 @@ impl Limit {
             Self::Rate => "no exchange rate is known now for the currency that you pay in",
             Self::MaxSpend => "it may cost no more than you allowed",
             Self::MaxDuration => "no rental lasts longer here",
+            Self::NodePlans => "its node is under maintenance then, or its provider takes it back",
         }
     }
 
@@ -72,7 +77,7 @@ impl Limit {
             Self::Rate => {
                 "If there is one before that, it goes on by itself; you may also extend it in the currency of its price."
             }
-            Self::MaxSpend | Self::MaxDuration => "Rent anew to go on.",
+            Self::MaxSpend | Self::MaxDuration | Self::NodePlans => "Rent anew to go on.",
         }
     }
 }
@@ -112,6 +117,7 @@ pub fn funds(tx: &mut dyn Tx, desk: &Desk, rental: &Rental, now: Timestamp) -> R
         .max_duration_ms
         .saturating_sub(rental.duration_ms)
         .max(0);
+    let plans_ms = until_plans_ms(&nodes::get(tx, rental.node_id)?, rental, now);
     let available = course.covers(balance);
     let allowed = rental
         .max_spend
@@ -125,16 +131,31 @@ pub fn funds(tx: &mut dyn Tx, desk: &Desk, rental: &Rental, now: Timestamp) -> R
         (by_balance, Limit::Balance),
         (by_spend, Limit::MaxSpend),
         (room_ms, Limit::MaxDuration),
+        (plans_ms, Limit::NodePlans),
     ];
     let (lasts_ms, limit) = ends
         .into_iter()
         .min_by_key(|(ms, _)| *ms)
         .unwrap_or((0, Limit::Balance));
     Ok(Funds {
-        step_ms: affordable_ms(rental, budget, room_ms.min(STEP_MS))?,
+        step_ms: affordable_ms(rental, budget, room_ms.min(plans_ms).min(STEP_MS))?,
         lasts_ms,
         limit,
     })
+}
+
+/// How long a rental may go on beyond its paid time until its node is needed for something else.
+fn until_plans_ms(node: &Node, rental: &Rental, now: Timestamp) -> i64 {
+    let paid_end = order::paid_end(rental, now);
+    let windows = node.maintenance.iter();
+    let windows = windows.filter(|window| window.ends_at > now.max(paid_end));
+    let planned = windows
+        .map(|window| window.starts_at)
+        .chain(node.drain_deadline);
+    planned
+        .map(|at| at.ms_since(paid_end).max(0))
+        .min()
+        .unwrap_or(i64::MAX)
 }
 
 /// The longest extension of whole seconds, up to `most_ms`, that costs no more than `budget`.

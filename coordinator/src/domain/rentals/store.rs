@@ -2,6 +2,7 @@
 
 pub(super) mod alerts;
 pub(super) mod invoicing;
+pub(super) mod memory;
 mod row;
 
 use shared::{

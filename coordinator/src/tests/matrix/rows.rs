@@ -161,6 +161,7 @@ pub(super) const ROWS: &[Row] = &[
     row("get_node", Provider, "node", "",                                       [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("change_node", Provider, "node", r#"{"name": "attic"}"#,                [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("cordon_node", Provider, "node", "",                                    [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
+    row("plan_node_maintenance", Provider, "node", r#"{"windows": []}"#,         [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("drain_node", Provider, "node", "",                                     [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("uncordon_node", Provider, "node", "",                                  [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("retire_node", Provider, "idle_node", "",                               [401, 403, 403, 204, 404, 401, 403, 204, 204, 403, 401]),

@@ -60,7 +60,7 @@ impl DockerRuntime {
     }
 
     /// What a rental could reach.
-    async fn look(&self) -> anyhow::Result<Vec<Target>> {
+    pub(super) async fn look(&self) -> anyhow::Result<Vec<Target>> {
         anyhow::ensure!(
             self.networks.guard.stands(),
             "the firewall's table isn't there"
@@ -186,7 +186,7 @@ impl DockerRuntime {
     }
 
     /// Removes the probe's containers with their networks, of this look and of one that was cut off.
-    async fn remove_probes(&self) -> Result<(), RuntimeError> {
+    pub(super) async fn remove_probes(&self) -> Result<(), RuntimeError> {
         let client = self.engine.client().await?;
         let label = format!("{LABEL_PROBE}={}", self.scope);
         let options = ListContainersOptions {

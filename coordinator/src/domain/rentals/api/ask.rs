@@ -97,6 +97,7 @@ fn quote_for(
             }
             let priced = order::price(
                 tx,
+                ctx.now,
                 rules,
                 order.offer_id,
                 &order.resources,

@@ -245,7 +245,13 @@ pub(super) fn place(
     let hits = app
         .market
         .search(&filter, Sort::Price, false, None, usize::MAX);
-    let cheapest = hits.iter().min_by_key(|hit| {
+    let now = app.clock.now();
+    let until = now.plus_ms(duration_ms);
+    let undisturbed = hits.iter().filter(|hit| {
+        let mut windows = hit.maintenance.iter();
+        !windows.any(|window| window.overlaps(now, until))
+    });
+    let cheapest = undisturbed.min_by_key(|hit| {
         (
             Rate::of(resources, &hit.offer.terms.prices).map_or(i64::MAX, Rate::micro_per_hour),
             hit.offer.id,

@@ -69,7 +69,7 @@ pub(super) async fn quote(
     let quote = app
         .db
         .write("payment.quote", move |tx| {
-            let priced = order::price(tx, &rules, offer, &resources, duration_ms)?;
+            let priced = order::price(tx, ctx.now, &rules, offer, &resources, duration_ms)?;
             let slice = Slice {
                 offer_id: priced.offer.id,
                 resources,

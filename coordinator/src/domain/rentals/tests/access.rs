@@ -51,6 +51,7 @@ async fn what_is_not_yours_does_not_exist() {
         ("POST", format!("{node}/cordon"), none.clone()),
         ("POST", format!("{node}/uncordon"), none.clone()),
         ("POST", format!("{node}/drain"), none.clone()),
+        ("PUT", format!("{node}/maintenance"), json!({"windows": []})),
         ("PATCH", offer.clone(), json!({"state": "paused"})),
         ("DELETE", offer, none.clone()),
         (

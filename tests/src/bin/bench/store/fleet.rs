@@ -187,6 +187,7 @@ impl Node {
                 hash: self.head,
             },
             usage,
+            orders: Vec::new(),
         };
         self.signed(&serde_json::to_value(&beat)?, now.as_secs())
     }

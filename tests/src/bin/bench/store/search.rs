@@ -80,6 +80,7 @@ fn listing(number: i64) -> Result<Listing> {
     let region = ["eu-west", "eu-north", "us-east", "ap-south"][usize::try_from(mixed % 4)?];
     Ok(Listing {
         isolation: None,
+        maintenance: Vec::new(),
         offer: Offer {
             id: Ids::System.mint(),
             node_id: Ids::System.mint(),

@@ -1,4 +1,6 @@
-//! `/nodes/*` for people and for enrolment; beats are in `agentlink`.
+//! `/nodes/*` for people and for enrolment: [`upkeep`] (cordon, drain, maintenance) and the rest; beats are in `agentlink`.
+
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -15,10 +17,7 @@ use shared::{
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    Change, Resize,
-    model::{Node, Schedulability},
-};
+use super::{Change, Resize, model::Node};
 use crate::{
     app::App,
     context::OpCtx,
@@ -37,10 +36,13 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(enroll))
         .routes(routes!(list))
         .routes(routes!(get, patch, retire))
-        .routes(routes!(cordon))
-        .routes(routes!(uncordon))
-        .routes(routes!(drain))
+        .routes(routes!(upkeep::cordon))
+        .routes(routes!(upkeep::uncordon))
+        .routes(routes!(upkeep::drain))
+        .routes(routes!(upkeep::plan))
 }
+
+pub use upkeep::MaintenanceView;
 
 /// A token for one machine.
 #[derive(Serialize, ToSchema)]
@@ -138,6 +140,13 @@ pub struct NodeView {
     /// When it enrolled.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// While it is drained: when what still runs there ends.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    drain_deadline: Option<Timestamp>,
+    /// When it can't be relied on.
+    maintenance: Vec<MaintenanceView>,
+    /// Why its memory is short, as it says; null while it isn't.
+    memory_pressure: Option<String>,
 }
 
 /// Stands for what its owner can change.
@@ -180,6 +189,13 @@ pub fn view(node: Node) -> Result<NodeView> {
         inventory: serde_json::to_value(&node.inventory).map_err(Error::internal)?,
         agent_version: node.agent_version,
         created_at: node.created_at,
+        drain_deadline: node.drain_deadline,
+        maintenance: node
+            .maintenance
+            .into_iter()
+            .map(MaintenanceView::from)
+            .collect(),
+        memory_pressure: Some(node.memory_pressure).filter(|why| !why.is_empty()),
     })
 }
 
@@ -345,56 +361,4 @@ async fn retire(
         .await?;
     app.agents.presence.forget(id);
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn schedule(
-    ctx: OpCtx,
-    app: Arc<App>,
-    id: NodeId,
-    to: Schedulability,
-) -> Result<Tagged<Json<NodeView>>> {
-    let node = app
-        .db
-        .write("node.schedule", move |tx| super::schedule(tx, &ctx, id, to))
-        .await?;
-    tagged(node)
-}
-
-#[utoipa::path(
-    post, path = "/nodes/{id}/cordon", operation_id = "cordon_node", tag = "nodes", params(("id" = String, Path)),
-    description = "No new rentals; what runs goes on.", responses((status = 200, body = NodeView), Problems),
-    security(("access_token" = []), ("cookie" = []))
-)]
-async fn cordon(
-    ctx: OpCtx,
-    State(app): State<Arc<App>>,
-    Path(id): Path<NodeId>,
-) -> Result<Tagged<Json<NodeView>>> {
-    schedule(ctx, app, id, Schedulability::Cordoned).await
-}
-
-#[utoipa::path(
-    post, path = "/nodes/{id}/uncordon", operation_id = "uncordon_node", tag = "nodes", params(("id" = String, Path)),
-    description = "Back on the market.", responses((status = 200, body = NodeView), Problems),
-    security(("access_token" = []), ("cookie" = []))
-)]
-async fn uncordon(
-    ctx: OpCtx,
-    State(app): State<Arc<App>>,
-    Path(id): Path<NodeId>,
-) -> Result<Tagged<Json<NodeView>>> {
-    schedule(ctx, app, id, Schedulability::Active).await
-}
-
-#[utoipa::path(
-    post, path = "/nodes/{id}/drain", operation_id = "drain_node", tag = "nodes", params(("id" = String, Path)),
-    description = "No new rentals; those that run end at their time.", responses((status = 200, body = NodeView), Problems),
-    security(("access_token" = []), ("cookie" = []))
-)]
-async fn drain(
-    ctx: OpCtx,
-    State(app): State<Arc<App>>,
-    Path(id): Path<NodeId>,
-) -> Result<Tagged<Json<NodeView>>> {
-    schedule(ctx, app, id, Schedulability::Draining).await
 }

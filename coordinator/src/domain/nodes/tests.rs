@@ -1,0 +1,3 @@
+//! Tests of nodes over the whole coordinator, on both stores.
+
+mod upkeep;
