@@ -140,7 +140,9 @@ async fn start(
 
 fn docker(config: &Config, scope: String) -> anyhow::Result<DockerRuntime> {
     let docker = DockerRuntime::new(Some(&config.docker_host), scope)?;
-    Ok(docker.with_networks(config.networks()))
+    Ok(docker
+        .with_networks(config.networks())
+        .with_images(config.images()))
 }
 
 /// The container engine: behind the helper, or, where none is set, as this process may reach it. `scope` is the label of this machine's

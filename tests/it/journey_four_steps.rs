@@ -127,6 +127,7 @@ async fn online_node(app: &TestApp, provider: &str) -> NodeId {
         cgroup_version: 2,
         rental_disk: None,
         isolation: None,
+        images: None,
     };
     let request = EnrollRequest {
         proof: key.sign(enroll::DOMAIN, token.as_bytes()),

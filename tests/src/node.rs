@@ -172,6 +172,7 @@ impl Node {
             .arg("--state-dir")
             .arg(state)
             .args(["--docker-host", &self.engine.host()])
+            .args(["--image-registries", "docker.io,127.0.0.1:*"])
             .args(["--log-format", "json"]);
         match &mut self.helper {
             Some(helper) if helper.runs() => {}

@@ -130,6 +130,7 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         cgroup_version: 2,
         rental_disk: None,
         isolation: None,
+        images: None,
     }
 }
 

@@ -63,6 +63,7 @@ fn inventory() -> Inventory {
         cgroup_version: 2,
         rental_disk: None,
         isolation: None,
+        images: None,
     }
 }
 

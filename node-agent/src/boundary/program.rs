@@ -123,11 +123,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let shutdown = CancellationToken::new();
     let (docker_host, networks) = (settings.docker_host.clone(), settings.networks());
+    let images = settings.images();
     let keeping = shutdown.clone();
     let helper = Helper::new(
         Box::new(move |scope: &str| {
             let engine = DockerRuntime::new(Some(&docker_host), scope.to_owned())?;
-            let engine = Arc::new(engine.with_networks(networks.clone()));
+            let engine = engine.with_networks(networks.clone());
+            let engine = Arc::new(engine.with_images(images.clone()));
             if !scope.is_empty() {
                 // ends with `shutdown`; what it was at is taken up by the next start
                 tokio::spawn(Arc::clone(&engine).keep(keeping.clone()));

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shared::wire::desired::DesiredRental;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::runtime::{Event, PullProgress, RuntimeError, code};
+use crate::runtime::{Event, Fetch, PullProgress, RuntimeError, code};
 
 /// Of this protocol.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// A rental's specification is at most some 50 KiB before JSON escapes it.
 pub(super) const REQUEST_BYTES_MAX: usize = 512 * 1_024;
 /// A thousand containers fit.
@@ -51,7 +51,7 @@ pub(super) enum Call {
     /// One of them.
     Inspect { container_id: String },
     /// Fetches an image; answers with progress until it is done.
-    Pull { reference: String },
+    Pull { wanted: Box<Fetch> },
     /// Creates a rental's container.
     Create { rental: Box<DesiredRental> },
     /// Starts a created one.

@@ -37,6 +37,7 @@ impl Bench {
                 gpus: Vec::new(),
                 internet: true,
                 isolation: None,
+                image: None,
             },
         }
     }

@@ -82,14 +82,15 @@ impl Prober {
             Err(reason) => (Vec::new(), Some(reason)),
         };
         let host = host::measure(&self.root)?;
-        let (docker, docker_absent_reason, docker_cgroup, isolation) = match engine {
+        let (docker, docker_absent_reason, docker_cgroup, isolation, images) = match engine {
             Ok(facts) => (
                 Some(facts.docker),
                 None,
                 facts.cgroup_version,
                 Some(facts.isolation),
+                Some(facts.images),
             ),
-            Err(reason) => (None, Some(bounded(&reason)), None, None),
+            Err(reason) => (None, Some(bounded(&reason)), None, None, None),
         };
         Ok(Inventory {
             hostname: host.hostname,
@@ -106,6 +107,7 @@ impl Prober {
             cgroup_version: docker_cgroup.unwrap_or(host.cgroup_version),
             rental_disk: None,
             isolation,
+            images,
         })
     }
 

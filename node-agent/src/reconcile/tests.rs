@@ -92,6 +92,7 @@ impl Node {
             gpus: Vec::new(),
             internet: true,
             isolation: None,
+            image: None,
         }
     }
 

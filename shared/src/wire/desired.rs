@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     container::ContainerSpec,
     id::{LeaseId, RentalId},
+    image::{RegistryAuth, rules::PinnedImage},
     resources::{IsolationClass, Resources},
 };
 
@@ -41,6 +42,19 @@ pub struct DesiredRental {
     /// The least that must lie between it and the machine; anything if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<IsolationClass>,
+    /// The image that was quoted, whatever its tag means by now; as the tag says when the node asks, if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<PinnedImage>,
+}
+
+/// What a rental's image is fetched with. Beside the desired state, since it is kept in memory only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullSecret {
+    /// Which rental.
+    pub rental_id: RentalId,
+    /// Of its owner, at the image's registry.
+    pub auth: RegistryAuth,
 }
 
 const fn yes() -> bool {

@@ -25,7 +25,7 @@ use crate::{
 const COLUMNS: &str = "id, lease_id, offer_id, node_id, provider, consumer, payer, state, stop_reason, end_reason, detail, phase, \
      spec, ram_bytes, cpu_millis, asset, rate_micro, fee_bps, duration_ms, paid, auto_extend, max_spend, container_id, image_digest, \
      created_at, reserve_until, paid_at, started_at, finished_at, lease_until, ended_at, settled_at, window_end, billed_ms, charged, \
-     fee, refunded, version, sealed_spec, balance_asset, gpu_count, disk_bytes, gpus, internet, isolation";
+     fee, refunded, version, sealed_spec, balance_asset, gpu_count, disk_bytes, gpus, internet, isolation, pinned_image, notice_ms";
 
 fn parse(row: &Row) -> Result<Rental> {
     let id = row.text(0)?;
@@ -97,6 +97,12 @@ fn parse(row: &Row) -> Result<Rental> {
         version: row.int(37)?,
         internet: row.int(43)? == 1,
         isolation: class(row, id)?,
+        image: row
+            .opt_text(45)?
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|_| bad("pinned_image"))?,
+        notice_ms: row.int(46)?,
     })
 }
 
@@ -118,6 +124,8 @@ fn class(row: &Row, id: &str) -> Result<Option<IsolationClass>> {
 fn values(rental: &Rental) -> Result<Vec<Value>> {
     let phase = serde_json::to_string(&rental.phase).map_err(Error::internal)?;
     let spec = serde_json::to_string(&rental.spec.shown).map_err(Error::internal)?;
+    let image = rental.image.as_ref().map(serde_json::to_string);
+    let image = image.transpose().map_err(Error::internal)?;
     Ok(params![
         rental.id,
         rental.lease_id,
@@ -163,7 +171,9 @@ fn values(rental: &Rental) -> Result<Vec<Value>> {
         rental.resources.disk_bytes,
         serde_json::to_string(&rental.gpus).map_err(Error::internal)?,
         i64::from(rental.internet),
-        rental.isolation.map(IsolationClass::name)
+        rental.isolation.map(IsolationClass::name),
+        image,
+        rental.notice_ms
     ]
     .to_vec())
 }

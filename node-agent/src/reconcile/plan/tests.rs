@@ -49,6 +49,7 @@ impl Bench {
             gpus: Vec::new(),
             internet: true,
             isolation: None,
+            image: None,
         };
         Self {
             rental,

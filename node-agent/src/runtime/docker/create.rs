@@ -33,7 +33,7 @@ impl DockerRuntime {
             );
             return Err(RuntimeError::refused(code::NOT_SUPPORTED, why));
         }
-        let Some(image) = self.image(rental.spec.image()).await? else {
+        let Some(image) = self.image(&profile::image_of(rental)).await? else {
             return Ok(Created::NoImage);
         };
         let network = self.network(rental.internet).await?;
@@ -82,7 +82,7 @@ impl DockerRuntime {
         rental: &DesiredRental,
         network: &str,
     ) -> Result<Option<ContainerCreateBody>, RuntimeError> {
-        let Some(image) = self.image(rental.spec.image()).await? else {
+        let Some(image) = self.image(&profile::image_of(rental)).await? else {
             return Ok(None);
         };
         Ok(Some(self.body_of(rental, &image, network).await?))
@@ -139,13 +139,18 @@ impl DockerRuntime {
     /// Removes a container with its network, which served it alone.
     pub(super) async fn remove_with_network(&self, container_id: &str) -> Result<(), RuntimeError> {
         let held = self.inspect_raw(container_id).await?;
-        let network = held.and_then(|held| held.host_config?.network_mode);
+        let network = held
+            .as_ref()
+            .and_then(|held| held.host_config.as_ref()?.network_mode.clone());
         let client = self.engine.client().await?;
         let options = RemoveContainerOptions {
             v: true,
             force: true,
             link: false,
         };
+        if let Some(image) = held.as_ref().and_then(|held| held.image.as_deref()) {
+            self.note_use(image).await;
+        }
         match client.remove_container(container_id, Some(options)).await {
             Ok(()) => {}
             // gone, or being removed at this moment

@@ -26,6 +26,8 @@ pub struct Ground {
     pub userns_remap: bool,
     /// The device (`/dev/…`) that holds the engine's data; `None` where it isn't one disk, or where the kernel can't throttle.
     pub disk: Option<String>,
+    /// Where the engine keeps images; `None` where it doesn't say.
+    pub docker_root: Option<PathBuf>,
 }
 
 impl Ground {
@@ -48,6 +50,7 @@ impl Ground {
             systemd_cgroups: info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD),
             apparmor: has("apparmor"),
             userns_remap: has("userns"),
+            docker_root: info.docker_root_dir.as_deref().map(PathBuf::from),
             disk: info
                 .docker_root_dir
                 .as_deref()

@@ -58,6 +58,7 @@ fn rental(ram_bytes: i64, cpu_millis: i64) -> DesiredRental {
         gpus: Vec::new(),
         internet: true,
         isolation: None,
+        image: None,
     }
 }
 

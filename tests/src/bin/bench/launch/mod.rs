@@ -222,6 +222,7 @@ impl Peer {
             gpus: Vec::new(),
             internet: true,
             isolation: None,
+            image: None,
         };
         let scope = format!("bench-{}", std::process::id());
         let seccomp = folder.join("seccomp.json");

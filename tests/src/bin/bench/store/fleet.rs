@@ -268,5 +268,6 @@ fn inventory() -> Inventory {
         cgroup_version: 2,
         rental_disk: None,
         isolation: None,
+        images: None,
     }
 }
