@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::runtime::{Event, Fetch, PullProgress, RuntimeError, code};
 
 /// Of this protocol.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 1;
 /// A rental's specification is at most some 50 KiB before JSON escapes it.
 pub(super) const REQUEST_BYTES_MAX: usize = 512 * 1_024;
 /// A thousand containers fit.
