@@ -71,6 +71,9 @@ pub struct Inventory {
     pub docker_absent_reason: Option<String>,
     /// `1` or `2`: which hierarchy the machine's containers live in.
     pub cgroup_version: i64,
+    /// Why no GPU can be given to a rental here, although there are some: no container toolkit, or containers that get none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus_refused: Option<String>,
     /// Where rentals' disk space comes from; `None` where none can be rented out.
     #[serde(default)]
     pub rental_disk: Option<RentalDisk>,
@@ -83,9 +86,12 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// GPUs that can be rented: whole, healthy ones.
+    /// GPUs that can be rented: whole, healthy ones that a container can get.
     pub fn rentable_gpus(&self) -> impl Iterator<Item = &Gpu> {
-        self.gpus.iter().filter(|gpu| gpu.is_rentable())
+        let given = self.gpus_refused.is_none();
+        self.gpus
+            .iter()
+            .filter(move |gpu| given && gpu.is_rentable())
     }
 }
 
@@ -241,6 +247,17 @@ impl Gpu {
     pub fn is_rentable(&self) -> bool {
         !self.mig && self.health == GpuHealth::Good
     }
+}
+
+/// Whether a text can be a whole GPU's UUID as NVML writes it (`GPU-8f6a…`), and nothing that NVIDIA's toolkit reads otherwise
+/// (`all`, a number, several with commas).
+#[must_use]
+pub fn is_gpu_uuid(text: &str) -> bool {
+    const CHARS_MAX: usize = 64;
+    text.len() <= CHARS_MAX
+        && text.strip_prefix("GPU-").is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
 }
 
 /// A PCI Express link.

@@ -125,6 +125,7 @@ async fn online_node(app: &TestApp, provider: &str) -> NodeId {
         docker: None,
         docker_absent_reason: None,
         cgroup_version: 2,
+        gpus_refused: None,
         rental_disk: None,
         isolation: None,
         images: None,

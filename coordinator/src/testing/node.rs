@@ -128,6 +128,7 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         docker: None,
         docker_absent_reason: Some("a test".into()),
         cgroup_version: 2,
+        gpus_refused: None,
         rental_disk: None,
         isolation: None,
         images: None,

@@ -61,6 +61,7 @@ fn inventory() -> Inventory {
         docker: None,
         docker_absent_reason: Some("none".into()),
         cgroup_version: 2,
+        gpus_refused: None,
         rental_disk: None,
         isolation: None,
         images: None,

@@ -82,16 +82,14 @@ impl Prober {
             Err(reason) => (Vec::new(), Some(reason)),
         };
         let host = host::measure(&self.root)?;
-        let (docker, docker_absent_reason, docker_cgroup, isolation, images) = match engine {
-            Ok(facts) => (
-                Some(facts.docker),
-                None,
-                facts.cgroup_version,
-                Some(facts.isolation),
-                Some(facts.images),
-            ),
-            Err(reason) => (None, Some(bounded(&reason)), None, None, None),
+        let (engine, docker_absent_reason) = match engine {
+            Ok(facts) => (Some(facts), None),
+            Err(reason) => (None, Some(bounded(&reason))),
         };
+        let gpus_refused = engine
+            .as_ref()
+            .and_then(|facts| facts.gpus_refused.clone())
+            .filter(|_| !gpus.is_empty());
         Ok(Inventory {
             hostname: host.hostname,
             kernel: host.kernel,
@@ -102,12 +100,16 @@ impl Prober {
             disks: host.disks,
             gpus,
             gpu_absent_reason,
-            docker,
             docker_absent_reason,
-            cgroup_version: docker_cgroup.unwrap_or(host.cgroup_version),
+            cgroup_version: engine
+                .as_ref()
+                .and_then(|facts| facts.cgroup_version)
+                .unwrap_or(host.cgroup_version),
+            gpus_refused,
             rental_disk: None,
-            isolation,
-            images,
+            docker: engine.as_ref().map(|facts| facts.docker.clone()),
+            images: engine.as_ref().map(|facts| facts.images.clone()),
+            isolation: engine.map(|facts| facts.isolation),
         })
     }
 

@@ -36,8 +36,11 @@ impl FakeNvml {
         fake
     }
 
+    /// At once: the thread that waits for events never reads half of it.
     fn play(&self, state: &str) {
-        std::fs::write(self.dir.path().join("state"), state).expect("written");
+        let next = self.dir.path().join("next");
+        std::fs::write(&next, state).expect("written");
+        std::fs::rename(next, self.dir.path().join("state")).expect("replaced");
     }
 
     fn prober(&self) -> Prober {

@@ -82,7 +82,7 @@ impl Worker {
         rental: &DesiredRental,
         abort: &CancellationToken,
     ) -> Result<(), RuntimeError> {
-        profile::check_supported(&rental.resources)?;
+        profile::check_supported(rental)?;
         let Some(created) = self.create(rental, abort).await? else {
             return Ok(());
         };

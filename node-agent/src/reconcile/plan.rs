@@ -207,7 +207,7 @@ fn absent(rental: &DesiredRental, note: Option<&Note>, leased: bool) -> Option<S
         )),
         Wanted::Run => {
             if let Err(crate::runtime::RuntimeError::Refused { code, reason }) =
-                profile::check_supported(&rental.resources)
+                profile::check_supported(rental)
             {
                 return Some(fail(rental, code, &reason));
             }

@@ -214,6 +214,7 @@ impl ContainerRuntime for DockerRuntime {
             cgroup_version: known.cgroup_version,
             isolation,
             images: self.images.told(),
+            gpus_refused: known.gpus_refused,
         })
     }
 

@@ -274,7 +274,7 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
-        profile::check_supported(&rental.resources)?;
+        profile::check_supported(rental)?;
         self.call(Op::Create, &rental.rental_id.to_string()).await?;
         let created = {
             let mut state = self.lock();

@@ -25,7 +25,7 @@ pub struct Seen {
     pub kernel: String,
     /// Names of the OCI runtimes.
     pub runtimes: Vec<String>,
-    /// Whether `/dev/kvm` is there.
+    /// Whether the kernel can run virtual machines.
     pub kvm: bool,
     /// Whether Kata's shim is installed.
     pub kata_shim: bool,
@@ -71,7 +71,8 @@ impl Seen {
             runc: component("runc").unwrap_or_default(),
             kernel: info.kernel_version.clone().unwrap_or_default(),
             runtimes,
-            kvm: exists("/dev/kvm"),
+            // not /dev/kvm: the helper's unit has a /dev of its own
+            kvm: exists("/sys/class/misc/kvm"),
             kata_shim: ["/usr/bin", "/usr/local/bin", "/opt/kata/bin"]
                 .iter()
                 .any(|folder| exists(&format!("{folder}/containerd-shim-kata-v2"))),
@@ -171,7 +172,7 @@ fn described(class: IsolationClass, runtime: Option<&str>, seen: &Seen) -> Findi
     }
 }
 
-type Version = (u32, u32, u32);
+pub(super) type Version = (u32, u32, u32);
 
 /// The versions from which on the escapes that are known are mended, one for each line that is kept up.
 struct Floor {
@@ -248,7 +249,7 @@ impl Floor {
 }
 
 /// The first three numbers of a version; whatever follows is the distribution's.
-fn parsed(text: &str) -> Option<Version> {
+pub(super) fn parsed(text: &str) -> Option<Version> {
     let mut numbers = text.trim().trim_start_matches('v').split('.').map(|part| {
         let digits = part
             .find(|c: char| !c.is_ascii_digit())

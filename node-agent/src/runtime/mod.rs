@@ -32,6 +32,7 @@ pub mod network;
 mod parse;
 pub mod profile;
 mod pull;
+mod toolkit;
 
 /// Label that holds the rental's id; what is ours is found by it and [`LABEL_NODE`].
 pub const LABEL_RENTAL: &str = "ramarket.rental";
@@ -202,6 +203,8 @@ pub struct EngineFacts {
     pub isolation: Isolation,
     /// Which images run here and which are here.
     pub images: NodeImages,
+    /// Why no GPU can be given to a container; `None` where one can.
+    pub gpus_refused: Option<String>,
 }
 
 /// The limits that are in force on a container; 0 where there is none.

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -80,12 +81,23 @@ pub(crate) struct PrivateEngine {
 
 impl PrivateEngine {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With programs of these names and texts in its path, before all others.
+    pub(crate) fn start_with(programs: &[(&str, &str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         shared();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("ramarket-engine-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(&namespace);
-        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::create_dir_all(folder.join("bin")).expect("a folder");
+        for (name, text) in programs {
+            let path = folder.join("bin").join(name);
+            std::fs::write(&path, text).expect("written");
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).expect("runnable");
+        }
         let process = spawn(&folder, &namespace);
         let mut engine = Self {
             folder,
@@ -140,6 +152,7 @@ fn spawn(folder: &std::path::Path, namespace: &str) -> Child {
         .expect("a log");
     let path = |name: &str| folder.join(name).display().to_string();
     let plugins = format!("{namespace}-plugins");
+    let programs = std::env::var("PATH").unwrap_or_default();
     Command::new("dockerd")
         .args(["--live-restore", "--bridge", "none"])
         .args(["--iptables=false", "--ip6tables=false"])
@@ -149,6 +162,7 @@ fn spawn(folder: &std::path::Path, namespace: &str) -> Child {
         .args(["--host", &format!("unix://{}", path("docker.sock"))])
         .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
         .args(["--pidfile", &path("dockerd.pid")])
+        .env("PATH", format!("{}:{programs}", path("bin")))
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)
         .spawn()

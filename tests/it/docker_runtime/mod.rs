@@ -7,6 +7,7 @@
 mod cache;
 mod ends;
 pub(crate) mod engine;
+mod gpus;
 mod latency;
 mod limits;
 mod networks;

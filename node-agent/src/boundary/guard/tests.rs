@@ -190,6 +190,10 @@ async fn a_gpu_is_one_rentals_until_that_ended() {
     let engine = engine();
     let with_gpu = || DesiredRental {
         gpus: vec!["GPU-a".into()],
+        resources: Resources {
+            gpu_count: 1,
+            ..rental(16 * MIB, 100).resources
+        },
         ..rental(16 * MIB, 100)
     };
     let (first, second) = (with_gpu(), with_gpu());

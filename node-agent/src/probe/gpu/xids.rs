@@ -58,7 +58,11 @@ impl Drop for Watch {
 }
 
 fn listen(nvml: &Nvml, seen: &Seen, stop: &AtomicBool) {
-    let sets: Vec<EventSet<'_>> = (0..nvml.device_count().unwrap_or_default())
+    let count = nvml
+        .device_count()
+        .inspect_err(|error| tracing::warn!(%error, "errors of GPUs aren't watched"))
+        .unwrap_or_default();
+    let sets: Vec<EventSet<'_>> = (0..count)
         .filter_map(|index| {
             subscribe(nvml, index)
                 .inspect_err(|error| {

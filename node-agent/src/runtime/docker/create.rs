@@ -10,7 +10,7 @@ use bollard::{
     models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, ImageInspect},
     query_parameters::{CreateContainerOptions, RemoveContainerOptions},
 };
-use shared::wire::desired::DesiredRental;
+use shared::{resources::IsolationClass, wire::desired::DesiredRental};
 
 use super::{DockerRuntime, engine::is_status, short};
 use crate::runtime::{
@@ -18,12 +18,13 @@ use crate::runtime::{
     isolation::{self, Decision, Seen},
     network, parse,
     profile::{self, Cage, Ground},
+    toolkit,
 };
 
 impl DockerRuntime {
     /// As [`crate::runtime::ContainerRuntime::create`].
     pub(super) async fn make(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
-        profile::check_supported(&rental.resources)?;
+        profile::check_supported(rental)?;
         let decision = &self.ground().await?.1;
         if let Some(least) = rental.isolation.filter(|least| decision.class < *least) {
             let why = format!(
@@ -31,6 +32,11 @@ impl DockerRuntime {
                 least.name(),
                 decision.class.name()
             );
+            return Err(RuntimeError::refused(code::NOT_SUPPORTED, why));
+        }
+        if !rental.gpus.is_empty() && decision.class == IsolationClass::Vm {
+            // the inventory says so too; this one is of an earlier moment
+            let why = toolkit::IN_VIRTUAL_MACHINES.to_owned();
             return Err(RuntimeError::refused(code::NOT_SUPPORTED, why));
         }
         let Some(image) = self.image(&profile::image_of(rental)).await? else {

@@ -14,6 +14,7 @@ use crate::{
         RuntimeError,
         isolation::{self, Decision, Seen},
         profile::Ground,
+        toolkit::Toolkit,
     },
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Known {
     pub(super) cgroup_version: Option<i64>,
     pub(super) ground: Ground,
     pub(super) decision: Decision,
+    /// Why no GPU can be given to a container.
+    pub(super) gpus_refused: Option<String>,
 }
 
 /// Asks the engine that listens at `socket`; takes at most three times two seconds.
@@ -45,12 +48,16 @@ pub(super) async fn facts(socket: &str) -> Result<Known, RuntimeError> {
     let version = answer(client.version()).await?;
     let decision = isolation::decide(&Seen::read(&info, &version));
     let ground = Ground::read(&info);
+    let gpus_refused = Toolkit::read(&info, &decision)
+        .await
+        .refusal(decision.class);
     let (docker, cgroup_version) = describe(&client.client_version().to_string(), info);
     Ok(Known {
         docker,
         cgroup_version,
         ground,
         decision,
+        gpus_refused,
     })
 }
 

@@ -108,7 +108,7 @@ impl DockerRuntime {
         };
         let host = HostConfig {
             dns: None,
-            ..profile::host_config(&RESOURCES, &cage)
+            ..profile::host_config(&RESOURCES, &[], &cage)
         };
         let body = ContainerCreateBody {
             image: Some(image.reference.clone()),

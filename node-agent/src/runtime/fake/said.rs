@@ -32,5 +32,6 @@ pub(super) fn facts() -> EngineFacts {
             cached: Vec::new(),
             pull_bytes_per_s: None,
         },
+        gpus_refused: None,
     }
 }

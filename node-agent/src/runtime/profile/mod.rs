@@ -2,25 +2,30 @@
 //!
 //! # Invariants
 //! - Nothing of a specification reaches a field that limits: image, command and environment are all that a consumer sets.
-//! - No host path, no device, no added privilege; six capabilities that root images need to change owners and users, and none for
+//! - No host path, no device but the GPUs that the rental is named, no added privilege; six capabilities that root images need to change owners and users, and none for
 //!   images that run as another user. The network is one that [`super::network`] made for this rental, or none.
 //! - System calls are those that [`seccomp`] lists; everything else is refused by the kernel.
 //! - [`check()`] compares every field of what Docker says it holds with what was asked, and runs before the container's first
 //!   instruction: an engine that ignores a limit (a kernel without it makes Docker warn and go on) gets no rental started.
 
 mod check;
+mod gpus;
 mod ground;
 pub mod seccomp;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
     ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, ThrottleDevice,
 };
-use shared::{id::RentalId, resources::Resources, wire::desired::DesiredRental};
+use shared::{
+    id::RentalId,
+    resources::{Resources, is_gpu_uuid},
+    wire::desired::DesiredRental,
+};
 
-use super::{LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code};
+use super::{LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code};
 
 pub use check::check;
 pub use ground::Ground;
@@ -42,7 +47,8 @@ const PIDS_MAX: i64 = 8_192;
 const OPEN_FILES_MAX: i64 = 65_536;
 /// The most shared memory (`/dev/shm`), and the most in `/tmp`; both count as memory.
 const SHM_BYTES_MAX: i64 = 1 << 30;
-/// What a process may lock in memory: keys of programs that encrypt, not a hog's pages.
+/// What a process may lock in memory: keys of programs that encrypt, not a hog's pages. Programs that compute on GPUs lock what they copy
+/// from, all of the rental's memory if they like.
 const LOCKED_BYTES_MAX: i64 = 64 << 10;
 /// What one rental may read, and write, of the engine's disk in a second.
 const DISK_BYTES_PER_S_MAX: i64 = 200 << 20;
@@ -74,18 +80,24 @@ pub fn name(rental_id: RentalId) -> String {
     format!("ramarket-{rental_id}")
 }
 
-/// What of the resources can't be enforced yet, as a refusal.
+/// What a rental asks for and can't be enforced, as a refusal.
 ///
 /// # Errors
-/// A GPU or disk space is asked for.
-pub fn check_supported(resources: &Resources) -> Result<(), RuntimeError> {
+/// Disk space is asked for, or GPUs that aren't named one by one: a word like `all` in their place would give every GPU of the machine.
+pub fn check_supported(rental: &DesiredRental) -> Result<(), RuntimeError> {
     let refuse = |what: &str| {
         let reason =
             format!("this node can't enforce {what} yet; rent without it or choose another node");
         Err(RuntimeError::refused(code::NOT_SUPPORTED, reason))
     };
-    match resources {
-        Resources { gpu_count, .. } if *gpu_count != 0 => refuse("GPUs"),
+    let named: BTreeSet<&String> = rental.gpus.iter().filter(|id| is_gpu_uuid(id)).collect();
+    let as_many = |count: i64| {
+        usize::try_from(count).is_ok_and(|count| count == named.len() && count == rental.gpus.len())
+    };
+    match &rental.resources {
+        Resources { gpu_count, .. } if !as_many(*gpu_count) => {
+            refuse("GPUs that aren't named by as many UUIDs")
+        }
         Resources { disk_bytes, .. } if *disk_bytes != 0 => refuse("disk quotas"),
         Resources { ram_bytes, .. } if *ram_bytes <= 0 => refuse("a rental without memory"),
         Resources { cpu_millis, .. } if *cpu_millis <= 0 => refuse("a rental without CPU"),
@@ -119,14 +131,7 @@ pub fn create_body(rental: &DesiredRental, cage: &Cage<'_>) -> ContainerCreateBo
     ContainerCreateBody {
         image: Some(image_of(rental)),
         cmd: (!command.is_empty()).then(|| command.to_vec()),
-        env: Some(
-            rental
-                .spec
-                .env()
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
-        ),
+        env: Some(environment(rental)),
         labels: Some(labels(rental, cage.scope)),
         // an image's own health check is CPU and process noise that nobody asked for
         healthcheck: Some(HealthConfig {
@@ -136,9 +141,23 @@ pub fn create_body(rental: &DesiredRental, cage: &Cage<'_>) -> ContainerCreateBo
         stop_timeout: Some(STOP_GRACE_S),
         tty: Some(false),
         open_stdin: Some(false),
-        host_config: Some(host_config(&rental.resources, cage)),
+        host_config: Some(host_config(&rental.resources, &rental.gpus, cage)),
         ..ContainerCreateBody::default()
     }
+}
+
+/// The consumer's variables; a rental with GPUs is told which by the engine alone.
+fn environment(rental: &DesiredRental) -> Vec<String> {
+    let gpus = !rental.gpus.is_empty();
+    let chosen = rental
+        .spec
+        .env()
+        .iter()
+        .filter(|(name, _)| !gpus || !gpus::ENGINES_VARIABLES.contains(&name.as_str()))
+        .map(|(name, value)| format!("{name}={value}"));
+    // a name alone takes the image's variable away
+    let taken = gpus::ENGINES_VARIABLES.iter().filter(|_| gpus);
+    chosen.chain(taken.map(|&name| name.to_owned())).collect()
 }
 
 fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
@@ -147,15 +166,17 @@ fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
         (LABEL_LEASE, rental.lease_id.to_string()),
         (LABEL_SPEC, rental.spec.sha256_hex()),
         (LABEL_NODE, scope.to_owned()),
+        (LABEL_GPUS, rental.gpus.join(",")),
     ]
     .into_iter()
+    .filter(|(_, value)| !value.is_empty())
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }
 
-/// The host configuration alone, which is what cages.
+/// The host configuration alone, which is what cages; `gpus` by their UUIDs.
 #[must_use]
-pub fn host_config(resources: &Resources, cage: &Cage<'_>) -> HostConfig {
+pub fn host_config(resources: &Resources, gpus: &[String], cage: &Cage<'_>) -> HostConfig {
     let ground = cage.ground;
     let limits = HostConfig {
         memory: Some(resources.ram_bytes),
@@ -171,7 +192,14 @@ pub fn host_config(resources: &Resources, cage: &Cage<'_>) -> HostConfig {
         // no nproc: it counts a user's processes over all containers
         ulimits: Some(vec![
             ulimit("core", 0),
-            ulimit("memlock", LOCKED_BYTES_MAX),
+            ulimit(
+                "memlock",
+                if gpus.is_empty() {
+                    LOCKED_BYTES_MAX
+                } else {
+                    resources.ram_bytes
+                },
+            ),
             ulimit("nofile", OPEN_FILES_MAX.min(ground.open_files_limit)),
         ]),
         oom_kill_disable: Some(false),
@@ -202,6 +230,7 @@ pub fn host_config(resources: &Resources, cage: &Cage<'_>) -> HostConfig {
         }),
         auto_remove: Some(false),
         init: Some(true),
+        device_requests: gpus::requests(gpus),
         // masked_paths and readonly_paths stay unset: setting them would replace Docker's own, which the check looks for
         ..limits
     }

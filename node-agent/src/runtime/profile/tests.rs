@@ -189,12 +189,32 @@ fn limits_follow_the_resources_and_the_host() {
 #[test]
 fn what_cant_be_enforced_is_refused() {
     let good = rental(1 << 20, 10).resources;
-    assert_eq!(check_supported(&good), Ok(()));
+    let of = |resources: Resources, gpus: &[&str]| DesiredRental {
+        resources,
+        gpus: gpus.iter().map(|&uuid| uuid.to_owned()).collect(),
+        ..rental(1 << 20, 10)
+    };
+    let gpus = |gpu_count| Resources { gpu_count, ..good };
+    assert_eq!(check_supported(&of(good, &[])), Ok(()));
+    assert_eq!(
+        check_supported(&of(gpus(2), &["GPU-a-1", "GPU-b-2"])),
+        Ok(())
+    );
+    for (count, named) in [
+        (1, &[] as &[&str]),
+        (1, &["all"]),
+        (1, &["0"]),
+        (1, &["GPU-"]),
+        (1, &["GPU-a,GPU-b"]),
+        (1, &["MIG-a"]),
+        (2, &["GPU-a", "GPU-a"]),
+        (2, &["GPU-a"]),
+        (0, &["GPU-a"]),
+    ] {
+        let refusal = check_supported(&of(gpus(count), named)).expect_err("not these");
+        assert!(refusal.to_string().contains("GPUs"), "{named:?}: {refusal}");
+    }
     for bad in [
-        Resources {
-            gpu_count: 1,
-            ..good
-        },
         Resources {
             disk_bytes: 1,
             ..good
@@ -208,7 +228,7 @@ fn what_cant_be_enforced_is_refused() {
             ..good
         },
     ] {
-        let refusal = check_supported(&bad).expect_err("not enforced");
+        let refusal = check_supported(&of(bad, &[])).expect_err("not enforced");
         assert!(
             matches!(
                 refusal,
@@ -220,6 +240,59 @@ fn what_cant_be_enforced_is_refused() {
             "{refusal:?}"
         );
     }
+}
+
+#[test]
+fn gpus_are_asked_for_by_uuid_and_named_by_the_engine_alone() {
+    let plain = body_on(&rental(64 << 20, 100), &Ground::default());
+    let host = plain.host_config.expect("set");
+    assert_eq!(host.device_requests, None);
+    assert!(!plain.labels.expect("set").contains_key(LABEL_GPUS));
+
+    let uuids = ["GPU-a-1".to_owned(), "GPU-b-2".to_owned()];
+    let spec = RawSpec {
+        image: "busybox:latest".to_owned(),
+        env: [
+            ("NVIDIA_VISIBLE_DEVICES", "all"),
+            ("LD_PRELOAD", "/x.so"),
+            ("A", "b"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        ..RawSpec::default()
+    };
+    let body = body_on(
+        &DesiredRental {
+            gpus: uuids.to_vec(),
+            spec: spec.try_into().expect("valid"),
+            ..rental(64 << 20, 100)
+        },
+        &Ground::default(),
+    );
+    let env = body.env.expect("set");
+    assert!(env.contains(&"A=b".to_owned()));
+    assert!(
+        env.contains(&"NVIDIA_VISIBLE_DEVICES".to_owned()),
+        "taken from the image too"
+    );
+    assert!(
+        !env.iter()
+            .any(|entry| entry.starts_with("NVIDIA") && entry.contains('='))
+    );
+    assert!(!env.iter().any(|entry| entry.starts_with("LD_PRELOAD=")));
+    assert_eq!(body.labels.expect("set")[LABEL_GPUS], "GPU-a-1,GPU-b-2");
+    let host = body.host_config.expect("set");
+    let request = &host.device_requests.expect("asked for")[0];
+    assert_eq!(request.device_ids.as_deref(), Some(&uuids[..]));
+    assert_eq!(
+        (request.count, request.driver.as_deref()),
+        (None, Some("nvidia"))
+    );
+    let locked = host.ulimits.expect("set");
+    let locked = locked
+        .iter()
+        .find(|limit| limit.name.as_deref() == Some("memlock"));
+    assert_eq!(locked.and_then(|limit| limit.hard), Some(64 << 20));
 }
 
 /// What Docker 20.10 says of a container that it created as asked.

@@ -266,6 +266,7 @@ fn inventory() -> Inventory {
         docker: None,
         docker_absent_reason: Some("not looked for".to_owned()),
         cgroup_version: 2,
+        gpus_refused: None,
         rental_disk: None,
         isolation: None,
         images: None,
