@@ -3,6 +3,10 @@
 /// Digest of an image that is known to Docker as `image_id`, wanted by `reference`, with Docker's `RepoDigests`
 /// (`busybox@sha256:…`, `127.0.0.1:5000/a/b@sha256:…`).
 pub(super) fn of_image(reference: &str, image_id: &str, repo_digests: &[String]) -> String {
+    // what was fetched by its digest is that
+    if let Some((_, digest)) = reference.split_once('@') {
+        return digest.to_owned();
+    }
     let wanted = repository(reference);
     repo_digests
         .iter()
@@ -43,6 +47,7 @@ mod tests {
             ("127.0.0.1:5000/busybox:1", "sha256:2"),
             ("127.0.0.1:5001/busybox:1", "sha256:id"),
             ("imported", "sha256:id"),
+            ("127.0.0.1:5000/busybox@sha256:3", "sha256:3"),
         ] {
             assert_eq!(
                 of_image(reference, "sha256:id", &known),
