@@ -38,6 +38,7 @@ impl Bench {
                 internet: true,
                 isolation: None,
                 image: None,
+                private_image: false,
             },
         }
     }

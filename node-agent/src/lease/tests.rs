@@ -41,6 +41,7 @@ fn rental(rental_id: RentalId, lease_id: LeaseId) -> DesiredRental {
         internet: true,
         isolation: None,
         image: None,
+        private_image: false,
     }
 }
 

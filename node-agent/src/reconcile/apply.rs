@@ -165,10 +165,16 @@ impl Worker {
         let mut pause = PULL_PAUSE;
         let mut tries = 1;
         loop {
+            let auth = self.secrets.of(rental.rental_id);
+            if rental.private_image && auth.is_none() {
+                // after a restart of this program: the next reply brings it
+                let why = "the market hasn't told yet what the image is fetched with";
+                return Err(RuntimeError::Unavailable(why.to_owned()));
+            }
             let wanted = Fetch {
                 reference: rental.spec.image().to_owned(),
                 pinned: rental.image.clone(),
-                auth: self.secrets.of(rental.rental_id),
+                auth,
             };
             match self.runtime.pull(&wanted, &tell).await {
                 Err(RuntimeError::Refused { code, reason })

@@ -128,6 +128,7 @@ impl Node {
             internet: true,
             isolation: None,
             image: None,
+            private_image: false,
         }
     }
 

@@ -38,6 +38,7 @@ pub fn desired(
     let (mut wanted, mut pull_secrets) = (Vec::new(), Vec::new());
     for rental in known.clone() {
         let (spec, auth) = rental.spec.open(specs, rental.lease_id)?;
+        let private_image = auth.is_some();
         if let Some(auth) = auth.filter(|_| may_pull(rental)) {
             pull_secrets.push(PullSecret {
                 rental_id: rental.id,
@@ -58,6 +59,7 @@ pub fn desired(
             internet: rental.internet,
             isolation: rental.isolation,
             image: rental.image.clone(),
+            private_image,
         });
     }
     let leases = known

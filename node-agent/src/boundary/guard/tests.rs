@@ -47,6 +47,7 @@ pub(in crate::boundary) fn rental(ram_bytes: i64, cpu_millis: i64) -> DesiredRen
         internet: true,
         isolation: None,
         image: None,
+        private_image: false,
     }
 }
 

@@ -50,6 +50,7 @@ impl Bench {
             internet: true,
             isolation: None,
             image: None,
+            private_image: false,
         };
         Self {
             rental,

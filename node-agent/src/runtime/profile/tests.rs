@@ -59,6 +59,7 @@ fn rental(ram_bytes: i64, cpu_millis: i64) -> DesiredRental {
         internet: true,
         isolation: None,
         image: None,
+        private_image: false,
     }
 }
 

@@ -223,6 +223,7 @@ impl Peer {
             internet: true,
             isolation: None,
             image: None,
+            private_image: false,
         };
         let scope = format!("bench-{}", std::process::id());
         let seccomp = folder.join("seccomp.json");
