@@ -38,14 +38,6 @@ fn order(stage: &Stage, image: &str, auth: bool) -> Value {
 /// Removes what a test left on the engine that others use.
 fn forget(registry: &str, digests: &[&Digest]) {
     for digest in digests {
-        let found = docker(&[
-            "images",
-            "-q",
-            "--no-trunc",
-            "--filter",
-            &format!("reference={registry}/*/*@{digest}"),
-        ]);
-        drop(found);
         docker(&["rmi", "-f", &format!("{registry}/it/x@{digest}")]);
         let own = docker(&[
             "images",

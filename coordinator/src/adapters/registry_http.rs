@@ -133,8 +133,7 @@ impl HttpRegistry {
         let asked = asked.iter().filter_map(|value| value.to_str().ok());
         let challenge = asked.filter_map(challenge::read).next();
         access.header = Some(match (challenge, &access.auth) {
-            (None, _) => return Err(Refusal::Unauthorized),
-            (Some(Challenge::Basic), None) => return Err(Refusal::Unauthorized),
+            (None, _) | (Some(Challenge::Basic), None) => return Err(Refusal::Unauthorized),
             (Some(Challenge::Basic), Some(auth)) => basic(auth),
             (Some(Challenge::Bearer { realm, service }), auth) => {
                 let token = self.token(image, &realm, service, auth.as_ref()).await?;
