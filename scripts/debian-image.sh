@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 SUITE=bookworm
 kind=${1:-}
 case $kind in
-systemd) packages=systemd,systemd-sysv,dbus,ca-certificates,curl,procps ;;
+systemd) packages=systemd,systemd-sysv,dbus,ca-certificates,curl,procps,nftables ;;
 base) packages=systemd,ca-certificates ;;
 *) die "usage: $0 systemd|base" ;;
 esac

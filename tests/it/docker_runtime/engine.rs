@@ -152,8 +152,9 @@ fn spawn(folder: &std::path::Path, namespace: &str) -> Child {
         .expect("a log");
     let path = |name: &str| folder.join(name).display().to_string();
     let plugins = format!("{namespace}-plugins");
-    let programs = std::env::var("PATH").unwrap_or_default();
-    Command::new("dockerd")
+    // programs of the test's own come first in its path
+    Command::new("sh")
+        .args(["-c", "PATH=$0:$PATH exec dockerd \"$@\"", &path("bin")])
         .args(["--live-restore", "--bridge", "none"])
         .args(["--iptables=false", "--ip6tables=false"])
         .args(["--containerd", CONTAINERD])
@@ -162,7 +163,6 @@ fn spawn(folder: &std::path::Path, namespace: &str) -> Child {
         .args(["--host", &format!("unix://{}", path("docker.sock"))])
         .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
         .args(["--pidfile", &path("dockerd.pid")])
-        .env("PATH", format!("{}:{programs}", path("bin")))
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)
         .spawn()

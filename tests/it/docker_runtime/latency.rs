@@ -40,9 +40,10 @@ async fn the_reconcilers_share_of_a_launch_is_small() {
         agent.until_running(&rentals[pair]).await;
         let whole = begun.elapsed();
 
-        // the same container by Docker's two calls alone
+        // the same container, on a network that was made before as the agent's was, by Docker's two calls alone
         let bare = neighbour.rental("busybox:latest", &["sleep", "600"]);
-        let body = runtime.body(&bare, profile::NO_NETWORK).await;
+        let network = runtime.spare_network().await.expect("a network");
+        let body = runtime.body(&bare, &network).await;
         let body = body.expect("an engine").expect("an image");
         let named = CreateContainerOptions {
             name: Some(profile::name(bare.rental_id)),

@@ -37,6 +37,9 @@ pub(super) const CLOSED: [(&str, &str); 12] = [
     ("reserved_end", "255.255.255.254"),
 ];
 
+/// Namespaces are called this and the number of the process that made them.
+const SPACE: &str = "cage";
+
 /// The surroundings; taken down when dropped.
 pub(super) struct Ground {
     space: String,
@@ -55,10 +58,11 @@ fn run(program: &str, arguments: &[&str]) -> String {
 
 impl Ground {
     pub(super) fn lay() -> Self {
-        let number = std::process::id() % 100_000;
+        take_down_what_was_left();
+        let number = std::process::id();
         let mut ground = Self {
-            space: format!("cage{number}"),
-            link: format!("vcage{number}"),
+            space: format!("{SPACE}{number}"),
+            link: format!("v{SPACE}{number}"),
             listeners: Vec::new(),
             folder: TempDir::new(),
         };
@@ -179,22 +183,28 @@ pub(super) fn calls(to: SocketAddr) -> Option<Duration> {
     Some(begun.elapsed())
 }
 
+/// Of runs that were killed: their routes would be in the way.
+fn take_down_what_was_left() {
+    let spaces = run("ip", &["netns", "list"]);
+    let names = spaces.lines().filter_map(|line| line.split(' ').next());
+    let numbers = names.filter_map(|name| name.strip_prefix(SPACE));
+    for number in numbers.filter(|number| !Path::new("/proc").join(number).exists()) {
+        take_down(&format!("v{SPACE}{number}"), &format!("{SPACE}{number}"));
+    }
+}
+
+/// The link's routes and addresses go with it, its other end with the namespace; either may be gone.
+fn take_down(link: &str, space: &str) {
+    drop(Command::new("ip").args(["link", "del", link]).output());
+    drop(Command::new("ip").args(["netns", "del", space]).output());
+}
+
 impl Drop for Ground {
     fn drop(&mut self) {
         for child in &mut self.listeners {
             drop(child.kill());
             drop(child.wait());
         }
-        // its routes and addresses go with the link, the other end with the namespace
-        drop(
-            Command::new("ip")
-                .args(["link", "del", &self.link])
-                .output(),
-        );
-        drop(
-            Command::new("ip")
-                .args(["netns", "del", &self.space])
-                .output(),
-        );
+        take_down(&self.link, &self.space);
     }
 }

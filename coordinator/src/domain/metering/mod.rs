@@ -81,18 +81,7 @@ pub fn ingest(
         store::insert_record(tx, node, signed, evidence.received_at)?;
     }
     let claimed = evidence.journal_head;
-    if claimed.seq == seq && claimed.hash != hash {
-        return Err(forked(seq));
-    }
-    if claimed.seq < seq {
-        return Err(Error::conflict(
-            agent_codes::JOURNAL_FORKED,
-            format!(
-                "the journal went back to record {} from {seq}: was it restored from a copy?",
-                claimed.seq
-            ),
-        ));
-    }
+    check_claimed(claimed, seq, hash)?;
     let boot_id: String = evidence.boot_id.chars().take(64).collect();
     let heard_at = before.as_ref().map_or(evidence.received_at, |before| {
         model::heard_at(before, &boot_id, evidence.boot_ms, evidence.received_at)
@@ -131,6 +120,23 @@ pub fn ingest(
         head,
         faults: noted.changed,
     })
+}
+
+/// What a node says its journal ends with agrees with what is known of it up to `seq`.
+fn check_claimed(claimed: JournalHead, seq: i64, hash: Hash) -> Result<()> {
+    if claimed.seq == seq && claimed.hash != hash {
+        return Err(forked(seq));
+    }
+    if claimed.seq < seq {
+        return Err(Error::conflict(
+            agent_codes::JOURNAL_FORKED,
+            format!(
+                "the journal went back to record {} from {seq}: was it restored from a copy?",
+                claimed.seq
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn split(records: &[SignedRecord], head_seq: i64) -> (&[SignedRecord], &[SignedRecord]) {
