@@ -4,6 +4,7 @@
 //! - New columns come last: the numbers of the others stay.
 
 use shared::{
+    image::rules::PinnedImage,
     money::{Amount, Asset, Rate},
     resources::{IsolationClass, Resources},
     time::Timestamp,
@@ -94,11 +95,7 @@ pub(super) fn parse(row: &Row) -> Result<Rental> {
         version: row.int(37)?,
         internet: row.int(43)? == 1,
         isolation: class(row, id)?,
-        image: row
-            .opt_text(45)?
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|_| bad("pinned_image"))?,
+        image: pinned(row, id)?,
         notice_ms: row.int(46)?,
     })
 }
@@ -118,6 +115,11 @@ fn balance_asset(row: &Row) -> Result<Option<Asset>> {
     row.opt_text(39)?
         .map(|code| Asset::from_code(code).ok_or_else(bad))
         .transpose()
+}
+
+fn pinned(row: &Row, id: &str) -> Result<Option<PinnedImage>> {
+    let parsed = row.opt_text(45)?.map(serde_json::from_str).transpose();
+    parsed.map_err(|_| Error::corrupt("rentals", id, "pinned_image"))
 }
 
 fn class(row: &Row, id: &str) -> Result<Option<IsolationClass>> {
