@@ -180,6 +180,7 @@ impl Node {
             .args(["--docker-host", &self.engine.host()])
             // a test machine's disk may be fuller than a provider's
             .args(["--disk-floor-bytes", "1048576"])
+            .args(["--image-registries", "docker.io,127.0.0.1:*"])
             .args(["--log-format", "json"]);
         match &mut self.helper {
             Some(helper) if helper.runs() => {}

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod nodes;
+mod images;
 mod payouts;
 mod requests;
 mod running;
@@ -360,6 +361,7 @@ pub(crate) fn of(
 fn all_own() -> impl Iterator<Item = &'static (&'static str, &'static [Code])> + Clone {
     OWN.iter()
         .chain(accounts::OWN)
+        .chain(images::OWN)
         .chain(payouts::OWN)
         .chain(running::OWN)
 }

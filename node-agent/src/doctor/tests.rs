@@ -38,6 +38,7 @@ fn inventory() -> Inventory {
         docker_absent_reason: None,
         cgroup_version: 2,
         gpus_refused: None,
+        images: None,
         shortage: None,
         rental_disk: Some(RentalDisk {
             means: QuotaMeans::Loopback,

@@ -5,6 +5,7 @@
 //! - The engine that others use is never stopped: what kills an engine starts one of its own.
 
 mod disks;
+mod cache;
 mod ends;
 pub(crate) mod engine;
 mod gpus;

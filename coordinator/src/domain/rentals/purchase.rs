@@ -329,6 +329,7 @@ fn hold(
             order::check_spend(order, quote.amount, quote.asset)?;
             let order = RentOrder {
                 offer_id: slice.offer_id,
+                image: quote.image.clone().or_else(|| order.image.clone()),
                 ..order.clone()
             };
             let buyer = Buyer {

@@ -19,6 +19,7 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         docker_absent_reason: Some("a test".into()),
         cgroup_version: 2,
         gpus_refused: None,
+        images: None,
         shortage: None,
         rental_disk: None,
         isolation: None,

@@ -1,6 +1,12 @@
 //! What the simulated engine says of itself.
 
-use shared::resources::{Docker, Isolation, IsolationClass};
+use shared::{
+    image::{
+        Platform,
+        rules::{ImageRules, NodeImages},
+    },
+    resources::{Docker, Isolation, IsolationClass},
+};
 
 use crate::runtime::EngineFacts;
 
@@ -22,6 +28,12 @@ pub(super) fn facts() -> EngineFacts {
         },
         rental_disk: None,
         shortage: None,
+        images: NodeImages {
+            platform: Platform::here(),
+            rules: ImageRules::default(),
+            cached: Vec::new(),
+            pull_bytes_per_s: None,
+        },
         gpus_refused: None,
     }
 }

@@ -81,6 +81,7 @@ fn listing(number: i64) -> Result<Listing> {
     Ok(Listing {
         isolation: None,
         maintenance: Vec::new(),
+        image_bytes_per_second: None,
         offer: Offer {
             id: Ids::System.mint(),
             node_id: Ids::System.mint(),
@@ -102,6 +103,7 @@ fn listing(number: i64) -> Result<Listing> {
                 max_duration_ms: 86_400_000,
                 region: region.to_owned(),
                 internet: true,
+                notice_ms: 0,
             },
             version: 1,
             created_at: Timestamp::from_secs(number),
