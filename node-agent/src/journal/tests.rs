@@ -445,13 +445,13 @@ proptest! {
     }
 }
 
-/// A file system of a few MiB, mounted for one test; `None`, said aloud, where that isn't allowed.
+/// A file system of 16 MiB, mounted for one test; `None`, said aloud, where that isn't allowed.
 struct Small(PathBuf);
 
 impl Small {
     fn mount(at: &std::path::Path) -> Option<Self> {
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=6m", "none"])
+            .args(["-t", "tmpfs", "-o", "size=16m", "none"])
             .arg(at)
             .status();
         if mounted.is_ok_and(|status| status.success()) {
