@@ -1,8 +1,8 @@
 //! The problem codes: which one means what, and which operation answers with which beyond those that all share.
 
 mod accounts;
-mod nodes;
 mod images;
+mod nodes;
 mod payouts;
 mod requests;
 mod running;

@@ -16,8 +16,7 @@ use shared::image::rules::{ImageRules, Pattern};
 use crate::{
     config::{self, LogFormat},
     runtime::{
-        cache,
-        disk,
+        cache, disk,
         network::{self, subnet::Subnet},
     },
 };

@@ -28,13 +28,8 @@ use shared::{image::Digest, time::Timestamp, wire::desired::DesiredRental};
 
 use super::{
     Container, ContainerRuntime, Created, EngineFacts, Event, Fetch, LABEL_NODE, LABEL_RENTAL,
-    OnProgress, RuntimeError, cache, code, digest,
-    disk::Volumes,
-    isolation::Decision,
-    network::Settings,
-    parse,
-    profile::Ground,
-    self_test::SelfTest,
+    OnProgress, RuntimeError, cache, code, digest, disk::Volumes, isolation::Decision,
+    network::Settings, parse, profile::Ground, self_test::SelfTest,
 };
 
 mod bridges;

@@ -116,6 +116,8 @@ impl DockerRuntime {
             spec: spec.try_into()?,
             resources: RESOURCES,
             gpus: Vec::new(),
+            image: None,
+            private_image: false,
             internet: true,
             isolation: None,
         };
