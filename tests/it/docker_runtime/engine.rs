@@ -183,7 +183,11 @@ impl Drop for PrivateEngine {
         run(Command::new("kill").arg(self.process.id().to_string()));
         self.process.wait().expect("gone");
         // with live-restore it leaves its data folder mounted on itself, for the next engine to find
-        run(Command::new("umount").arg(self.folder.join("data")));
+        let data = self.folder.join("data");
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+        if mounts.contains(&*data.to_string_lossy()) {
+            run(Command::new("umount").arg(data));
+        }
         for namespace in [
             self.namespace.clone(),
             format!("{}-plugins", self.namespace),

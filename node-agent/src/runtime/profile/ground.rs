@@ -10,6 +10,7 @@ use std::{
 };
 
 use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum};
+use rustix::process::Resource;
 
 /// Facts about host and engine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +19,8 @@ pub struct Ground {
     pub cgroup_v1: bool,
     /// The hard limit on open files here; asking for more makes containers fail to start where root may not raise limits.
     pub open_files_limit: i64,
+    /// The same for memory that a process locks.
+    pub locked_bytes_limit: i64,
     /// Whether systemd makes the engine's control groups.
     pub systemd_cgroups: bool,
     /// Whether the kernel has AppArmor and the engine uses it.
@@ -32,7 +35,12 @@ impl Ground {
     /// Reads them from this machine and from the engine's answer to `info`.
     #[must_use]
     pub fn read(info: &SystemInfo) -> Self {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        let limit = |of| {
+            let limit = rustix::process::getrlimit(of).maximum;
+            limit
+                .and_then(|limit| i64::try_from(limit).ok())
+                .unwrap_or(i64::MAX)
+        };
         let cgroup_v1 = !Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let options = info.security_options.as_deref().unwrap_or_default();
         let has = |name: &str| {
@@ -42,9 +50,8 @@ impl Ground {
         };
         Self {
             cgroup_v1,
-            open_files_limit: limit
-                .and_then(|limit| i64::try_from(limit).ok())
-                .unwrap_or(i64::MAX),
+            open_files_limit: limit(Resource::Nofile),
+            locked_bytes_limit: limit(Resource::Memlock),
             systemd_cgroups: info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD),
             apparmor: has("apparmor"),
             userns_remap: has("userns"),

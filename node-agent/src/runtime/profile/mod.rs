@@ -168,6 +168,11 @@ fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
 #[must_use]
 pub fn host_config(resources: &Resources, gpus: &[String], cage: &Cage<'_>) -> HostConfig {
     let ground = cage.ground;
+    let locked_bytes = if gpus.is_empty() {
+        LOCKED_BYTES_MAX
+    } else {
+        resources.ram_bytes
+    };
     let limits = HostConfig {
         memory: Some(resources.ram_bytes),
         // equal means no swap: no thrash of the provider's disk, and an honest end when memory is full
@@ -182,14 +187,7 @@ pub fn host_config(resources: &Resources, gpus: &[String], cage: &Cage<'_>) -> H
         // no nproc: it counts a user's processes over all containers
         ulimits: Some(vec![
             ulimit("core", 0),
-            ulimit(
-                "memlock",
-                if gpus.is_empty() {
-                    LOCKED_BYTES_MAX
-                } else {
-                    resources.ram_bytes
-                },
-            ),
+            ulimit("memlock", locked_bytes.min(ground.locked_bytes_limit)),
             ulimit("nofile", OPEN_FILES_MAX.min(ground.open_files_limit)),
         ]),
         oom_kill_disable: Some(false),

@@ -9,6 +9,7 @@ fn v1() -> Ground {
     Ground {
         cgroup_v1: true,
         open_files_limit: 20_000,
+        locked_bytes_limit: 65_536,
         disk: Some("/dev/vda".to_owned()),
         ..Ground::default()
     }
@@ -17,6 +18,7 @@ fn v1() -> Ground {
 fn v2() -> Ground {
     Ground {
         open_files_limit: 1 << 20,
+        locked_bytes_limit: i64::MAX,
         systemd_cgroups: true,
         apparmor: true,
         ..Ground::default()
@@ -243,7 +245,7 @@ fn what_cant_be_enforced_is_refused() {
 
 #[test]
 fn gpus_are_asked_for_by_uuid_and_named_by_the_engine_alone() {
-    let plain = body_on(&rental(64 << 20, 100), &Ground::default());
+    let plain = body_on(&rental(64 << 20, 100), &v2());
     let host = plain.host_config.expect("set");
     assert_eq!(host.device_requests, None);
     assert!(!plain.labels.expect("set").contains_key(LABEL_GPUS));
@@ -266,7 +268,7 @@ fn gpus_are_asked_for_by_uuid_and_named_by_the_engine_alone() {
             spec: spec.try_into().expect("valid"),
             ..rental(64 << 20, 100)
         },
-        &Ground::default(),
+        &v2(),
     );
     let env = body.env.expect("set");
     assert!(env.contains(&"A=b".to_owned()));
