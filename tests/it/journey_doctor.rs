@@ -8,7 +8,7 @@ use std::{
 
 use coordinator::store::testing::TempDir;
 use serde_json::Value;
-use system_tests::{containers::Engine, market::Store, program, stage::Stage};
+use system_tests::{containers::Engine, market::Store, node, stage::Stage};
 
 /// Every check, as programs that read them know it.
 const NAMES: [&str; 26] = [
@@ -133,12 +133,8 @@ async fn the_doctor_finds_what_is_broken_and_mends_what_is_safe() {
 async fn a_machine_that_isnt_enrolled_can_be_looked_at_and_tested() {
     let (folder, engine) = (TempDir::new(), Engine::shared());
     let command = |arguments: &[&str]| {
-        let mut command = program::command("ramarket-agent");
-        command
-            .arg("--data-dir")
-            .arg(folder.path().join("agent"))
-            .args(["--docker-host", &engine.host()])
-            .args(arguments);
+        let mut command = node::agent(&folder.path().join("agent"), &engine);
+        command.args(arguments);
         command
     };
     let (_, found) = report(command(&["doctor", "--json"]));

@@ -347,7 +347,9 @@ fn node_id(data_dir: &Path) -> String {
     id.expect("an id")
 }
 
-fn agent(data_dir: &Path, engine: &Engine) -> Command {
+/// A command of `ramarket-agent` on a folder, for an engine, without a helper.
+#[must_use]
+pub fn agent(data_dir: &Path, engine: &Engine) -> Command {
     let mut command = program::command(PROGRAM);
     command.arg("--data-dir").arg(data_dir).args([
         "--docker-host",

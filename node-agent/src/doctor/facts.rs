@@ -208,10 +208,20 @@ impl Facts {
 async fn inventory(config: &Config) -> Result<Inventory, String> {
     let prober = Arc::new(Mutex::new(Prober::new()));
     let measured = async {
-        let engine = lifecycle::engine(config, String::new())?;
+        let engine = lifecycle::engine(config, scope(config))?;
         lifecycle::measure(&prober, engine.as_ref()).await
     };
     measured.await.map_err(|error| format!("{error:#}"))
+}
+
+/// As whom the helper is asked: as this machine's agent, if it was enrolled, since the helper knows then what it found. Where there is none
+/// it is nobody, so that looking changes no firewall.
+fn scope(config: &Config) -> String {
+    if config.helper_socket.is_empty() {
+        return String::new();
+    }
+    let scope = std::fs::read_to_string(DataDir::new(&config.data_dir).scope());
+    scope.unwrap_or_default().trim().to_owned()
 }
 
 async fn status(config: &Config) -> Option<Status> {
