@@ -253,11 +253,11 @@ impl ContainerRuntime for DockerRuntime {
         wanted: &Fetch,
         on_progress: OnProgress<'_>,
     ) -> Result<Digest, RuntimeError> {
-        self.fetch(wanted, on_progress).await
+        Box::pin(self.fetch(wanted, on_progress)).await
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
-        self.make(rental).await
+        Box::pin(self.make(rental)).await
     }
 
     async fn start(&self, container_id: &str) -> Result<(), RuntimeError> {

@@ -43,7 +43,7 @@ impl DockerRuntime {
             return Ok(Created::NoImage);
         };
         let network = self.network(rental.internet).await?;
-        let done = self.make_on(rental, &image, &network.name).await;
+        let done = Box::pin(self.make_on(rental, &image, &network.name)).await;
         if !matches!(done, Ok(Created::Fresh(_))) {
             // no container has it: it was never used, or the container is gone
             self.give_back(network).await;
