@@ -18,9 +18,13 @@ use serde::{Deserialize, Serialize};
 use shared::image::rules::{ImageRules, Pattern};
 
 use crate::runtime::{
-    cache,
+    cache, disk,
     network::{Settings, subnet::Subnet},
 };
+
+mod flags;
+
+pub use flags::Flags;
 
 /// Prefix of environment variables.
 pub const ENV_PREFIX: &str = "RAMARKET_AGENT_";
@@ -65,6 +69,16 @@ pub struct Config {
     pub image_cache_max_bytes: i64,
     /// What stays free of the disk that holds images.
     pub disk_free_floor_bytes: i64,
+    /// Where the files that are rentals' disks lie; empty for the folder `disks` beside the journal.
+    pub disk_dir: PathBuf,
+    /// The most that rentals' disks take together; 0 for all that there is above the floor.
+    pub disk_bytes: i64,
+    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB.
+    pub disk_floor_bytes: i64,
+    /// How long a rental's disk is kept after its end, seconds.
+    pub volume_grace_s: u32,
+    /// What a rental may write outside its disk.
+    pub writable_bytes: i64,
 }
 
 /// How log lines look.
@@ -83,6 +97,7 @@ impl Default for Config {
     fn default() -> Self {
         let networks = Settings::default();
         let images = cache::Settings::default();
+        let disks = disk::Settings::new(PathBuf::new());
         Self {
             data_dir: PathBuf::from("/var/lib/ramarket-agent"),
             log: "info".to_owned(),
@@ -100,77 +115,13 @@ impl Default for Config {
             image_bytes_max: images.rules.bytes_max,
             image_cache_max_bytes: images.cache_max_bytes,
             disk_free_floor_bytes: images.free_floor_bytes,
+            disk_dir: disks.folder,
+            disk_bytes: disks.total_bytes,
+            disk_floor_bytes: disks.floor_bytes,
+            volume_grace_s: disks.grace_s,
+            writable_bytes: disks.writable_bytes,
         }
     }
-}
-
-/// Settings given as flags; each wins over environment and file.
-#[derive(Debug, Clone, Default, Serialize, clap::Args)]
-pub struct Flags {
-    /// Where key, identity, journal and desired state are kept
-    #[arg(long, global = true, value_name = "FOLDER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub data_dir: Option<PathBuf>,
-    /// What is logged: a level, or a filter such as info,node_agent::report=debug
-    #[arg(long, global = true, value_name = "FILTER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<String>,
-    /// How log lines look
-    #[arg(long, global = true, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_format: Option<LogFormat>,
-    /// How many days usage records are kept after the coordinator acknowledged them
-    #[arg(long, global = true, value_name = "DAYS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub journal_keep_days: Option<u32>,
-    /// Where Docker's engine listens: unix:// and a path
-    #[arg(long, global = true, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub docker_host: Option<String>,
-    /// Where rentals' addresses are taken from: a private network that nothing here uses
-    #[arg(long, global = true, value_name = "NETWORK")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_pool: Option<Subnet>,
-    /// Name servers that rentals ask, public ones: one to three, with commas between
-    #[arg(long, global = true, value_name = "ADDRESSES", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_dns: Option<Vec<Ipv4Addr>>,
-    /// Networks that are closed to rentals besides private ones and this machine's, with commas between
-    #[arg(long, global = true, value_name = "NETWORKS", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_blocked: Option<Vec<Subnet>>,
-    /// Registries whose images run here, with * for any characters and commas between
-    #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_registries: Option<Vec<Pattern>>,
-    /// Repositories and digests that run here, with commas between; all if there are none
-    #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub images_allowed: Option<Vec<Pattern>>,
-    /// Repositories and digests that don't run here, with commas between
-    #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub images_denied: Option<Vec<Pattern>>,
-    /// Most layers of an image
-    #[arg(long, global = true, value_name = "COUNT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_layers_max: Option<i64>,
-    /// Most bytes to fetch for an image
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_bytes_max: Option<i64>,
-    /// Most bytes of images that no rental uses and that are kept for the next one
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_cache_max_bytes: Option<i64>,
-    /// What stays free of the disk that holds images
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_free_floor_bytes: Option<i64>,
-    /// Where ramarket-helper listens; empty for an agent that works with Docker's engine itself
-    #[arg(long, global = true, value_name = "PATH")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub helper_socket: Option<String>,
 }
 
 /// Where a program's settings come from.
@@ -269,6 +220,7 @@ impl Config {
             self.journal_keep_days
         );
         self.images().check()?;
+        self.disks().check()?;
         self.networks().check()
     }
 
@@ -296,6 +248,22 @@ impl Config {
             pool: self.network_pool,
             dns: self.network_dns.clone(),
             blocked: self.network_blocked.clone(),
+        }
+    }
+
+    /// What decides rentals' disks.
+    #[must_use]
+    pub fn disks(&self) -> disk::Settings {
+        let folder = match self.disk_dir.as_os_str().is_empty() {
+            true => self.data_dir.join("disks"),
+            false => self.disk_dir.clone(),
+        };
+        disk::Settings {
+            folder,
+            total_bytes: self.disk_bytes,
+            floor_bytes: self.disk_floor_bytes,
+            grace_s: self.volume_grace_s,
+            writable_bytes: self.writable_bytes,
         }
     }
 

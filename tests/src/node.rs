@@ -121,6 +121,12 @@ impl Node {
         self.folder.path().join("agent")
     }
 
+    /// Where the helper keeps rentals' disks.
+    #[must_use]
+    pub fn disks(&self) -> PathBuf {
+        self.folder.path().join("helper/disks")
+    }
+
     /// The agent's process id.
     ///
     /// # Panics
@@ -173,6 +179,8 @@ impl Node {
             .arg(state)
             .args(["--docker-host", &self.engine.host()])
             .args(["--image-registries", "docker.io,127.0.0.1:*"])
+            // a test machine's disk may be fuller than a provider's
+            .args(["--disk-floor-bytes", "1048576"])
             .args(["--log-format", "json"]);
         match &mut self.helper {
             Some(helper) if helper.runs() => {}
@@ -346,6 +354,9 @@ fn agent(data_dir: &Path, engine: &Engine) -> Command {
         &engine.host(),
         "--log-format",
         "json",
+        // a test machine's disk may be fuller than a provider's
+        "--disk-floor-bytes",
+        "1048576",
     ]);
     command
 }

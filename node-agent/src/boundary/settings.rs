@@ -16,7 +16,7 @@ use shared::image::rules::{ImageRules, Pattern};
 use crate::{
     config::{self, LogFormat},
     runtime::{
-        cache,
+        cache, disk,
         network::{self, subnet::Subnet},
     },
 };
@@ -60,6 +60,16 @@ pub struct Settings {
     pub image_cache_max_bytes: i64,
     /// What stays free of the disk that holds images.
     pub disk_free_floor_bytes: i64,
+    /// Where the files that are rentals' disks lie; empty for the folder `disks` beside the binding.
+    pub disk_dir: PathBuf,
+    /// The most that rentals' disks take together; 0 for all that there is above the floor.
+    pub disk_bytes: i64,
+    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB.
+    pub disk_floor_bytes: i64,
+    /// How long a rental's disk is kept after its end, seconds.
+    pub volume_grace_s: u32,
+    /// What a rental may write outside its disk.
+    pub writable_bytes: i64,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -70,6 +80,7 @@ impl Default for Settings {
     fn default() -> Self {
         let networks = network::Settings::default();
         let images = cache::Settings::default();
+        let disks = disk::Settings::new(PathBuf::new());
         Self {
             socket: PathBuf::from("/run/ramarket-helper/helper.sock"),
             state_dir: PathBuf::from("/var/lib/ramarket-helper"),
@@ -86,6 +97,11 @@ impl Default for Settings {
             image_bytes_max: images.rules.bytes_max,
             image_cache_max_bytes: images.cache_max_bytes,
             disk_free_floor_bytes: images.free_floor_bytes,
+            disk_dir: disks.folder,
+            disk_bytes: disks.total_bytes,
+            disk_floor_bytes: disks.floor_bytes,
+            volume_grace_s: disks.grace_s,
+            writable_bytes: disks.writable_bytes,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }
@@ -155,6 +171,26 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_free_floor_bytes: Option<i64>,
+    /// Where the files that are rentals' disks lie; empty for the folder disks beside the binding
+    #[arg(long, value_name = "FOLDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_dir: Option<PathBuf>,
+    /// The most that rentals' disks take together; 0 for all that there is above the floor
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<i64>,
+    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_floor_bytes: Option<i64>,
+    /// How long a rental's disk is kept after its end
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_grace_s: Option<u32>,
+    /// What a rental may write outside its disk
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writable_bytes: Option<i64>,
     /// What is logged: a level, or a filter such as info,node_agent::boundary=debug
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,6 +236,7 @@ impl Settings {
             self.reserve_bytes
         );
         self.images().check()?;
+        self.disks().check()?;
         self.networks().check()
     }
 
@@ -227,6 +264,22 @@ impl Settings {
             pool: self.network_pool,
             dns: self.network_dns.clone(),
             blocked: self.network_blocked.clone(),
+        }
+    }
+
+    /// What decides rentals' disks.
+    #[must_use]
+    pub fn disks(&self) -> disk::Settings {
+        let folder = match self.disk_dir.as_os_str().is_empty() {
+            true => self.state_dir.join("disks"),
+            false => self.disk_dir.clone(),
+        };
+        disk::Settings {
+            folder,
+            total_bytes: self.disk_bytes,
+            floor_bytes: self.disk_floor_bytes,
+            grace_s: self.volume_grace_s,
+            writable_bytes: self.writable_bytes,
         }
     }
 }

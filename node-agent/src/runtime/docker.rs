@@ -28,12 +28,13 @@ use shared::{image::Digest, time::Timestamp, wire::desired::DesiredRental};
 
 use super::{
     Container, ContainerRuntime, Created, EngineFacts, Event, Fetch, LABEL_NODE, LABEL_RENTAL,
-    OnProgress, RuntimeError, cache, code, digest, isolation::Decision, network::Settings, parse,
-    profile::Ground,
+    OnProgress, RuntimeError, cache, code, digest, disk::Volumes, isolation::Decision,
+    network::Settings, parse, profile::Ground,
 };
 
 mod bridges;
 mod create;
+mod disks;
 mod engine;
 mod facts;
 mod held;
@@ -41,12 +42,15 @@ mod image_cache;
 mod images;
 mod keep;
 mod networks;
+mod police;
 mod probe_image;
 mod self_probe;
 
+use disks::Disks;
 use engine::{Engine, is_status};
 use images::Images;
 use networks::Networks;
+use police::Police;
 
 /// Inspections that run at once when all containers are read.
 const INSPECTIONS_AT_ONCE: usize = 8;
@@ -62,6 +66,8 @@ pub struct DockerRuntime {
     ground: Mutex<Option<Arc<(Ground, Decision)>>>,
     networks: Networks,
     images: Images,
+    disks: Disks,
+    police: Police,
     /// By (image id, reference): an image id never changes what it stands for.
     digests: Mutex<HashMap<(String, String), String>>,
 }
@@ -87,6 +93,8 @@ impl DockerRuntime {
             ground: Mutex::new(None),
             networks: Networks::new(Settings::default()),
             images: Images::default(),
+            disks: Disks::default(),
+            police: Police::default(),
             digests: Mutex::new(HashMap::new()),
         })
     }
@@ -105,6 +113,15 @@ impl DockerRuntime {
     pub fn with_images(self, settings: cache::Settings) -> Self {
         Self {
             images: Images::new(settings),
+            ..self
+        }
+    }
+
+    /// With disks for rentals, in a folder. `None`: there are none.
+    #[must_use]
+    pub fn with_disks(self, volumes: Option<Volumes>) -> Self {
+        Self {
+            disks: Disks::of(volumes),
             ..self
         }
     }
@@ -146,6 +163,7 @@ impl DockerRuntime {
         let Some(mut container) = parse::container(answer, &self.scope) else {
             return Ok(None);
         };
+        container.over_disk = self.police.over(&container.id);
         let reference = answer.config.as_ref().and_then(|c| c.image.as_deref());
         if let (Some(image_id), Some(reference)) = (answer.image.as_deref(), reference) {
             container.image_digest = Some(self.digest(image_id, reference).await?);
@@ -208,12 +226,14 @@ impl ContainerRuntime for DockerRuntime {
             self.guard_first().await;
         }
         let isolation = self.isolation(&known.decision);
-        self.remember_ground(known.ground, known.decision);
+        let ground = self.remember_ground(known.ground, known.decision);
         Ok(EngineFacts {
             docker: known.docker,
             cgroup_version: known.cgroup_version,
             isolation,
             images: self.images.told(),
+            rental_disk: self.rental_disk().await?,
+            shortage: self.look_for_room(&ground.0),
             gpus_refused: known.gpus_refused,
         })
     }
@@ -269,7 +289,11 @@ impl ContainerRuntime for DockerRuntime {
         {
             Ok(()) => Ok(()),
             Err(error) if is_status(&error, 304) => Ok(()),
-            Err(error) => Err(self.engine.classify(error, code::START_FAILED)),
+            Err(error) => {
+                let refused = self.engine.classify(error, code::START_FAILED);
+                self.disks.refused(&refused);
+                Err(refused)
+            }
         }
     }
 
@@ -313,11 +337,17 @@ impl ContainerRuntime for DockerRuntime {
                 ),
             ])),
         };
-        stream::once(async move { client.negotiate_version().await })
+        let news = self.police.news().map(|event| Some(Ok(event)));
+        let engines = stream::once(async move { client.negotiate_version().await })
             .map_ok(move |client| client.events(Some(options.clone())))
             .try_flatten()
             .map_err(|error| engine::unavailable(&error))
-            .try_filter_map(|message| async move { Ok(message.actor.and_then(parse::event)) })
+            .try_filter_map(|message| async move { Ok(message.actor.and_then(parse::event)) });
+        // when the engine's end, all end
+        let engines = engines.map(Some).chain(stream::iter([None]));
+        stream::select(engines.boxed(), news)
+            .take_while(|event| std::future::ready(event.is_some()))
+            .filter_map(std::future::ready)
             .boxed()
     }
 }

@@ -5,6 +5,7 @@
 //! - The engine that others use is never stopped: what kills an engine starts one of its own.
 
 mod cache;
+mod disks;
 mod ends;
 pub(crate) mod engine;
 mod gpus;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     id::{NodeId, OfferId},
     money::{Amount, Asset, UnitPrices},
-    resources::{FindingStatus, Isolation, IsolationClass},
+    resources::{FindingStatus, Isolation, IsolationClass, QuotaMeans},
     time::Timestamp,
 };
 use utoipa::ToSchema;
@@ -94,6 +94,8 @@ pub(super) struct OfferView {
     region: String,
     /// Whether rentals reach the public internet. Private networks, the machine itself and mail servers they never reach.
     internet: bool,
+    /// How a rental's disk is kept to its size on its node; null where none is rented out.
+    disk: Option<DiskView>,
     /// What keeps rentals apart on its node; null when its agent doesn't say.
     isolation: Option<IsolationView>,
     cpu_model: String,
@@ -104,6 +106,31 @@ pub(super) struct OfferView {
     created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+}
+
+/// What a rental's disk is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DiskView {
+    /// `engine`, `loopback` or `policed`.
+    #[schema(value_type = String, example = "loopback")]
+    means: QuotaMeans,
+    /// The same in plain words.
+    words: &'static str,
+}
+
+fn disk(means: QuotaMeans) -> DiskView {
+    DiskView {
+        means,
+        words: match means {
+            QuotaMeans::Engine => "the container's own files, kept to that size by its engine",
+            QuotaMeans::Loopback => {
+                "a file system of its own at /data, of exactly that size and reserved in full"
+            }
+            QuotaMeans::Policed => {
+                "weaker: the container's own files, not reserved; who writes more is stopped"
+            }
+        },
+    }
 }
 
 /// What lies between a rental and the machine, and between rentals.
@@ -201,6 +228,7 @@ pub(super) fn view(listing: &Listing) -> OfferView {
         image_bytes_per_second: listing.image_bytes_per_second,
         region: listing.region.clone(),
         internet: terms.internet,
+        disk: listing.disk_means.map(disk),
         isolation: listing.isolation.as_ref().map(isolation),
         cpu_model: listing.cpu_model.clone(),
         gpu_models: listing.gpu_models.clone(),

@@ -82,6 +82,12 @@ pub fn price(
     check_duration(rules, duration_ms)?;
     let node = nodes::get(tx, offer.node_id)?;
     takes(&node, &offer)?;
+    if let Some(why) = &node.inventory.shortage {
+        return Err(Error::conflict(
+            "capacity_gone",
+            format!("the node takes no rentals now: {why}; choose another offer"),
+        ));
+    }
     if !node.takes_rentals() || !nodes::has_room(tx, &node, resources)? {
         return Err(Error::conflict(
             "capacity_gone",

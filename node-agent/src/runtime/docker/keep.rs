@@ -1,4 +1,5 @@
-//! What is done all the time beside the calls: the firewall's table, networks in stock and left over, the probe, images that nobody uses.
+//! What is done all the time beside the calls: the firewall's table, networks in stock and left over, disks left over, the probe, images that
+//! nobody uses.
 //!
 //! # Invariants
 //! - Each pass is complete in itself; what fails is tried again by the next one.
@@ -6,10 +7,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::DockerRuntime;
+use super::{DockerRuntime, police};
 
 /// Between two looks at the table and at networks that nobody uses.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -23,10 +24,13 @@ const SWEEP_EVERY: Duration = Duration::from_secs(300);
 
 impl DockerRuntime {
     /// Keeps rentals apart until `shutdown`: compares the firewall's rules every 30 s and after the engine came back, removes networks
-    /// that no rental has, keeps some in stock, probes at the start and hourly, and removes images for which there is no room.
+    /// that no rental has, keeps some in stock, probes at the start and hourly, puts disks in order, watches
+    /// what rentals write, and removes images for which there is no room.
     pub async fn keep(self: Arc<Self>, shutdown: CancellationToken) {
         let mut probe_at = Instant::now();
         let mut sweep_at = Instant::now();
+        let mut police = tokio::time::interval(police::EVERY);
+        police.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.pass().await;
             if Instant::now() >= probe_at {
@@ -45,6 +49,7 @@ impl DockerRuntime {
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep_until(next) => break,
                     () = self.networks.look.notified() => break,
+                    _ = police.tick() => self.patrol().await,
                     () = self.networks.taken.notified() => self.restock().await,
                 }
             }
@@ -56,7 +61,19 @@ impl DockerRuntime {
         if let Err(error) = self.sweep_networks().await {
             tracing::debug!(%error, "networks that no rental has can't be looked for now");
         }
+        if let Err(error) = self.sweep_disks().await {
+            tracing::debug!(
+                error = format!("{error:#}"),
+                "rentals' disks can't be put in order now"
+            );
+        }
         self.restock().await;
+    }
+
+    async fn patrol(&self) {
+        if let Err(error) = self.police().await {
+            tracing::debug!(%error, "what rentals write can't be looked at now");
+        }
     }
 
     async fn restock(&self) {

@@ -32,6 +32,8 @@ pub(super) fn facts() -> EngineFacts {
             cached: Vec::new(),
             pull_bytes_per_s: None,
         },
+        rental_disk: None,
+        shortage: None,
         gpus_refused: None,
     }
 }
