@@ -25,6 +25,10 @@ use crate::{
     },
 };
 
+mod flags;
+
+pub use flags::Flags;
+
 /// Prefix of environment variables.
 pub const ENV_PREFIX: &str = "RAMARKET_AGENT_";
 /// The file that is read when none is named; it may be absent.

@@ -246,7 +246,7 @@ fn document(answer: OutboundAnswer, wanted: Option<&Digest>) -> Result<Document,
     }
     Ok(Document {
         digest,
-        bytes: answer.body,
+        bytes: answer.body.into(),
     })
 }
 

@@ -278,7 +278,7 @@ impl ContainerRuntime for DockerRuntime {
         wanted: &Fetch,
         on_progress: OnProgress<'_>,
     ) -> Result<Digest, RuntimeError> {
-        self.fetch(wanted, on_progress).await
+        Box::pin(self.fetch(wanted, on_progress)).await
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {

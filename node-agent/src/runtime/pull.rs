@@ -68,7 +68,7 @@ impl Layers {
 /// The refusal for what Docker said when a pull failed.
 pub(super) fn refusal(reference: &str, message: &str) -> RuntimeError {
     // registries answer "not there" and "not for you" alike, and Docker passes their words on
-    const ABSENT: [&str; 7] = [
+    const ABSENT: [&str; 8] = [
         "manifest unknown",
         "manifest for",
         "not found",
@@ -76,6 +76,7 @@ pub(super) fn refusal(reference: &str, message: &str) -> RuntimeError {
         "does not exist",
         "access denied",
         "unauthorized",
+        "no basic auth credentials",
     ];
     let lower = message.to_lowercase();
     if ABSENT.iter().any(|words| lower.contains(words)) {

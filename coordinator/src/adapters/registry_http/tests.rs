@@ -133,7 +133,7 @@ async fn a_token_is_fetched_once_with_the_credentials_and_used_for_the_rest() {
         .expect("there");
     assert_eq!(found.digest, Digest::of(b"{}"));
     let blob = registry.blob(&image(at), &digest, &mut access).await;
-    assert_eq!(blob.expect("there").bytes, "config");
+    assert_eq!(blob.expect("there").bytes, b"config");
     let basic = format!("Basic {}", STANDARD.encode("ada:hush"));
     assert_eq!(
         script.seen(),

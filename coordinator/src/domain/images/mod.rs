@@ -77,7 +77,7 @@ impl Images {
     /// # Errors
     /// 409 `registry_not_allowed`, `image_not_allowed`.
     pub fn admit(&self, image: &ImageRef, digest: Option<&Digest>) -> Result<()> {
-        self.rules.admit(image, digest).map_err(broken)
+        self.rules.admit(image, digest).map_err(|why| broken(&why))
     }
 
     /// Which manifest is run, and how large it is; `None` where its node shall find that out.
@@ -101,7 +101,9 @@ impl Images {
             Ok(pinned) => {
                 self.admit(&wanted.image, Some(&pinned.digest))?;
                 let PinnedImage { layers, bytes, .. } = pinned;
-                self.rules.admit_size(layers, bytes).map_err(broken)?;
+                self.rules
+                    .admit_size(layers, bytes)
+                    .map_err(|why| broken(&why))?;
                 Ok(Some(pinned))
             }
             Err(error)
@@ -179,7 +181,7 @@ impl Images {
 
 /// Why an image isn't run somewhere, as callers hear it.
 #[must_use]
-pub fn broken(broken: Broken) -> Error {
+pub fn broken(broken: &Broken) -> Error {
     let told = broken.to_string();
     match broken {
         Broken::Registry(_) => Error::conflict("registry_not_allowed", told),

@@ -6,7 +6,6 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use axum::body::Bytes;
 use shared::{
     image::{Digest, ImageRef, RegistryAuth},
     secret::Secret,
@@ -27,7 +26,7 @@ pub struct Document {
     /// Of its bytes.
     pub digest: Digest,
     /// The bytes.
-    pub bytes: Bytes,
+    pub bytes: Vec<u8>,
 }
 
 /// Why there is no answer.

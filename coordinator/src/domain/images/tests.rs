@@ -46,7 +46,7 @@ impl Memory {
         let bytes = self.kept.get(which).ok_or(Refusal::NotFound)?;
         Ok(Document {
             digest: Digest::of(bytes),
-            bytes: bytes.clone().into(),
+            bytes: bytes.clone(),
         })
     }
 }

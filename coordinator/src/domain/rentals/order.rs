@@ -183,15 +183,19 @@ pub fn check_choice(
         return Ok(());
     };
     let digest = pinned.map(|pinned| &pinned.digest);
-    lists.admit(image, digest).map_err(images::broken)?;
+    lists
+        .admit(image, digest)
+        .map_err(|why| images::broken(&why))?;
     let Some(here) = &node.inventory.images else {
         return Ok(());
     };
-    here.rules.admit(image, digest).map_err(images::broken)?;
+    here.rules
+        .admit(image, digest)
+        .map_err(|why| images::broken(&why))?;
     let sized = pinned.map_or(Ok::<_, Broken>(()), |pinned| {
         here.rules.admit_size(pinned.layers, pinned.bytes)
     });
-    sized.map_err(images::broken)
+    sized.map_err(|why| images::broken(&why))
 }
 
 /// Who rents.

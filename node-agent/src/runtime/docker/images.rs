@@ -16,7 +16,7 @@ use bollard::{
     auth::DockerCredentials,
     errors::Error,
     models::DistributionInspect,
-    query_parameters::{CreateImageOptions, TagImageOptions},
+    query_parameters::{CreateImageOptions, RemoveImageOptions, TagImageOptions},
 };
 use futures_util::StreamExt as _;
 use shared::image::{
@@ -198,7 +198,8 @@ impl DockerRuntime {
             architecture: platform.architecture.unwrap_or_default(),
         });
         let made: Vec<Platform> = made.collect();
-        if !made.contains(&here) {
+        // engines say nothing of some manifests' platforms: then it is looked at when the image is here
+        if !made.is_empty() && !made.contains(&here) {
             let made: Vec<String> = made.iter().take(8).map(ToString::to_string).collect();
             return Err(broken(&Broken::Platform {
                 made: made.join(", "),
@@ -317,6 +318,23 @@ impl DockerRuntime {
     async fn note_fetched(&self, image: &ImageRef, digest: &Digest) -> Result<(), RuntimeError> {
         let client = self.engine.client().await?;
         let name = image.canonical();
+        let held = self.engine.read(client.inspect_image(&name)).await?;
+        let (made, here) = (
+            Platform {
+                os: held.os.unwrap_or_default(),
+                architecture: held.architecture.unwrap_or_default(),
+            },
+            Platform::here(),
+        );
+        if made != here {
+            let gone = client.remove_image(&name, None::<RemoveImageOptions>, None);
+            gone.await
+                .map_err(|error| self.engine.classify(error, code::IMAGE_PULL_FAILED))?;
+            return Err(broken(&Broken::Platform {
+                made: made.to_string(),
+                node: here,
+            }));
+        }
         let tagged = client.tag_image(&name, Some(self.tag_of(digest)));
         tagged
             .await
