@@ -43,6 +43,26 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "NETWORKS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_blocked: Option<Vec<Subnet>>,
+    /// Where the files that are rentals' disks lie; empty for the folder disks beside the journal
+    #[arg(long, global = true, value_name = "FOLDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_dir: Option<PathBuf>,
+    /// The most that rentals' disks take together; 0 for all that there is above the floor
+    #[arg(long, global = true, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<i64>,
+    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB
+    #[arg(long, global = true, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_floor_bytes: Option<i64>,
+    /// How long a rental's disk is kept after its end
+    #[arg(long, global = true, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_grace_s: Option<u32>,
+    /// What a rental may write outside its disk
+    #[arg(long, global = true, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writable_bytes: Option<i64>,
     /// Registries whose images run here, with * for any characters and commas between
     #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,28 +91,12 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_free_floor_bytes: Option<i64>,
-    /// Where the files that are rentals' disks lie; empty for the folder disks beside the journal
-    #[arg(long, global = true, value_name = "FOLDER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_dir: Option<PathBuf>,
-    /// The most that rentals' disks take together; 0 for all that there is above the floor
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_bytes: Option<i64>,
-    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_floor_bytes: Option<i64>,
-    /// How long a rental's disk is kept after its end
-    #[arg(long, global = true, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume_grace_s: Option<u32>,
-    /// What a rental may write outside its disk
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub writable_bytes: Option<i64>,
     /// Where ramarket-helper listens; empty for an agent that works with Docker's engine itself
     #[arg(long, global = true, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub helper_socket: Option<String>,
+    /// Where the running agent is asked and told; agent.sock in the data folder unless given
+    #[arg(long, global = true, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator_socket: Option<String>,
 }
