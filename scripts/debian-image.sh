@@ -12,8 +12,8 @@ cd "$(dirname "$0")/.."
 SUITE=bookworm
 kind=${1:-}
 case $kind in
-systemd) packages=systemd,systemd-sysv,dbus,ca-certificates,curl,procps,nftables ;;
-base) packages=systemd,ca-certificates ;;
+systemd) packages=systemd,systemd-sysv,dbus,ca-certificates,curl,procps,nftables,mount,e2fsprogs ;;
+base) packages=systemd,ca-certificates,nftables,mount,e2fsprogs ;;
 *) die "usage: $0 systemd|base" ;;
 esac
 image=ramarket-debian-$kind:$(printf '%s %s' "$SUITE" "$packages" | sha256sum | cut -c1-12)

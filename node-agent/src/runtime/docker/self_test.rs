@@ -84,7 +84,7 @@ impl DockerRuntime {
         own.guard().await;
         own.remove_tests().await?;
         let mut walk = Walk::default();
-        own.walk(&mut walk).await;
+        Box::pin(own.walk(&mut walk)).await;
         // whatever the walk came to
         own.remove_tests().await?;
         Ok(walk.test)
@@ -95,7 +95,7 @@ impl DockerRuntime {
         let id = walk.step("create", self.test_create(&rental)).await?;
         walk.step("start", self.test_start(&id)).await?;
         walk.step("measure", self.test_measure(&id)).await?;
-        walk.step("network", self.test_network()).await?;
+        walk.step("network", Box::pin(self.test_network())).await?;
         walk.step("stop", self.test_stop(&id)).await?;
         walk.step("remove", self.test_remove(&id)).await
     }
