@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     data_dir::DataDir,
-    runtime::network::{Settings, subnet::Subnet},
+    runtime::{
+        disk,
+        network::{Settings, subnet::Subnet},
+    },
 };
 
 /// Prefix of environment variables.
@@ -52,6 +55,16 @@ pub struct Config {
     pub network_dns: Vec<Ipv4Addr>,
     /// Networks that are closed to rentals besides private ones and those that this machine is connected to.
     pub network_blocked: Vec<Subnet>,
+    /// Where the files that are rentals' disks lie; empty for the folder `disks` beside the journal.
+    pub disk_dir: PathBuf,
+    /// The most that rentals' disks take together; 0 for all that there is above the floor.
+    pub disk_bytes: i64,
+    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB.
+    pub disk_floor_bytes: i64,
+    /// How long a rental's disk is kept after its end, seconds.
+    pub volume_grace_s: u32,
+    /// What a rental may write outside its disk.
+    pub writable_bytes: i64,
 }
 
 /// How log lines look.
@@ -69,6 +82,7 @@ pub enum LogFormat {
 impl Default for Config {
     fn default() -> Self {
         let networks = Settings::default();
+        let disks = disk::Settings::new(PathBuf::new());
         Self {
             data_dir: PathBuf::from("/var/lib/ramarket-agent"),
             log: "info".to_owned(),
@@ -80,6 +94,11 @@ impl Default for Config {
             network_pool: networks.pool,
             network_dns: networks.dns,
             network_blocked: networks.blocked,
+            disk_dir: disks.folder,
+            disk_bytes: disks.total_bytes,
+            disk_floor_bytes: disks.floor_bytes,
+            volume_grace_s: disks.grace_s,
+            writable_bytes: disks.writable_bytes,
         }
     }
 }
@@ -119,6 +138,26 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "NETWORKS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_blocked: Option<Vec<Subnet>>,
+    /// Where the files that are rentals' disks lie; empty for the folder disks beside the journal
+    #[arg(long, global = true, value_name = "FOLDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_dir: Option<PathBuf>,
+    /// The most that rentals' disks take together; 0 for all that there is above the floor
+    #[arg(long, global = true, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<i64>,
+    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB
+    #[arg(long, global = true, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_floor_bytes: Option<i64>,
+    /// How long a rental's disk is kept after its end
+    #[arg(long, global = true, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_grace_s: Option<u32>,
+    /// What a rental may write outside its disk
+    #[arg(long, global = true, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writable_bytes: Option<i64>,
     /// Where ramarket-helper listens; empty for an agent that works with Docker's engine itself
     #[arg(long, global = true, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,6 +268,7 @@ impl Config {
             "operator_socket is {}; give an absolute path, or leave it empty",
             self.operator_socket
         );
+        self.disks().check()?;
         self.networks().check()
     }
 
@@ -249,6 +289,22 @@ impl Config {
             pool: self.network_pool,
             dns: self.network_dns.clone(),
             blocked: self.network_blocked.clone(),
+        }
+    }
+
+    /// What decides rentals' disks.
+    #[must_use]
+    pub fn disks(&self) -> disk::Settings {
+        let folder = match self.disk_dir.as_os_str().is_empty() {
+            true => self.data_dir.join("disks"),
+            false => self.disk_dir.clone(),
+        };
+        disk::Settings {
+            folder,
+            total_bytes: self.disk_bytes,
+            floor_bytes: self.disk_floor_bytes,
+            grace_s: self.volume_grace_s,
+            writable_bytes: self.writable_bytes,
         }
     }
 

@@ -37,12 +37,14 @@ use crate::{
     probe::{self, Prober},
     reconcile,
     report::{self, Contact, Meter, Parts, Reporter},
-    runtime::{ContainerRuntime, RuntimeError, docker::DockerRuntime},
+    runtime::{ContainerRuntime, RuntimeError, disk::Volumes, docker::DockerRuntime},
     systemd,
 };
 
 /// How long tasks may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Kept of the disk for the journal: some hours of ten rentals, by when somebody has made room.
+const JOURNAL_RESERVE_BYTES: u64 = 16 << 20;
 /// A pass that takes longer than this has hung, milliseconds.
 const PASS_MS_MAX: i64 = 120_000;
 
@@ -97,7 +99,8 @@ async fn start(
             boot_id: boot_id.clone(),
             coordinator_key: identity.coordinator_key,
         },
-    )?;
+    )?
+    .with_reserve(&dir.journal(), JOURNAL_RESERVE_BYTES);
     let scope = identity::container_scope(dir, identity.node_id)?;
     let runtime: Arc<dyn ContainerRuntime> = if config.helper_socket.is_empty() {
         tracing::warn!(
@@ -152,7 +155,13 @@ async fn start(
 
 fn docker(config: &Config, scope: String) -> anyhow::Result<DockerRuntime> {
     let docker = DockerRuntime::new(Some(&config.docker_host), scope)?;
-    Ok(docker.with_networks(config.networks()))
+    let disks = Volumes::open(config.disks(), Arc::new(SystemClock));
+    // not allowed to: rentals without disks still run
+    let disks = disks.inspect_err(|error| {
+        tracing::warn!(error = format!("{error:#}"), "no disks are rented out");
+    });
+    let docker = docker.with_networks(config.networks());
+    Ok(docker.with_disks(disks.ok()))
 }
 
 /// The container engine: behind the helper, or, where none is set, as this process may reach it. `scope` is the label of this machine's

@@ -77,6 +77,9 @@ pub struct Inventory {
     /// Where rentals' disk space comes from; `None` where none can be rented out.
     #[serde(default)]
     pub rental_disk: Option<RentalDisk>,
+    /// Why the machine takes no new rental now, such as a full disk, in words; `None` while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortage: Option<String>,
     /// What keeps rentals from the machine and from each other; `None` from agents that don't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,

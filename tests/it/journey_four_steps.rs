@@ -127,6 +127,7 @@ async fn online_node(app: &TestApp, provider: &str) -> NodeId {
         cgroup_version: 2,
         gpus_refused: None,
         rental_disk: None,
+        shortage: None,
         isolation: None,
     };
     let request = EnrollRequest {

@@ -6,6 +6,7 @@ mod faults_agent;
 mod faults_boundary;
 mod faults_coordinator;
 mod faults_cut_off;
+mod faults_disk;
 mod faults_docker;
 mod faults_enrol;
 mod faults_hostile;

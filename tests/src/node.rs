@@ -121,6 +121,12 @@ impl Node {
         self.folder.path().join("agent")
     }
 
+    /// Where the helper keeps rentals' disks.
+    #[must_use]
+    pub fn disks(&self) -> PathBuf {
+        self.folder.path().join("helper/disks")
+    }
+
     /// The agent's process id.
     ///
     /// # Panics
@@ -172,6 +178,8 @@ impl Node {
             .arg("--state-dir")
             .arg(state)
             .args(["--docker-host", &self.engine.host()])
+            // a test machine's disk may be fuller than a provider's
+            .args(["--disk-floor-bytes", "1048576"])
             .args(["--log-format", "json"]);
         match &mut self.helper {
             Some(helper) if helper.runs() => {}
@@ -347,6 +355,9 @@ pub fn agent(data_dir: &Path, engine: &Engine) -> Command {
         &engine.host(),
         "--log-format",
         "json",
+        // a test machine's disk may be fuller than a provider's
+        "--disk-floor-bytes",
+        "1048576",
     ]);
     command
 }

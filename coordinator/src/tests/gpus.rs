@@ -10,6 +10,7 @@ use shared::{
 };
 
 use crate::{
+    domain::rentals::model::EndReason,
     tasks::market_feed,
     testing::{
         Answer, TestApp,
@@ -118,6 +119,8 @@ on_both_stores!(
     what_is_degraded_or_split_is_not_rented,
     time_in_which_a_gpu_does_not_work_is_not_billed,
     disk_space_is_counted,
+    what_a_machine_keeps_or_lacks_is_not_rented,
+    who_writes_too_much_reads_so,
 );
 
 async fn a_gpu_is_one_rentals_and_priced_and_given_back(test: TestApp) {
@@ -243,4 +246,62 @@ async fn disk_space_is_counted(test: TestApp) {
     end(&mut market, &first).await;
     assert_eq!(free(&market).await["disk_bytes"], 100 * GIB);
     market.check_books().await;
+}
+
+async fn what_a_machine_keeps_or_lacks_is_not_rented(test: TestApp) {
+    let mut market = open(test).await;
+    let first = buy(&mut market, 0, 60 * GIB).await;
+    end(&mut market, &first).await;
+    // the machine keeps 60 GiB for their grace
+    market.node.inventory.rental_disk = Some(RentalDisk {
+        means: QuotaMeans::Loopback,
+        total_bytes: 40 * GIB,
+    });
+    market.node.beat(&market.test).await;
+    market_feed::load(&market.test.app).await.expect("loads");
+    let offer = format!("/api/v1/offers/{}", market.offer);
+    let view = market.test.get(&offer, "").await.json();
+    assert_eq!(view["disk_free_bytes"], 40 * GIB, "{view}");
+    assert_eq!(view["disk"]["means"], "loopback");
+    let large = ask(&market, 0, 41 * GIB).await;
+    assert_eq!(large.json()["code"], "capacity_gone", "{large:?}");
+    let second = buy(&mut market, 0, 30 * GIB).await;
+    assert_eq!(second.status, StatusCode::CREATED, "{second:?}");
+    let third = ask(&market, 0, 11 * GIB).await;
+    assert_eq!(third.json()["code"], "capacity_gone", "{third:?}");
+    assert_eq!(ask(&market, 0, 10 * GIB).await.status, 402);
+    // a full disk: nothing at all
+    let why = "its disk is nearly full";
+    market.node.inventory.shortage = Some(why.to_owned());
+    market.node.beat(&market.test).await;
+    let refused = ask(&market, 0, 0).await.json();
+    assert_eq!(refused["code"], "capacity_gone");
+    assert!(
+        refused["detail"]
+            .as_str()
+            .is_some_and(|text| text.contains(why)),
+        "{refused}"
+    );
+    market.node.inventory.shortage = None;
+    market.node.beat(&market.test).await;
+    assert_eq!(ask(&market, 0, 0).await.status, 402, "by itself");
+}
+
+async fn who_writes_too_much_reads_so(test: TestApp) {
+    let mut market = open(test).await;
+    let rented = buy(&mut market, 0, GIB).await;
+    let id: RentalId = market::rental_of(&rented);
+    market.node.beat(&market.test).await;
+    market.node.start(id);
+    market.node.beat(&market.test).await;
+    market.node.finish(id, 143, ExitCause::OverDisk);
+    market.node.beat(&market.test).await;
+    market.settle().await;
+    let rental = market.rental(id).await;
+    assert_eq!(
+        rental.end_reason,
+        Some(EndReason::DiskExceeded),
+        "{rental:?}"
+    );
+    assert!(rental.detail.contains("wrote more"), "{}", rental.detail);
 }

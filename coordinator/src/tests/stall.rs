@@ -63,6 +63,7 @@ fn inventory() -> Inventory {
         cgroup_version: 2,
         gpus_refused: None,
         rental_disk: None,
+        shortage: None,
         isolation: None,
     }
 }

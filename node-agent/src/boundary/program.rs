@@ -10,6 +10,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Dur
 use clap::{CommandFactory as _, Parser, Subcommand};
 use futures_util::future::try_join_all;
 use sd_notify::NotifyState;
+use shared::clock::SystemClock;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     data_dir::DataDir,
     logging, manual,
-    runtime::{ContainerRuntime as _, docker::DockerRuntime, profile},
+    runtime::{ContainerRuntime as _, disk::Volumes, docker::DockerRuntime, profile},
     systemd,
 };
 
@@ -123,11 +124,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let shutdown = CancellationToken::new();
     let (docker_host, networks) = (settings.docker_host.clone(), settings.networks());
+    let disks = settings.disks();
     let keeping = shutdown.clone();
     let helper = Helper::new(
         Box::new(move |scope: &str| {
             let engine = DockerRuntime::new(Some(&docker_host), scope.to_owned())?;
-            let engine = Arc::new(engine.with_networks(networks.clone()));
+            let engine = engine.with_networks(networks.clone());
+            let volumes = Volumes::open(disks.clone(), Arc::new(SystemClock))?;
+            let engine = Arc::new(engine.with_disks(Some(volumes)));
             if !scope.is_empty() {
                 // ends with `shutdown`; what it was at is taken up by the next start
                 tokio::spawn(Arc::clone(&engine).keep(keeping.clone()));

@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, LogFormat},
-    runtime::network::{self, subnet::Subnet},
+    runtime::{
+        disk,
+        network::{self, subnet::Subnet},
+    },
 };
 
 /// Prefix of environment variables.
@@ -42,6 +45,16 @@ pub struct Settings {
     pub network_dns: Vec<Ipv4Addr>,
     /// Networks that are closed to rentals besides private ones and those that this machine is connected to.
     pub network_blocked: Vec<Subnet>,
+    /// Where the files that are rentals' disks lie; empty for the folder `disks` beside the binding.
+    pub disk_dir: PathBuf,
+    /// The most that rentals' disks take together; 0 for all that there is above the floor.
+    pub disk_bytes: i64,
+    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB.
+    pub disk_floor_bytes: i64,
+    /// How long a rental's disk is kept after its end, seconds.
+    pub volume_grace_s: u32,
+    /// What a rental may write outside its disk.
+    pub writable_bytes: i64,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -51,6 +64,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let networks = network::Settings::default();
+        let disks = disk::Settings::new(PathBuf::new());
         Self {
             socket: PathBuf::from("/run/ramarket-helper/helper.sock"),
             state_dir: PathBuf::from("/var/lib/ramarket-helper"),
@@ -60,6 +74,11 @@ impl Default for Settings {
             network_pool: networks.pool,
             network_dns: networks.dns,
             network_blocked: networks.blocked,
+            disk_dir: disks.folder,
+            disk_bytes: disks.total_bytes,
+            disk_floor_bytes: disks.floor_bytes,
+            volume_grace_s: disks.grace_s,
+            writable_bytes: disks.writable_bytes,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }
@@ -101,6 +120,26 @@ pub struct Flags {
     #[arg(long, value_name = "NETWORKS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_blocked: Option<Vec<Subnet>>,
+    /// Where the files that are rentals' disks lie; empty for the folder disks beside the binding
+    #[arg(long, value_name = "FOLDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_dir: Option<PathBuf>,
+    /// The most that rentals' disks take together; 0 for all that there is above the floor
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<i64>,
+    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_floor_bytes: Option<i64>,
+    /// How long a rental's disk is kept after its end
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_grace_s: Option<u32>,
+    /// What a rental may write outside its disk
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writable_bytes: Option<i64>,
     /// What is logged: a level, or a filter such as info,node_agent::boundary=debug
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,6 +184,7 @@ impl Settings {
             "reserve_bytes is {}; it may not be negative",
             self.reserve_bytes
         );
+        self.disks().check()?;
         self.networks().check()
     }
 
@@ -155,6 +195,22 @@ impl Settings {
             pool: self.network_pool,
             dns: self.network_dns.clone(),
             blocked: self.network_blocked.clone(),
+        }
+    }
+
+    /// What decides rentals' disks.
+    #[must_use]
+    pub fn disks(&self) -> disk::Settings {
+        let folder = match self.disk_dir.as_os_str().is_empty() {
+            true => self.state_dir.join("disks"),
+            false => self.disk_dir.clone(),
+        };
+        disk::Settings {
+            folder,
+            total_bytes: self.disk_bytes,
+            floor_bytes: self.disk_floor_bytes,
+            grace_s: self.volume_grace_s,
+            writable_bytes: self.writable_bytes,
         }
     }
 }

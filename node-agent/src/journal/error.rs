@@ -92,6 +92,16 @@ impl JournalError {
         }
     }
 
+    /// Whether the disk has no room for it.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Database(error) => {
+                error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether only a person can mend it: the agent must not go on numbering records.
     #[must_use]
     pub const fn is_final(&self) -> bool {

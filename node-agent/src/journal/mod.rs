@@ -14,6 +14,7 @@
 //! can't be repaired from its side: `ramarket-agent enroll --force` sets the old key and journal aside and starts a new node.
 
 mod error;
+mod reserve;
 mod store;
 mod verify;
 
@@ -31,6 +32,7 @@ use shared::{
     wire::heartbeat::JournalHead,
 };
 
+use self::reserve::Reserve;
 pub use self::{
     error::JournalError,
     verify::{Verified, verify_file},
@@ -116,6 +118,8 @@ pub struct Journal {
     receipt_seen: i64,
     /// A commit failed in a way that leaves open whether it happened: look before the next one.
     head_unsure: bool,
+    /// For a full disk.
+    reserve: Option<Reserve>,
 }
 
 impl Journal {
@@ -149,7 +153,21 @@ impl Journal {
             acked: chain.acked,
             ack_unsaved: false,
             head_unsure: false,
+            reserve: None,
         })
+    }
+
+    /// With so many bytes of the disk kept for it, so that a disk that others fill doesn't stop the meter.
+    #[must_use]
+    pub fn with_reserve(mut self, path: &Path, bytes: u64) -> Self {
+        let reserve = Reserve::beside(path, bytes);
+        if !reserve.keep() {
+            tracing::warn!(
+                "there is no room to keep some for the journal: a full disk would stop the meter"
+            );
+        }
+        self.reserve = Some(reserve);
+        self
     }
 
     /// The newest record.
@@ -214,7 +232,17 @@ impl Journal {
             });
         }
         let unsaved = self.ack_unsaved.then_some(&self.acked);
-        if let Err(error) = store::append(&mut self.db, &rows, unsaved) {
+        let mut stored = store::append(&mut self.db, &rows, unsaved);
+        if stored.as_ref().is_err_and(JournalError::is_full)
+            && self.reserve.as_ref().is_some_and(Reserve::give_up)
+        {
+            // nothing of it was stored: a full disk is known before the commit
+            tracing::error!(
+                "the disk is full; the journal goes on in the space that is kept for it"
+            );
+            stored = store::append(&mut self.db, &rows, unsaved);
+        }
+        if let Err(error) = stored {
             self.head_unsure = true;
             return Err(error);
         }
@@ -336,6 +364,10 @@ impl Journal {
     /// # Errors
     /// The database fails.
     pub fn prune(&mut self, before: Timestamp, keep_from: i64) -> Result<usize, JournalError> {
+        if let Some(reserve) = &self.reserve {
+            // whether there is room for it again is looked at with each prune
+            reserve.keep();
+        }
         if self.ack_unsaved {
             store::save_ack(&self.db, &self.acked)?;
             self.ack_unsaved = false;

@@ -444,3 +444,81 @@ proptest! {
         prop_assert_eq!((seq, hash), (journal.head().seq, journal.head().hash));
     }
 }
+
+/// A file system of 16 MiB, mounted for one test; `None`, said aloud, where that isn't allowed.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &std::path::Path) -> Option<Self> {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16m", "none"])
+            .arg(at)
+            .status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(at.to_owned()));
+        }
+        eprintln!(
+            "NOT SHOWN: a full disk needs a file system of this test's own, and mounting isn't allowed here"
+        );
+        None
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let gone = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(gone.expect("umount").success());
+    }
+}
+
+#[test]
+fn a_full_disk_doesnt_stop_the_meter_while_the_reserve_lasts() {
+    let node = Node::new();
+    let small_at = TempDir::new();
+    let Some(_small) = Small::mount(small_at.path()) else {
+        return;
+    };
+    let path = small_at.path().join("journal.db");
+    Journal::create(&path, node.owner.node_id, &node.owner.key.public()).expect("made");
+    let journal = Journal::open(&path, node.owner.clone()).expect("opened");
+    let mut journal = journal.with_reserve(&path, 2 << 20);
+    let reserve = path.with_extension("reserve");
+    let filler = small_at.path().join("filler");
+    let fill = |path: &PathBuf| {
+        let mut file = std::fs::File::create(path).expect("made");
+        while file.write_all(&[1; 4_096]).is_ok() {}
+    };
+    journal.append(&moment(1), drafts(1)).expect("stored");
+    assert!(reserve.exists());
+    fill(&filler);
+    // the log of SQLite has some room of its own; then the reserve is needed
+    let mut seq = 1;
+    while reserve.exists() {
+        seq += 1;
+        assert_eq!(
+            journal.append(&moment(seq), drafts(1)).expect("stored"),
+            seq
+        );
+    }
+    journal.prune(Timestamp::from_secs(0), 0).expect("pruned");
+    assert!(!reserve.exists(), "there is no room for it");
+    // and when that is full as well, it says so, and loses nothing
+    let more = small_at.path().join("more");
+    fill(&more);
+    let refused = loop {
+        match journal.append(&moment(seq + 1), drafts(1)) {
+            Ok(_) => seq += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_full(), "{refused}");
+    std::fs::remove_file(&filler).expect("there");
+    journal
+        .append(&moment(seq + 1), drafts(1))
+        .expect("by itself");
+    journal.prune(Timestamp::from_secs(0), 0).expect("pruned");
+    assert!(reserve.exists(), "for the next time");
+    drop(journal);
+    let journal = Journal::open(&path, node.owner.clone()).expect("whole");
+    assert_eq!(journal.head().seq, seq + 1);
+}

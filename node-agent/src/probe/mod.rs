@@ -111,7 +111,8 @@ impl Prober {
                 .and_then(|facts| facts.cgroup_version)
                 .unwrap_or(host.cgroup_version),
             gpus_refused,
-            rental_disk: None,
+            rental_disk: engine.as_ref().and_then(|facts| facts.rental_disk.clone()),
+            shortage: engine.as_ref().and_then(|facts| facts.shortage.clone()),
             docker: engine.as_ref().map(|facts| facts.docker.clone()),
             isolation: engine.map(|facts| facts.isolation),
         })

@@ -243,6 +243,7 @@ fn present(
             let cause = match rental.wanted {
                 Wanted::Stop => Some(ExitCause::Wanted),
                 Wanted::Run if !leased => Some(ExitCause::LeaseEnded),
+                Wanted::Run if container.over_disk.is_some() => Some(ExitCause::OverDisk),
                 Wanted::Run => None,
             };
             // a stop that was begun goes on, also when a lease came after it: the coordinator may have been told

@@ -30,6 +30,7 @@ use shared::{time::Timestamp, wire::desired::DesiredRental};
 use super::{
     Container, ContainerRuntime, Created, EngineFacts, Event, LABEL_NODE, LABEL_RENTAL, OnProgress,
     RuntimeError, code, digest,
+    disk::Volumes,
     isolation::Decision,
     network::Settings,
     parse,
@@ -40,17 +41,21 @@ use super::{
 
 mod bridges;
 mod create;
+mod disks;
 mod engine;
 mod facts;
 mod held;
 mod keep;
 mod networks;
+mod police;
 mod probe_image;
 mod self_probe;
 mod self_test;
 
+use disks::Disks;
 use engine::{Engine, is_status};
 use networks::Networks;
+use police::Police;
 
 /// A whole pull.
 const PULL_SECONDS_MAX: u64 = 30 * 60;
@@ -67,6 +72,8 @@ pub struct DockerRuntime {
     /// What host and engine can do; read when it is needed first, and again with each [`ContainerRuntime::facts`].
     ground: Mutex<Option<Arc<(Ground, Decision)>>>,
     networks: Networks,
+    disks: Disks,
+    police: Police,
     /// By (image id, reference): an image id never changes what it stands for.
     digests: Mutex<HashMap<(String, String), String>>,
 }
@@ -91,6 +98,8 @@ impl DockerRuntime {
             scope,
             ground: Mutex::new(None),
             networks: Networks::new(Settings::default()),
+            disks: Disks::default(),
+            police: Police::default(),
             digests: Mutex::new(HashMap::new()),
         })
     }
@@ -100,6 +109,15 @@ impl DockerRuntime {
     pub fn with_networks(self, settings: Settings) -> Self {
         Self {
             networks: Networks::new(settings),
+            ..self
+        }
+    }
+
+    /// With disks for rentals, in a folder. `None`: there are none.
+    #[must_use]
+    pub fn with_disks(self, volumes: Option<Volumes>) -> Self {
+        Self {
+            disks: Disks::of(volumes),
             ..self
         }
     }
@@ -141,6 +159,7 @@ impl DockerRuntime {
         let Some(mut container) = parse::container(answer, &self.scope) else {
             return Ok(None);
         };
+        container.over_disk = self.police.over(&container.id);
         let reference = answer.config.as_ref().and_then(|c| c.image.as_deref());
         if let (Some(image_id), Some(reference)) = (answer.image.as_deref(), reference) {
             container.image_digest = Some(self.digest(image_id, reference).await?);
@@ -203,11 +222,13 @@ impl ContainerRuntime for DockerRuntime {
             self.guard_first().await;
         }
         let isolation = self.isolation(&known.decision);
-        self.remember_ground(known.ground, known.decision);
+        let ground = self.remember_ground(known.ground, known.decision);
         Ok(EngineFacts {
             docker: known.docker,
             cgroup_version: known.cgroup_version,
             isolation,
+            rental_disk: self.rental_disk().await?,
+            shortage: self.look_for_room(&ground.0),
             gpus_refused: known.gpus_refused,
         })
     }
@@ -281,7 +302,7 @@ impl ContainerRuntime for DockerRuntime {
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {
-        self.make(rental).await
+        Box::pin(self.make(rental)).await
     }
 
     async fn start(&self, container_id: &str) -> Result<(), RuntimeError> {
@@ -293,7 +314,11 @@ impl ContainerRuntime for DockerRuntime {
         {
             Ok(()) => Ok(()),
             Err(error) if is_status(&error, 304) => Ok(()),
-            Err(error) => Err(self.engine.classify(error, code::START_FAILED)),
+            Err(error) => {
+                let refused = self.engine.classify(error, code::START_FAILED);
+                self.disks.refused(&refused);
+                Err(refused)
+            }
         }
     }
 
@@ -337,11 +362,17 @@ impl ContainerRuntime for DockerRuntime {
                 ),
             ])),
         };
-        stream::once(async move { client.negotiate_version().await })
+        let news = self.police.news().map(|event| Some(Ok(event)));
+        let engines = stream::once(async move { client.negotiate_version().await })
             .map_ok(move |client| client.events(Some(options.clone())))
             .try_flatten()
             .map_err(|error| engine::unavailable(&error))
-            .try_filter_map(|message| async move { Ok(message.actor.and_then(parse::event)) })
+            .try_filter_map(|message| async move { Ok(message.actor.and_then(parse::event)) });
+        // when the engine's end, all end
+        let engines = engines.map(Some).chain(stream::iter([None]));
+        stream::select(engines.boxed(), news)
+            .take_while(|event| std::future::ready(event.is_some()))
+            .filter_map(std::future::ready)
             .boxed()
     }
 }

@@ -153,6 +153,20 @@ impl FakeRuntime {
         self.tell(ended.as_ref());
     }
 
+    /// Says of a rental's container that it wrote too much.
+    pub fn overdo(&self, rental_id: RentalId, why: &str) {
+        let over = {
+            let mut state = self.lock();
+            let mut containers = state.containers.values_mut();
+            let found = containers.find(|c| c.rental_id == Some(rental_id));
+            found.map(|container| {
+                container.over_disk = Some(why.to_owned());
+                container.clone()
+            })
+        };
+        self.tell(over.as_ref());
+    }
+
     /// Removes a container behind the agent's back.
     pub fn vanish(&self, container_id: &str) {
         let gone = self.lock().containers.remove(container_id);
@@ -302,6 +316,7 @@ impl ContainerRuntime for FakeRuntime {
                 started_at: None,
                 finished_at: None,
                 image_digest: Some(format!("sha256:{}", "1".repeat(64))),
+                over_disk: None,
             };
             let limits = HeldLimits {
                 ram_bytes: rental.resources.ram_bytes,

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use shared::{
     id::{LeaseId, RentalId},
     journal::Exit,
-    resources::{Docker, Isolation},
+    resources::{Docker, Isolation, RentalDisk},
     time::Timestamp,
     wire::desired::DesiredRental,
 };
 
 mod digest;
+pub mod disk;
 pub mod docker;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
@@ -38,6 +39,8 @@ pub const LABEL_LEASE: &str = "ramarket.lease";
 pub const LABEL_SPEC: &str = "ramarket.spec_sha256";
 /// Label that holds the UUIDs of the rental's GPUs, with commas between them.
 pub const LABEL_GPUS: &str = "ramarket.gpus";
+/// Label that holds how large a disk the rental ordered, bytes.
+pub const LABEL_DISK: &str = "ramarket.disk_bytes";
 /// Label that holds the node's id, so that two agents on one engine keep apart.
 pub const LABEL_NODE: &str = "ramarket.node";
 
@@ -59,11 +62,13 @@ pub mod code {
     pub const ENGINE_REFUSED: &str = "engine_refused";
     /// It was there and is gone, and not by the agent's doing.
     pub const CONTAINER_LOST: &str = "container_lost";
+    /// The machine's disk has no room for it.
+    pub const NO_SPACE: &str = "no_space";
     /// The market wanted it stopped before it had started.
     pub const STOPPED_BEFORE_START: &str = "stopped_before_start";
 
     /// Each of them.
-    const ALL: [&str; 9] = [
+    const ALL: [&str; 10] = [
         NOT_SUPPORTED,
         IMAGE_NOT_SUPPORTED,
         IMAGE_NOT_FOUND,
@@ -72,6 +77,7 @@ pub mod code {
         START_FAILED,
         ENGINE_REFUSED,
         CONTAINER_LOST,
+        NO_SPACE,
         STOPPED_BEFORE_START,
     ];
 
@@ -123,6 +129,8 @@ pub struct Container {
     pub finished_at: Option<Timestamp>,
     /// Digest of the image it was made from, `sha256:…`.
     pub image_digest: Option<String>,
+    /// What it took of the disk beyond what it may, in words; `None` while it is within.
+    pub over_disk: Option<String>,
 }
 
 /// How far a container is.
@@ -167,6 +175,10 @@ pub struct EngineFacts {
     pub cgroup_version: Option<i64>,
     /// What keeps rentals from the machine and from each other.
     pub isolation: Isolation,
+    /// Where rentals' disks come from; `None` where there are none.
+    pub rental_disk: Option<RentalDisk>,
+    /// Why nothing new is begun now, in words; `None` while there is room.
+    pub shortage: Option<String>,
     /// Why no GPU can be given to a container; `None` where one can.
     pub gpus_refused: Option<String>,
 }

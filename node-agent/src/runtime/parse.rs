@@ -67,6 +67,7 @@ fn labelled(id: String, labels: &HashMap<String, String>) -> Container {
         started_at: None,
         finished_at: None,
         image_digest: None,
+        over_disk: None,
     }
 }
 

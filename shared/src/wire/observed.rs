@@ -57,7 +57,8 @@ pub enum Phase {
     /// It could not be started; `reason` says why in words for its owner.
     Failed {
         /// A stable code: `image_pull_failed`, `image_not_found`, `image_not_supported`, `not_supported`, `create_failed`,
-        /// `start_failed`, `engine_refused`, `stopped_before_start`, `container_lost`.
+        /// `start_failed`, `engine_refused`, `stopped_before_start`, `container_lost`,
+        /// `no_space`.
         code: String,
         /// What happened and what to do.
         reason: String,
@@ -74,4 +75,6 @@ pub enum ExitCause {
     Wanted,
     /// Its lease ran out.
     LeaseEnded,
+    /// It took more of the disk, or made more files, than it may.
+    OverDisk,
 }

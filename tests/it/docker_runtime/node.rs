@@ -69,6 +69,10 @@ impl Node {
         &self.engine
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn scope(&self) -> &str {
         &self.scope
     }
@@ -79,11 +83,16 @@ impl Node {
     }
 
     pub(super) async fn start(&self) -> Agent {
+        self.start_on(self.runtime()).await
+    }
+
+    /// An agent on this runtime.
+    pub(super) async fn start_on(&self, runtime: Arc<DockerRuntime>) -> Agent {
         let shutdown = CancellationToken::new();
         let tracker = TaskTracker::new();
         let handle = reconcile::start(
             &self.folder,
-            self.runtime(),
+            runtime,
             Arc::new(SystemClock),
             "this-boot".to_owned(),
             shutdown.clone(),

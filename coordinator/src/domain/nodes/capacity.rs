@@ -109,7 +109,7 @@ pub(super) fn resize(tx: &mut dyn Tx, node: &Node, wanted: &Resize) -> Result<()
 /// # Errors
 /// The database's.
 pub fn has_room(tx: &mut dyn Tx, node: &Node, part: &Resources) -> Result<bool> {
-    if !part.fits_in(&node.free) {
+    if !part.fits_in(&node.free) || part.disk_bytes > node.free_disk_bytes() {
         return Ok(false);
     }
     Ok(part.gpu_count == 0 || choose(tx, node, part.gpu_count)?.is_some())

@@ -174,7 +174,13 @@ pub fn check_inventory(inventory: &Inventory) -> Result<()> {
     let sizes_ok = (0..=PIB).contains(&inventory.ram_total_bytes)
         && (0..=4_096).contains(&inventory.cpu_count);
     let isolation_ok = inventory.isolation.as_ref().is_none_or(isolation_bounded);
-    if texts_ok && counts_ok && sizes_ok && isolation_ok {
+    let disk = inventory.rental_disk.as_ref();
+    let disk_ok = disk.is_none_or(|disk| (0..=PIB).contains(&disk.total_bytes))
+        && inventory
+            .shortage
+            .as_ref()
+            .is_none_or(|why| why.len() <= 1_024);
+    if texts_ok && counts_ok && sizes_ok && isolation_ok && disk_ok {
         Ok(())
     } else {
         Err(Error::invalid(

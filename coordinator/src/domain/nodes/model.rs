@@ -141,6 +141,20 @@ impl Node {
             && self.schedulability == Schedulability::Active
             && self.availability == Availability::Online
             && self.breach().is_none()
+            && self.inventory.shortage.is_none()
+    }
+
+    /// Disk space that a new rental can have: what isn't rented, of what its machine has now. What it keeps for rentals that are over, and what others took, isn't there.
+    #[must_use]
+    pub fn free_disk_bytes(&self) -> i64 {
+        let held = self
+            .rentable
+            .disk_bytes
+            .saturating_sub(self.free.disk_bytes);
+        let there = rentable_max(&self.inventory)
+            .disk_bytes
+            .saturating_sub(held);
+        self.free.disk_bytes.min(there).max(0)
     }
 
     /// The first maintenance that some of the time from `from` until `until` lies in.

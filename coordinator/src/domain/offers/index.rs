@@ -311,6 +311,7 @@ mod tests {
             cpu_free_millis: 1_000,
             gpus_free: 0,
             disk_free_bytes: 0,
+            disk_means: None,
             ram_rentable_bytes: 1 << 30,
             cpu_model: String::new(),
             gpu_models: Vec::new(),

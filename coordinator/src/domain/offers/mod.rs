@@ -212,7 +212,7 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
             .gpu_count
             .min(offer.terms.max_gpus)
             .min(gpus_whole),
-        disk_free_bytes: node.free.disk_bytes.min(offer.terms.max_disk_bytes),
+        disk_free_bytes: node.free_disk_bytes().min(offer.terms.max_disk_bytes),
         ram_rentable_bytes: node.rentable.ram_bytes,
         cpu_model: node.inventory.cpu_model,
         gpu_models: node
@@ -222,6 +222,7 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
             .map(|gpu| gpu.model)
             .collect(),
         region,
+        disk_means: node.inventory.rental_disk.map(|disk| disk.means),
         isolation: node.inventory.isolation,
         maintenance: node.maintenance,
         offer,

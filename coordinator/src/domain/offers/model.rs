@@ -9,7 +9,7 @@ use shared::{
     container::limits,
     id::{NodeId, OfferId, UserId},
     money::{Amount, Asset, UnitPrices},
-    resources::{Isolation, IsolationClass, Resources},
+    resources::{Isolation, IsolationClass, QuotaMeans, Resources},
     time::Timestamp,
     wire::operator::Maintenance,
 };
@@ -253,6 +253,8 @@ pub struct Listing {
     pub gpus_free: i64,
     /// Disk space that can be rented in one piece now.
     pub disk_free_bytes: i64,
+    /// What keeps rentals within it; `None` where none is rented out.
+    pub disk_means: Option<QuotaMeans>,
     /// The node's whole rentable memory.
     pub ram_rentable_bytes: i64,
     /// Model of the processor.

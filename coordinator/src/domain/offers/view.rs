@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     id::{NodeId, OfferId},
     money::{Amount, Asset, UnitPrices},
-    resources::{FindingStatus, Isolation, IsolationClass},
+    resources::{FindingStatus, Isolation, IsolationClass, QuotaMeans},
     time::Timestamp,
 };
 use utoipa::ToSchema;
@@ -91,6 +91,8 @@ pub(super) struct OfferView {
     region: String,
     /// Whether rentals reach the public internet. Private networks, the machine itself and mail servers they never reach.
     internet: bool,
+    /// How a rental's disk is kept to its size on its node; null where none is rented out.
+    disk: Option<DiskView>,
     /// What keeps rentals apart on its node; null when its agent doesn't say.
     isolation: Option<IsolationView>,
     /// When its node can't be relied on: nothing is rented there that would run into it.
@@ -103,6 +105,31 @@ pub(super) struct OfferView {
     created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+}
+
+/// What a rental's disk is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DiskView {
+    /// `engine`, `loopback` or `policed`.
+    #[schema(value_type = String, example = "loopback")]
+    means: QuotaMeans,
+    /// The same in plain words.
+    words: &'static str,
+}
+
+fn disk(means: QuotaMeans) -> DiskView {
+    DiskView {
+        means,
+        words: match means {
+            QuotaMeans::Engine => "the container's own files, kept to that size by its engine",
+            QuotaMeans::Loopback => {
+                "a file system of its own at /data, of exactly that size and reserved in full"
+            }
+            QuotaMeans::Policed => {
+                "weaker: the container's own files, not reserved; who writes more is stopped"
+            }
+        },
+    }
 }
 
 /// What lies between a rental and the machine, and between rentals.
@@ -198,6 +225,7 @@ pub(super) fn view(listing: &Listing) -> OfferView {
         max_duration_seconds: terms.max_duration_ms / 1_000,
         region: listing.region.clone(),
         internet: terms.internet,
+        disk: listing.disk_means.map(disk),
         isolation: listing.isolation.as_ref().map(isolation),
         maintenance: listing
             .maintenance

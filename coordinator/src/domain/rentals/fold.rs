@@ -115,6 +115,10 @@ fn end_of(
                 )
             }
             ExitCause::LeaseEnded => lease_ended(rental, started, finished),
+            ExitCause::OverDisk => (
+                EndReason::DiskExceeded,
+                "stopped by its node: outside its disk it wrote more, or made more files, than a rental may".to_owned(),
+            ),
             ExitCause::Itself if exit.oom_killed => {
                 let limit = rental.resources.ram_bytes;
                 (

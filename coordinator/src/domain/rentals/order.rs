@@ -79,6 +79,12 @@ pub fn price(
     let node = nodes::get(tx, offer.node_id)?;
     takes(&node, &offer)?;
     stays(&node, now, duration_ms)?;
+    if let Some(why) = &node.inventory.shortage {
+        return Err(Error::conflict(
+            "capacity_gone",
+            format!("the node takes no rentals now: {why}; choose another offer"),
+        ));
+    }
     if !node.takes_rentals() || !nodes::has_room(tx, &node, resources)? {
         return Err(Error::conflict(
             "capacity_gone",

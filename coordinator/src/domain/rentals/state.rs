@@ -33,6 +33,8 @@ pub enum EndReason {
     Exited,
     /// The kernel killed it for taking more memory than rented.
     OomKilled,
+    /// Its node stopped it for writing more than it may.
+    DiskExceeded,
     /// Its node was gone for longer than its lease.
     NodeLost,
     /// Its provider needed the capacity.
@@ -98,13 +100,14 @@ impl State {
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Completed,
         Self::Stopped,
         Self::OutOfFunds,
         Self::FailedToStart,
         Self::Exited,
         Self::OomKilled,
+        Self::DiskExceeded,
         Self::NodeLost,
         Self::Preempted,
         Self::Expired,
@@ -122,6 +125,7 @@ impl EndReason {
             Self::FailedToStart => "failed_to_start",
             Self::Exited => "exited",
             Self::OomKilled => "oom_killed",
+            Self::DiskExceeded => "disk_exceeded",
             Self::NodeLost => "node_lost",
             Self::Preempted => "preempted",
             Self::Expired => "expired",

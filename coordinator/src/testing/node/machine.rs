@@ -20,6 +20,7 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         cgroup_version: 2,
         gpus_refused: None,
         rental_disk: None,
+        shortage: None,
         isolation: None,
     }
 }

@@ -81,6 +81,7 @@ impl Bench {
             started_at: None,
             finished_at: None,
             image_digest: None,
+            over_disk: None,
         }
     }
 
@@ -194,6 +195,20 @@ fn check(cases: Vec<(&str, Bench, &str)>) {
 }
 
 use ContainerState::{Created, Removing, Running};
+
+#[test]
+fn who_writes_too_much_is_stopped_and_told_why() {
+    let mut bench = Bench::run();
+    let mut container = bench.container("c", ContainerState::Running);
+    container.over_disk = Some("it wrote more than the 10 MiB that it may".to_owned());
+    bench.containers.push(container);
+    let id = bench.rental.rental_id;
+    let stop = |cause| vec![Step::Stop(id, "c".to_owned(), cause)];
+    assert_eq!(bench.steps(), stop(ExitCause::OverDisk));
+    // the market's wish is the better reason
+    bench.rental.wanted = Wanted::Stop;
+    assert_eq!(bench.steps(), stop(ExitCause::Wanted));
+}
 
 #[test]
 fn a_rental_to_run() {

@@ -15,6 +15,7 @@ use shared::{resources::IsolationClass, wire::desired::DesiredRental};
 use super::{DockerRuntime, engine::is_status, short};
 use crate::runtime::{
     ContainerState, Created, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code,
+    disk::pass::Keep,
     isolation::{self, Decision, Seen},
     network, parse,
     profile::{self, Cage, Ground},
@@ -42,11 +43,18 @@ impl DockerRuntime {
         let Some(image) = self.image(rental.spec.image()).await? else {
             return Ok(Created::NoImage);
         };
+        let disk = self.disk(rental).await?;
         let network = self.network(rental.internet).await?;
-        let done = self.make_on(rental, &image, &network.name).await;
+        let done = Box::pin(self.make_on(rental, &image, &network.name)).await;
         if !matches!(done, Ok(Created::Fresh(_))) {
             // no container has it: it was never used, or the container is gone
             self.give_back(network).await;
+        }
+        let unused = disk.as_ref().is_some_and(|disk| disk.fresh)
+            && !matches!(done, Ok(Created::Fresh(_) | Created::Started(_)));
+        drop(disk);
+        if unused {
+            self.end_disk(rental.rental_id, Keep::Nothing).await;
         }
         done
     }
@@ -102,6 +110,8 @@ impl DockerRuntime {
     ) -> Result<ContainerCreateBody, RuntimeError> {
         let known = self.ground().await?;
         let (ground, decision) = known.as_ref();
+        let means = self.means().await?;
+        let writable = self.writable(means, rental.resources.disk_bytes);
         let dns = &self.networks.settings.dns;
         let dns: Vec<String> = dns.iter().map(ToString::to_string).collect();
         let cage = Cage {
@@ -111,6 +121,8 @@ impl DockerRuntime {
             network,
             runtime: decision.runtime.as_deref(),
             dns: &dns,
+            means,
+            root_bytes: writable.bytes,
         };
         Ok(profile::create_body(rental, &cage))
     }
@@ -145,6 +157,9 @@ impl DockerRuntime {
     /// Removes a container with its network, which served it alone.
     pub(super) async fn remove_with_network(&self, container_id: &str) -> Result<(), RuntimeError> {
         let held = self.inspect_raw(container_id).await?;
+        let ended = held
+            .as_ref()
+            .and_then(|held| parse::container(held, &self.scope));
         let network = held.and_then(|held| held.host_config?.network_mode);
         let client = self.engine.client().await?;
         let options = RemoveContainerOptions {
@@ -157,6 +172,15 @@ impl DockerRuntime {
             // gone, or being removed at this moment
             Err(error) if is_status(&error, 404) || is_status(&error, 409) => {}
             Err(error) => return Err(self.engine.classify(error, code::ENGINE_REFUSED)),
+        }
+        if let Some(ended) = ended
+            && let Some(rental_id) = ended.rental_id
+        {
+            let keep = match ended.state {
+                ContainerState::Created => Keep::Nothing,
+                _ => Keep::Grace,
+            };
+            self.end_disk(rental_id, keep).await;
         }
         if let Some(network) = network
             && let Err(error) = self.remove_network(&network).await

@@ -1,4 +1,4 @@
-//! What is done all the time beside the calls: the firewall's table, networks in stock and left over, the probe.
+//! What is done all the time beside the calls: the firewall's table, networks in stock and left over, disks left over, the probe.
 //!
 //! # Invariants
 //! - Each pass is complete in itself; what fails is tried again by the next one.
@@ -6,10 +6,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::DockerRuntime;
+use super::{DockerRuntime, police};
 
 /// Between two looks at the table and at networks that nobody uses.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -20,9 +20,12 @@ const PROBE_AGAIN: Duration = Duration::from_secs(300);
 
 impl DockerRuntime {
     /// Keeps rentals apart until `shutdown`: compares the firewall's rules every 30 s and after the engine came back, removes networks
-    /// that no rental has, keeps some in stock, and probes at the start and hourly.
+    /// that no rental has, keeps some in stock, probes at the start and hourly, puts disks in order, and watches
+    /// what rentals write.
     pub async fn keep(self: Arc<Self>, shutdown: CancellationToken) {
         let mut probe_at = Instant::now();
+        let mut police = tokio::time::interval(police::EVERY);
+        police.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.pass().await;
             if Instant::now() >= probe_at {
@@ -35,6 +38,7 @@ impl DockerRuntime {
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep_until(next) => break,
                     () = self.networks.look.notified() => break,
+                    _ = police.tick() => self.patrol().await,
                     () = self.networks.taken.notified() => self.restock().await,
                 }
             }
@@ -46,7 +50,19 @@ impl DockerRuntime {
         if let Err(error) = self.sweep_networks().await {
             tracing::debug!(%error, "networks that no rental has can't be looked for now");
         }
+        if let Err(error) = self.sweep_disks().await {
+            tracing::debug!(
+                error = format!("{error:#}"),
+                "rentals' disks can't be put in order now"
+            );
+        }
         self.restock().await;
+    }
+
+    async fn patrol(&self) {
+        if let Err(error) = self.police().await {
+            tracing::debug!(%error, "what rentals write can't be looked at now");
+        }
     }
 
     async fn restock(&self) {

@@ -105,6 +105,8 @@ impl DockerRuntime {
             // the network is what is looked at, and it is the same for every runtime
             runtime: None,
             dns: &[],
+            means: None,
+            root_bytes: 0,
         };
         let host = HostConfig {
             dns: None,

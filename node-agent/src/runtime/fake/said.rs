@@ -20,6 +20,8 @@ pub(super) fn facts() -> EngineFacts {
             breach: None,
             findings: Vec::new(),
         },
+        rental_disk: None,
+        shortage: None,
         gpus_refused: None,
     }
 }

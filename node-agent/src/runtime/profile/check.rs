@@ -5,7 +5,9 @@
 //!   knows is covered without a line here, and one that the engine fills by itself must be named in [`ENGINES_OWN`].
 //! - Order and spelling that mean nothing (capabilities with and without their prefix, limits in any order) don't count.
 
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, HostConfig, Mount, MountPoint,
+};
 use serde_json::{Map, Value};
 
 use super::{RuntimeError, code};
@@ -63,12 +65,9 @@ fn first_difference(
     else {
         return Some("any limit".to_owned());
     };
-    if held
-        .mounts
-        .as_ref()
-        .is_some_and(|mounts| !mounts.is_empty())
-    {
-        return Some("that it holds nothing of the host".to_owned());
+    let mounts = held.mounts.as_deref().unwrap_or_default();
+    if !are_asked(mounts, asked_host.mounts.as_deref().unwrap_or_default()) {
+        return Some("that it holds nothing of the host but its disk".to_owned());
     }
     if !paths_hold(host) {
         return Some("that parts of /proc are hidden and read-only".to_owned());
@@ -94,6 +93,19 @@ fn first_difference(
         .filter(|field| !own(field))
         .find(differs)
         .map(|field| format!("its {field}"))
+}
+
+/// Whether what is mounted is what was asked for, one for one: volumes of the engine's own driver.
+fn are_asked(held: &[MountPoint], asked: &[Mount]) -> bool {
+    held.len() == asked.len()
+        && held.iter().zip(asked).all(|(held, asked)| {
+            held.typ.as_deref() == Some("volume")
+                && held.name.is_some()
+                && held.name == asked.source
+                && held.destination == asked.target
+                && held.driver.as_deref() == Some("local")
+                && held.rw == Some(true)
+        })
 }
 
 fn paths_hold(host: &HostConfig) -> bool {

@@ -29,6 +29,12 @@ pub struct Ground {
     pub userns_remap: bool,
     /// The device (`/dev/…`) that holds the engine's data; `None` where it isn't one disk, or where the kernel can't throttle.
     pub disk: Option<String>,
+    /// The engine's storage driver, `overlay2` on most machines.
+    pub storage_driver: String,
+    /// What that lies on, as the engine says: `extfs`, `xfs`, …
+    pub backing: String,
+    /// The engine's folder.
+    pub data_root: Option<PathBuf>,
 }
 
 impl Ground {
@@ -48,7 +54,15 @@ impl Ground {
                 .iter()
                 .any(|option| option.split(',').any(|part| part == format!("name={name}")))
         };
+        let status = info.driver_status.as_deref().unwrap_or_default();
+        let backing = status.iter().find_map(|pair| match pair.as_slice() {
+            [name, value] if name == "Backing Filesystem" => Some(value.clone()),
+            _ => None,
+        });
         Self {
+            storage_driver: info.driver.clone().unwrap_or_default(),
+            backing: backing.unwrap_or_default(),
+            data_root: info.docker_root_dir.as_deref().map(PathBuf::from),
             cgroup_v1,
             open_files_limit: limit(Resource::Nofile),
             locked_bytes_limit: limit(Resource::Memlock),

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - Nothing of a specification reaches a field that limits: image, command and environment are all that a consumer sets.
-//! - No host path, no device but the GPUs that the rental is named, no added privilege; six capabilities that root images need to change owners and users, and none for
+//! - No host path, no device but the GPUs that the rental is named, no added privilege, nothing mounted but the rental's own disk; six
+//!   capabilities that root images need to change owners and users, and none for
 //!   images that run as another user. The network is one that [`super::network`] made for this rental, or none.
 //! - System calls are those that [`seccomp`] lists; everything else is refused by the kernel.
 //! - [`check()`] compares every field of what Docker says it holds with what was asked, and runs before the container's first
@@ -11,6 +12,7 @@
 mod check;
 mod gpus;
 mod ground;
+mod own_disk;
 pub mod seccomp;
 
 use std::collections::{BTreeSet, HashMap};
@@ -20,15 +22,19 @@ use bollard::models::{
     ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, ThrottleDevice,
 };
 use shared::{
+    container::limits::DISK_BYTES_MIN,
     id::RentalId,
-    resources::{Resources, is_gpu_uuid},
+    resources::{QuotaMeans, Resources, is_gpu_uuid},
     wire::desired::DesiredRental,
 };
 
-use super::{LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code};
+use super::{
+    LABEL_DISK, LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code,
+};
 
 pub use check::check;
 pub use ground::Ground;
+pub use own_disk::volume;
 
 /// What is left of root's capabilities: enough for images that change owners and step down to a user.
 pub const CAPABILITIES: [&str; 6] = [
@@ -72,6 +78,10 @@ pub struct Cage<'a> {
     pub runtime: Option<&'a str>,
     /// Addresses of the name servers that a rental with a network asks.
     pub dns: &'a [String],
+    /// What keeps it within its disk; `None` where there are none.
+    pub means: Option<QuotaMeans>,
+    /// What it may write outside a disk of its own, where the engine limits that.
+    pub root_bytes: i64,
 }
 
 /// The container's name: one per rental, so that creating twice can't make two.
@@ -80,10 +90,11 @@ pub fn name(rental_id: RentalId) -> String {
     format!("ramarket-{rental_id}")
 }
 
-/// What a rental asks for and can't be enforced, as a refusal.
+/// What a rental asks for and can't be enforced, as a refusal. Whether there are disks is the machine's to say, when one is made.
 ///
 /// # Errors
-/// Disk space is asked for, or GPUs that aren't named one by one: a word like `all` in their place would give every GPU of the machine.
+/// GPUs that aren't named one by one: a word like `all` in their place would give every GPU of the machine. Less disk space than a file
+/// system needs.
 pub fn check_supported(rental: &DesiredRental) -> Result<(), RuntimeError> {
     let refuse = |what: &str| {
         let reason =
@@ -98,7 +109,9 @@ pub fn check_supported(rental: &DesiredRental) -> Result<(), RuntimeError> {
         Resources { gpu_count, .. } if !as_many(*gpu_count) => {
             refuse("GPUs that aren't named by as many UUIDs")
         }
-        Resources { disk_bytes, .. } if *disk_bytes != 0 => refuse("disk quotas"),
+        Resources { disk_bytes, .. } if *disk_bytes != 0 && *disk_bytes < DISK_BYTES_MIN => {
+            refuse("a disk of less than 64 MiB")
+        }
         Resources { ram_bytes, .. } if *ram_bytes <= 0 => refuse("a rental without memory"),
         Resources { cpu_millis, .. } if *cpu_millis <= 0 => refuse("a rental without CPU"),
         _ => Ok(()),
@@ -131,7 +144,10 @@ pub fn create_body(rental: &DesiredRental, cage: &Cage<'_>) -> ContainerCreateBo
         stop_timeout: Some(STOP_GRACE_S),
         tty: Some(false),
         open_stdin: Some(false),
-        host_config: Some(host_config(&rental.resources, &rental.gpus, cage)),
+        host_config: Some(HostConfig {
+            mounts: own_disk::mounts(rental, cage.means),
+            ..host_config(&rental.resources, &rental.gpus, cage)
+        }),
         ..ContainerCreateBody::default()
     }
 }
@@ -151,6 +167,8 @@ fn environment(rental: &DesiredRental) -> Vec<String> {
 }
 
 fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
+    let bytes = rental.resources.disk_bytes;
+    let disk = (bytes != 0).then(|| (LABEL_DISK, bytes.to_string()));
     [
         (LABEL_RENTAL, rental.rental_id.to_string()),
         (LABEL_LEASE, rental.lease_id.to_string()),
@@ -159,6 +177,7 @@ fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
         (LABEL_GPUS, rental.gpus.join(",")),
     ]
     .into_iter()
+    .chain(disk)
     .filter(|(_, value)| !value.is_empty())
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
@@ -195,6 +214,10 @@ pub fn host_config(resources: &Resources, gpus: &[String], cage: &Cage<'_>) -> H
         oom_score_adj: Some(500),
         cgroup_parent: Some(ground.cgroup_parent().to_owned()),
         log_config: Some(log_config()),
+        storage_opt: (cage.means == Some(QuotaMeans::Engine)).then(|| {
+            let bytes = cage.root_bytes.to_string();
+            [("size".to_owned(), bytes)].into()
+        }),
         ..HostConfig::default()
     };
     let limits = throttled(limits, ground.disk.as_deref());

@@ -35,6 +35,8 @@ fn body_on(rental: &DesiredRental, ground: &Ground) -> ContainerCreateBody {
         network: "ram-0123abcd",
         runtime: None,
         dns: &dns,
+        means: None,
+        root_bytes: 0,
     };
     create_body(rental, &cage)
 }
@@ -122,6 +124,8 @@ fn who_the_image_runs_as_decides_capabilities() {
         network: NO_NETWORK,
         runtime: Some("runsc"),
         dns: &["1.1.1.1".to_owned()],
+        means: None,
+        root_bytes: 0,
     };
     let host = create_body(&rental(64 << 20, 10), &cage)
         .host_config

@@ -26,7 +26,7 @@ pub struct RentalView {
     /// `awaiting_payment`, `scheduled`, `pulling`, `starting`, `running`, `stopping`, `ended`.
     #[schema(example = "running")]
     state: &'static str,
-    /// Why it ended: `completed`, `stopped`, `out_of_funds`, `failed_to_start`, `exited`, `oom_killed`, `node_lost`, `preempted`,
+    /// Why it ended: `completed`, `stopped`, `out_of_funds`, `failed_to_start`, `exited`, `oom_killed`, `disk_exceeded`, `node_lost`, `preempted`,
     /// `expired`, `banned`, `reported`.
     reason: Option<&'static str>,
     /// The state's reason in words.

@@ -269,6 +269,7 @@ fn inventory() -> Inventory {
         cgroup_version: 2,
         gpus_refused: None,
         rental_disk: None,
+        shortage: None,
         isolation: None,
     }
 }

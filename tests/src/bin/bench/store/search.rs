@@ -113,6 +113,7 @@ fn listing(number: i64) -> Result<Listing> {
         cpu_free_millis: (mixed % 16) * 1_000,
         gpus_free: 0,
         disk_free_bytes: 0,
+        disk_means: None,
         ram_rentable_bytes: 64 * GIB,
         cpu_model: "a processor".to_owned(),
         gpu_models: Vec::new(),
