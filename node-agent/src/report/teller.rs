@@ -84,5 +84,13 @@ fn findings(inventory: &Inventory) -> Vec<Finding> {
         weak.filter(|finding| finding.status != FindingStatus::Ok)
             .cloned()
     });
-    engine.chain(isolation).collect()
+    let shortage = inventory.shortage.iter().map(|why| {
+        Finding::new(
+            "disk_space",
+            FindingStatus::Failed,
+            &format!("no rentals are taken: {why}"),
+            "make room on that disk; the agent goes on by itself",
+        )
+    });
+    engine.chain(shortage).chain(isolation).collect()
 }

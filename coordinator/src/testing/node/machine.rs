@@ -22,6 +22,7 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         images: None,
         shortage: None,
         rental_disk: None,
+        shortage: None,
         isolation: None,
     }
 }
