@@ -44,7 +44,6 @@ fn inventory() -> Inventory {
             means: QuotaMeans::Loopback,
             total_bytes: 1 << 40,
         }),
-        shortage: None,
         isolation: Some(Isolation {
             class: IsolationClass::Vm,
             network: true,

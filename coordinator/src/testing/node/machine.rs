@@ -22,7 +22,6 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         images: None,
         shortage: None,
         rental_disk: None,
-        shortage: None,
         isolation: None,
     }
 }
