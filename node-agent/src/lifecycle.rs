@@ -6,7 +6,7 @@
 //! - The watchdog is fed only while sampling passes come to their end.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -36,7 +36,11 @@ use crate::{
     probe::{self, Prober},
     reconcile,
     report::{self, Contact, Meter, Parts, Reporter},
-    runtime::{ContainerRuntime, RuntimeError, disk::Volumes, docker::DockerRuntime},
+    runtime::{
+        ContainerRuntime, RuntimeError,
+        disk::{Space, Volumes},
+        docker::DockerRuntime,
+    },
     systemd,
 };
 
@@ -44,6 +48,8 @@ use crate::{
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kept of the disk for the journal: some hours of ten rentals, by when somebody has made room.
 const JOURNAL_RESERVE_BYTES: u64 = 16 << 20;
+/// What has to be free in the agent's folder for new rentals: the reserve may have to be made again.
+const OWN_BYTES_MIN: i64 = 64 << 20;
 /// A pass that takes longer than this has hung, milliseconds.
 const PASS_MS_MAX: i64 = 120_000;
 
@@ -121,7 +127,8 @@ async fn start(
     )
     .await?;
     let prober = Arc::new(Mutex::new(Prober::new()));
-    let inventory = keep_inventory(&prober, runtime, shutdown, tracker).await?;
+    let folder = dir.path().to_owned();
+    let inventory = keep_inventory((&prober, folder), runtime, shutdown, tracker).await?;
     let reporter = report::start(
         Parts {
             identity: identity.clone(),
@@ -172,12 +179,12 @@ pub fn engine(config: &Config, scope: String) -> anyhow::Result<Arc<dyn Containe
 
 /// Measures the machine now, and again every [`probe::REFRESH`].
 async fn keep_inventory(
-    prober: &Arc<Mutex<Prober>>,
+    (prober, folder): (&Arc<Mutex<Prober>>, PathBuf),
     runtime: Arc<dyn ContainerRuntime>,
     shutdown: &CancellationToken,
     tracker: &TaskTracker,
 ) -> anyhow::Result<watch::Receiver<Arc<Inventory>>> {
-    let first = measure(prober, runtime.as_ref()).await?;
+    let first = with_own_room(measure(prober, runtime.as_ref()).await?, &folder);
     let (sender, receiver) = watch::channel(Arc::new(first));
     let (prober, shutdown) = (Arc::clone(prober), shutdown.clone());
     tracker.spawn(async move {
@@ -188,7 +195,7 @@ async fn keep_inventory(
             }
             match measure(&prober, runtime.as_ref()).await {
                 Ok(inventory) => {
-                    sender.send_replace(Arc::new(inventory));
+                    sender.send_replace(Arc::new(with_own_room(inventory, &folder)));
                 }
                 Err(error) => tracing::warn!(
                     error = format!("{error:#}"),
@@ -200,9 +207,21 @@ async fn keep_inventory(
     Ok(receiver)
 }
 
-/// How long an inventory holds: less long when the engine, or the helper before it, was away at that moment.
+/// Says as well when the agent's own folder, with the journal, has hardly any room.
+fn with_own_room(mut inventory: Inventory, folder: &Path) -> Inventory {
+    // what can't be asked isn't judged
+    if let Ok(space) = Space::of(folder)
+        && space.free_bytes < OWN_BYTES_MIN
+    {
+        let why = "the disk of its agent's folder is nearly full";
+        inventory.shortage.get_or_insert_with(|| why.to_owned());
+    }
+    inventory
+}
+
+/// How long an inventory holds: less long when the engine, or the helper before it, was away at that moment, or something was short.
 fn refresh_after(inventory: &Inventory) -> Duration {
-    if inventory.docker.is_some() {
+    if inventory.docker.is_some() && inventory.shortage.is_none() {
         probe::REFRESH
     } else {
         probe::REFRESH_WITHOUT_ENGINE
