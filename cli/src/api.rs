@@ -71,6 +71,11 @@ impl Request {
         Self::new(Method::POST, path.into(), Some(body))
     }
 
+    /// `PUT` with a JSON body, as whoever is signed in.
+    pub fn put(path: impl Into<String>, body: Value) -> Self {
+        Self::new(Method::PUT, path.into(), Some(body))
+    }
+
     fn new(method: Method, path: String, body: Option<Value>) -> Self {
         Self {
             method,

@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use reqwest::Url;
 use shared::{
-    id::{OfferId, RentalId},
+    id::{NodeId, OfferId, RentalId},
     money::{Amount, Asset},
 };
 
@@ -86,6 +86,8 @@ pub enum Command {
     Resume,
     /// What your account holds, by currency.
     Balance,
+    /// Show whom and what your node doesn't serve, or replace that whole.
+    Blocklists(Blocklists),
     /// The key that pays.
     #[command(subcommand)]
     Wallet(Wallet),
@@ -231,6 +233,13 @@ pub struct Rent {
     /// The most that the rental may cost with all its extensions, in USDC, whatever it is paid in.
     #[arg(long, value_name = "AMOUNT")]
     pub max_spend: Option<Amount>,
+    /// Of a private image: the name at its registry.
+    #[arg(long, value_name = "NAME", requires = "registry_password_file")]
+    pub registry_user: Option<String>,
+    /// A file (mode 0600) with the password, or a token that may only pull, in its first line; `-` reads it from standard input. The node
+    /// can read it.
+    #[arg(long, value_name = "FILE", requires = "registry_user")]
+    pub registry_password_file: Option<PathBuf>,
     /// Extend from the balance when the time is nearly over.
     #[arg(long, requires = "balance")]
     pub auto_extend: bool,
@@ -262,6 +271,25 @@ pub struct Extend {
     pub duration: i64,
     #[command(flatten)]
     pub payment: Payment,
+}
+
+/// `blocklists`: without anything to block it shows what is.
+#[derive(Debug, ClapArgs)]
+pub struct Blocklists {
+    /// The node's id.
+    pub node: NodeId,
+    /// An account (usr_…) or a wallet (0x…) that isn't served; may be repeated. What isn't named is served again.
+    #[arg(long, value_name = "WHO")]
+    pub consumer: Vec<String>,
+    /// A repository's whole name, as docker.io/owner/*, or a digest; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub image: Vec<String>,
+    /// A registry, as *.example.org; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub registry: Vec<String>,
+    /// Block nothing any more.
+    #[arg(long, conflicts_with_all = ["consumer", "image", "registry"])]
+    pub clear: bool,
 }
 
 /// `wallet`.

@@ -10,7 +10,7 @@ use shared::{clock::Clock, id::Ids, money::Amount};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    adapters::{mail_folder::FolderMailer, mail_smtp::SmtpMailer},
+    adapters::{mail_folder::FolderMailer, mail_smtp::SmtpMailer, registry_http::HttpRegistry},
     config::Config,
     context::{Actor, OpCtx},
     domain::{
@@ -18,6 +18,7 @@ use crate::{
         apikeys::LiveKeys,
         auth::AuthState,
         events::Events,
+        images::Images,
         mail::{Postbox, ports::Mailer},
         nodes::model::Patience,
         offers::index::MarketIndex,
@@ -74,6 +75,8 @@ pub struct App {
     pub postbox: Arc<Postbox>,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
+    /// Which images are sold.
+    pub images: Images,
     /// Sends webhooks.
     pub courier: Arc<Courier>,
     /// Calls to URLs from outside.
@@ -107,6 +110,8 @@ impl App {
         let purchases = Arc::new(purchases);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
+        let registry = HttpRegistry::new(&config.images, &config.outbound, Arc::clone(&outbound))?;
+        let images = Images::new(&config.images, Arc::new(registry));
         let courier = courier(&config, (&db, &clock, &ids), &keys, &outbound);
         Ok(Arc::new(Self {
             api_keys: LiveKeys::default(),
@@ -123,6 +128,7 @@ impl App {
             payouts,
             postbox,
             agents,
+            images,
             outbound,
             auth,
             oidc,

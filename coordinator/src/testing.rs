@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     app::App,
-    config::{Config, SecretText},
+    config::{Config, Resolve, SecretText},
     domain::{
         payments::ports::{Chain, Facilitator},
         payouts::driver::Payouts,
@@ -261,6 +261,8 @@ impl TestApp {
         config.limits.beats_over_nominal = 1_000;
         // tests are called on this machine
         config.outbound.allow_private = vec!["127.0.0.1/32".parse().expect("a range")];
+        // registries are asked where a test is about that
+        config.images.resolve = Resolve::Never;
         change(&mut config);
         config.validate().expect("settings are in bounds");
         let clock = ManualClock::starting_at(moment);

@@ -15,11 +15,16 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+use shared::image::rules::{ImageRules, Pattern};
 
 use crate::runtime::{
-    disk,
+    cache, disk,
     network::{Settings, subnet::Subnet},
 };
+
+mod flags;
+
+pub use flags::Flags;
 
 /// Prefix of environment variables.
 pub const ENV_PREFIX: &str = "RAMARKET_AGENT_";
@@ -50,6 +55,20 @@ pub struct Config {
     pub network_dns: Vec<Ipv4Addr>,
     /// Networks that are closed to rentals besides private ones and those that this machine is connected to.
     pub network_blocked: Vec<Subnet>,
+    /// Registries whose images run here; `*` stands for any characters. The engine connects to them from this machine.
+    pub image_registries: Vec<Pattern>,
+    /// Repositories and digests that run here; all if there are none.
+    pub images_allowed: Vec<Pattern>,
+    /// Repositories and digests that don't run here.
+    pub images_denied: Vec<Pattern>,
+    /// Most layers of an image.
+    pub image_layers_max: i64,
+    /// Most bytes to fetch for an image.
+    pub image_bytes_max: i64,
+    /// Most bytes of images that no rental uses and that are kept for the next one.
+    pub image_cache_max_bytes: i64,
+    /// What stays free of the disk that holds images.
+    pub disk_free_floor_bytes: i64,
     /// Where the files that are rentals' disks lie; empty for the folder `disks` beside the journal.
     pub disk_dir: PathBuf,
     /// The most that rentals' disks take together; 0 for all that there is above the floor.
@@ -77,6 +96,7 @@ pub enum LogFormat {
 impl Default for Config {
     fn default() -> Self {
         let networks = Settings::default();
+        let images = cache::Settings::default();
         let disks = disk::Settings::new(PathBuf::new());
         Self {
             data_dir: PathBuf::from("/var/lib/ramarket-agent"),
@@ -88,6 +108,13 @@ impl Default for Config {
             network_pool: networks.pool,
             network_dns: networks.dns,
             network_blocked: networks.blocked,
+            image_registries: images.rules.registries,
+            images_allowed: images.rules.allowed,
+            images_denied: images.rules.denied,
+            image_layers_max: images.rules.layers_max,
+            image_bytes_max: images.rules.bytes_max,
+            image_cache_max_bytes: images.cache_max_bytes,
+            disk_free_floor_bytes: images.free_floor_bytes,
             disk_dir: disks.folder,
             disk_bytes: disks.total_bytes,
             disk_floor_bytes: disks.floor_bytes,
@@ -95,67 +122,6 @@ impl Default for Config {
             writable_bytes: disks.writable_bytes,
         }
     }
-}
-
-/// Settings given as flags; each wins over environment and file.
-#[derive(Debug, Clone, Default, Serialize, clap::Args)]
-pub struct Flags {
-    /// Where key, identity, journal and desired state are kept
-    #[arg(long, global = true, value_name = "FOLDER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub data_dir: Option<PathBuf>,
-    /// What is logged: a level, or a filter such as info,node_agent::report=debug
-    #[arg(long, global = true, value_name = "FILTER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<String>,
-    /// How log lines look
-    #[arg(long, global = true, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_format: Option<LogFormat>,
-    /// How many days usage records are kept after the coordinator acknowledged them
-    #[arg(long, global = true, value_name = "DAYS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub journal_keep_days: Option<u32>,
-    /// Where Docker's engine listens: unix:// and a path
-    #[arg(long, global = true, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub docker_host: Option<String>,
-    /// Where rentals' addresses are taken from: a private network that nothing here uses
-    #[arg(long, global = true, value_name = "NETWORK")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_pool: Option<Subnet>,
-    /// Name servers that rentals ask, public ones: one to three, with commas between
-    #[arg(long, global = true, value_name = "ADDRESSES", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_dns: Option<Vec<Ipv4Addr>>,
-    /// Networks that are closed to rentals besides private ones and this machine's, with commas between
-    #[arg(long, global = true, value_name = "NETWORKS", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_blocked: Option<Vec<Subnet>>,
-    /// Where the files that are rentals' disks lie; empty for the folder disks beside the journal
-    #[arg(long, global = true, value_name = "FOLDER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_dir: Option<PathBuf>,
-    /// The most that rentals' disks take together; 0 for all that there is above the floor
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_bytes: Option<i64>,
-    /// What stays free of the machine's disk; 0 for a tenth of it and 5 GiB
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_floor_bytes: Option<i64>,
-    /// How long a rental's disk is kept after its end
-    #[arg(long, global = true, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume_grace_s: Option<u32>,
-    /// What a rental may write outside its disk
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub writable_bytes: Option<i64>,
-    /// Where ramarket-helper listens; empty for an agent that works with Docker's engine itself
-    #[arg(long, global = true, value_name = "PATH")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub helper_socket: Option<String>,
 }
 
 /// Where a program's settings come from.
@@ -253,8 +219,26 @@ impl Config {
             "journal_keep_days is {}; it may be 1 to {JOURNAL_KEEP_DAYS_MAX}",
             self.journal_keep_days
         );
+        self.images().check()?;
         self.disks().check()?;
         self.networks().check()
+    }
+
+    /// What decides about images.
+    #[must_use]
+    pub fn images(&self) -> cache::Settings {
+        cache::Settings {
+            rules: ImageRules {
+                registries: self.image_registries.clone(),
+                allowed: self.images_allowed.clone(),
+                denied: self.images_denied.clone(),
+                layers_max: self.image_layers_max,
+                bytes_max: self.image_bytes_max,
+            },
+            cache_max_bytes: self.image_cache_max_bytes,
+            free_floor_bytes: self.disk_free_floor_bytes,
+            ..cache::Settings::default()
+        }
     }
 
     /// What decides rentals' networks.

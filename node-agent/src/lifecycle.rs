@@ -155,7 +155,9 @@ fn docker(config: &Config, scope: String) -> anyhow::Result<DockerRuntime> {
     let disks = disks.inspect_err(|error| {
         tracing::warn!(error = format!("{error:#}"), "no disks are rented out");
     });
-    let docker = docker.with_networks(config.networks());
+    let docker = docker
+        .with_networks(config.networks())
+        .with_images(config.images());
     Ok(docker.with_disks(disks.ok()))
 }
 

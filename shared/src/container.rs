@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use crate::image::{ImageError, ImageRef};
+
 /// Bounds on a specification.
 pub mod limits {
-    /// Characters of an image reference.
-    pub const IMAGE_CHARS_MAX: usize = 255;
     /// Words of a command.
     pub const COMMAND_WORDS_MAX: usize = 64;
     /// Bytes of all words of a command together.
@@ -34,6 +34,7 @@ pub mod limits {
 #[serde(try_from = "RawSpec", into = "RawSpec")]
 pub struct ContainerSpec {
     image: String,
+    parsed: ImageRef,
     command: Vec<String>,
     env: BTreeMap<String, String>,
 }
@@ -103,6 +104,12 @@ impl ContainerSpec {
         &self.image
     }
 
+    /// The image that it names.
+    #[must_use]
+    pub const fn image_ref(&self) -> &ImageRef {
+        &self.parsed
+    }
+
     /// The command; empty means the image's own.
     #[must_use]
     pub fn command(&self) -> &[String] {
@@ -128,10 +135,11 @@ impl TryFrom<RawSpec> for ContainerSpec {
     type Error = SpecError;
 
     fn try_from(raw: RawSpec) -> Result<Self, SpecError> {
-        check_image(&raw.image)?;
+        let parsed = check_image(&raw.image)?;
         check_command(&raw.command)?;
         check_env(&raw.env)?;
         Ok(Self {
+            parsed,
             image: raw.image,
             command: raw.command,
             env: raw.env,
@@ -149,36 +157,14 @@ impl From<ContainerSpec> for RawSpec {
     }
 }
 
-/// Whether this has the form of an image reference, within [`limits`].
+/// Which image this names.
 ///
 /// # Errors
-/// It doesn't.
-pub fn check_image(image: &str) -> Result<(), SpecError> {
-    let fail = |message: &str| Err(SpecError::new("/image", message));
-    if image.is_empty() || image.len() > limits::IMAGE_CHARS_MAX {
-        return fail("an image reference has 1 to 255 characters");
-    }
-    let (name, digest) = match image.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
-        None => (image, None),
-    };
-    if let Some(digest) = digest {
-        let hex_ok = digest.strip_prefix("sha256:").is_some_and(|hex| {
-            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        });
-        if !hex_ok {
-            return fail("a digest is written sha256: and 64 lower-case hexadecimal digits");
-        }
-    }
-    let allowed =
-        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':');
-    if name.is_empty() || !name.bytes().all(allowed) || name.starts_with(['.', '-', '/', ':']) {
-        return fail("an image reference looks like name:tag or registry/name:tag");
-    }
-    if name.contains("//") || name.contains("..") {
-        return fail("an image reference has no empty or dotted parts");
-    }
-    Ok(())
+/// It has no form of an image reference.
+pub fn check_image(image: &str) -> Result<ImageRef, SpecError> {
+    image
+        .parse()
+        .map_err(|error: ImageError| SpecError::new("/image", error.to_string()))
 }
 
 fn check_command(command: &[String]) -> Result<(), SpecError> {

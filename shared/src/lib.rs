@@ -1,6 +1,6 @@
 //! What the coordinator, the node agent and the client agree on, and nothing else.
 //!
-//! Layers, bottom up: [`id`], [`time`], [`money`], [`secret`] (values) · [`resources`], [`container`]
+//! Layers, bottom up: [`id`], [`time`], [`money`], [`secret`] (values) · [`resources`], [`image`], [`container`]
 //! (what is rented) · [`sign`], [`http_signature`], [`journal`] (evidence and identity) · [`wire`]
 //! (the messages between agent and coordinator) · `x402` (payments, behind the feature of that name).
 //!
@@ -12,6 +12,7 @@ pub mod clock;
 pub mod container;
 pub mod http_signature;
 pub mod id;
+pub mod image;
 pub mod journal;
 pub mod money;
 pub mod resources;

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::image::rules::NodeImages;
+
 /// A slice of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +83,9 @@ pub struct Inventory {
     /// What keeps rentals from the machine and from each other; `None` from agents that don't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
+    /// Which images run there and which are there; `None` from agents that don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<NodeImages>,
 }
 
 impl Inventory {

@@ -1,7 +1,7 @@
 //! Properties of every parser of bytes from outside: it never panics, what it accepts is within bounds, and what it accepts and
 //! writes again is the same.
 
-mod mangled;
+pub(crate) mod mangled;
 
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
@@ -139,7 +139,7 @@ proptest! {
     ]) {
         holds::<ContainerSpec>(&bytes);
         if let Ok(spec) = serde_json::from_slice::<ContainerSpec>(&bytes) {
-            prop_assert!((1..=limits::IMAGE_CHARS_MAX).contains(&spec.image().len()));
+            prop_assert!((1..=crate::image::REFERENCE_CHARS_MAX).contains(&spec.image().len()));
             prop_assert!(spec.image().bytes().all(|b| b.is_ascii_graphic()) && !spec.image().starts_with('-'));
             prop_assert!(spec.command().len() <= limits::COMMAND_WORDS_MAX && spec.env().len() <= limits::ENV_VARS_MAX);
             prop_assert!(spec.env().keys().all(|name| !name.is_empty() && !name.contains(['=', '\0'])));

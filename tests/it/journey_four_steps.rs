@@ -129,6 +129,7 @@ async fn online_node(app: &TestApp, provider: &str) -> NodeId {
         rental_disk: None,
         shortage: None,
         isolation: None,
+        images: None,
     };
     let request = EnrollRequest {
         proof: key.sign(enroll::DOMAIN, token.as_bytes()),

@@ -21,6 +21,7 @@ const EMAIL: &str = "ada@example.org";
 const PASSWORD: &str = "correct horse battery staple, 4711";
 const WRONG_PASSWORD: &str = "almost my password, 4711";
 const ENV_VALUE: &str = "the-database-password-of-a-tenant";
+const PULL_TOKEN: &str = "dckr_pat_of-a-tenant-4711";
 const WORD: &str = "--token=another-password-of-a-tenant";
 const CRON_TOKEN: &str = "cron-token-of-the-secrets-test-0123456789";
 const CLIENT_SECRET: &str = "what only the issuer and we should know";
@@ -131,10 +132,12 @@ async fn rent(stage: &Stage, mine: &Api, used: &mut Used) {
     let mut order = stage.order(&["sleep", "600", WORD], 600);
     order["command"] = json!(["sh", "-c", "sleep 600", WORD]);
     order["env"] = json!({ "PGPASSWORD": ENV_VALUE });
+    order["registry_auth"] = json!({"username": "ada", "password": PULL_TOKEN});
     let rented = payer.rent(&stage.market.api(), &order).await;
     rented.until("running").await;
     used.secret("a variable's value", ENV_VALUE);
     used.secret("a word of a command", WORD);
+    used.secret("a password at a registry", PULL_TOKEN);
     used.secret("a rental token", rented.api.token());
     used.secret("a wallet's key", payer.key_hex().trim_start_matches("0x"));
     let money = json!({"amount": {"amount": "5", "currency": "USDC"}, "source": "sandbox"});
@@ -154,6 +157,14 @@ async fn rent(stage: &Stage, mine: &Api, used: &mut Used) {
         used.problems
             .push(mine.post_once("/rentals", &odd, "odd").await);
     }
+    odd["env"] = json!({ "PGPASSWORD": ENV_VALUE });
+    odd["registry_auth"] = json!({"username": "a:b", "password": PULL_TOKEN});
+    used.problems
+        .push(mine.post_once("/rentals", &odd, "odd").await);
+    odd["registry_auth"] = json!(PULL_TOKEN);
+    used.problems
+        .push(mine.post_once("/rentals", &odd, "odd").await);
+    odd["registry_auth"] = order["registry_auth"].clone();
     odd["env"] = json!({ "PGPASSWORD": ENV_VALUE, "MORE": "x" });
     // the key is taken by another order
     used.problems
@@ -288,6 +299,7 @@ async fn no_secret_is_in_clear() {
     for (place, log) in [
         ("the coordinator's log", stage.market.log()),
         ("the agent's log", stage.node.log()),
+        ("the helper's log", stage.node.helper_log()),
     ] {
         assert!(log.len() > 500, "{place} is nearly empty");
         bad.extend(used.found(place, log.as_bytes()));

@@ -23,6 +23,7 @@ mod journey_ends;
 mod journey_enrol;
 mod journey_events;
 mod journey_four_steps;
+mod journey_images;
 mod journey_invoice;
 mod journey_kyc;
 mod journey_money_out;

@@ -24,6 +24,7 @@ pub mod oidc_issuer;
 pub mod payer;
 pub mod people;
 mod program;
+pub mod registry;
 pub mod stage;
 pub mod stock_client;
 pub mod wait;

@@ -23,7 +23,9 @@ const PROGRAM: &str = "ramarket-coordinator";
 /// Below the ports that the kernel gives to outgoing connections, which could take ours while we are down.
 const PORTS: std::ops::Range<u32> = 20_000..32_000;
 /// Settings of every test market: fast beats and timers, cheap hashes, no limits on logins.
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 12] = [
+    // the image of most tests is on the engine alone
+    ("images.resolve", "never"),
     ("agents.beat_interval_ms", "500"),
     ("auth.argon2_memory_kib", "64"),
     ("auth.argon2_passes", "1"),

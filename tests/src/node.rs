@@ -178,6 +178,7 @@ impl Node {
             .arg("--state-dir")
             .arg(state)
             .args(["--docker-host", &self.engine.host()])
+            .args(["--image-registries", "docker.io,127.0.0.1:*"])
             // a test machine's disk may be fuller than a provider's
             .args(["--disk-floor-bytes", "1048576"])
             .args(["--log-format", "json"]);

@@ -116,7 +116,7 @@ pub(super) async fn balance(api: &Api, form: Form) -> Result<()> {
 }
 
 /// The first line of a private file, or of standard input for `-`.
-fn first_line(file: &Path, what: &str) -> Result<Secret<String>> {
+pub(super) fn first_line(file: &Path, what: &str) -> Result<Secret<String>> {
     let text = if file == Path::new("-") {
         let mut line = String::new();
         std::io::stdin()

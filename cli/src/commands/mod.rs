@@ -1,6 +1,7 @@
 //! One file per area; each function is one command.
 
 mod account;
+mod blocklists;
 mod market;
 mod rentals;
 mod wallet;
@@ -46,6 +47,7 @@ pub async fn run(args: Args) -> Result<()> {
         Command::Show(which) => rentals::show(&api(local?)?, form, which.rental).await,
         Command::Stop(which) => rentals::stop(&api(local?)?, form, which.rental).await,
         Command::Extend(extend) => rentals::extend(&api(local?)?, form, &extend).await,
+        Command::Blocklists(lists) => blocklists::blocklists(&api(local?)?, form, &lists).await,
         Command::Balance => account::balance(&api(local?)?, form).await,
         Command::Resume => rentals::resume(&api(local?)?, form).await,
     }

@@ -9,7 +9,7 @@ use shared::{
     secret::Secret,
 };
 
-use super::{auth_for, market};
+use super::{account, auth_for, market};
 use crate::{
     api::{Api, Auth, NOT_SENT, Request},
     args::{Extend, Payment, Rent},
@@ -67,6 +67,11 @@ pub(super) async fn rent(api: &Api, form: Form, rent: &Rent) -> Result<()> {
     if !rent.env.is_empty() {
         let env: BTreeMap<_, _> = rent.env.iter().cloned().collect();
         body.insert("env".into(), json!(env));
+    }
+    if let (Some(username), Some(file)) = (&rent.registry_user, &rent.registry_password_file) {
+        let password = account::first_line(file, "password")?;
+        let auth = json!({"username": username, "password": password.expose()});
+        body.insert("registry_auth".into(), auth);
     }
     if let Some(most) = rent.max_spend {
         let most = Money {

@@ -9,3 +9,4 @@ pub mod mail_folder;
 pub mod mail_smtp;
 pub mod rates_fixed;
 pub mod rates_http;
+pub mod registry_http;

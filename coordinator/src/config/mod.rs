@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod auth;
 mod http;
+mod images;
 mod kyc;
 mod limits;
 mod log;
@@ -39,6 +40,7 @@ pub use self::{
     audit::AuditConfig,
     auth::{AuthConfig, SecondFactor},
     http::HttpConfig,
+    images::{ImagesConfig, Resolve, registry_of},
     kyc::{KycConfig, KycGate},
     limits::LimitsConfig,
     log::{LogConfig, LogFormat},
@@ -112,6 +114,8 @@ pub struct Config {
     pub kyc: KycConfig,
     /// The audit log.
     pub audit: AuditConfig,
+    /// Which images are sold, and how their registries are asked.
+    pub images: ImagesConfig,
     /// What the coordinator may call on behalf of others.
     pub outbound: OutboundConfig,
     /// How often callers may do what, and how much at once.
@@ -143,6 +147,7 @@ impl Default for Config {
             agents: AgentsConfig::default(),
             kyc: KycConfig::default(),
             audit: AuditConfig::default(),
+            images: ImagesConfig::default(),
             outbound: OutboundConfig::default(),
             limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
@@ -214,6 +219,7 @@ impl Config {
         self.agents.validate()?;
         self.kyc.validate()?;
         self.audit.validate()?;
+        self.images.validate()?;
         self.outbound.validate()?;
         self.limits.validate()?;
         self.tasks.validate()?;

@@ -1,6 +1,7 @@
 //! The problem codes: which one means what, and which operation answers with which beyond those that all share.
 
 mod accounts;
+mod images;
 mod payouts;
 mod requests;
 mod running;
@@ -357,6 +358,7 @@ pub(crate) fn of(
 fn all_own() -> impl Iterator<Item = &'static (&'static str, &'static [Code])> + Clone {
     OWN.iter()
         .chain(accounts::OWN)
+        .chain(images::OWN)
         .chain(payouts::OWN)
         .chain(running::OWN)
 }

@@ -132,6 +132,7 @@ pub fn inventory(ram_total_bytes: i64) -> Inventory {
         rental_disk: None,
         shortage: None,
         isolation: None,
+        images: None,
     }
 }
 

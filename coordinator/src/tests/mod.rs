@@ -1,5 +1,6 @@
 //! Tests of the whole coordinator: what meets on one rental, the plans of its statements, the document of its API.
 
+mod choice;
 mod gpus;
 mod lost_container;
 mod matrix;

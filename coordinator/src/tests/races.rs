@@ -196,7 +196,9 @@ async fn an_unpaid_reservation_gives_its_room_back() {
         },
         duration_ms: 600_000,
         lease_id,
-        spec: KeptSpec::seal(&app.agents.specs, lease_id, &spec).expect("sealed"),
+        spec: KeptSpec::seal(&app.agents.specs, lease_id, &spec, None).expect("sealed"),
+        registry_auth: None,
+        image: None,
         max_spend: None,
         auto_extend: false,
     };

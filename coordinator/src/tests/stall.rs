@@ -65,6 +65,7 @@ fn inventory() -> Inventory {
         rental_disk: None,
         shortage: None,
         isolation: None,
+        images: None,
     }
 }
 

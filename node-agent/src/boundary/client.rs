@@ -11,7 +11,7 @@ use std::{path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
-use shared::{time::Timestamp, wire::desired::DesiredRental};
+use shared::{image::Digest, time::Timestamp, wire::desired::DesiredRental};
 use tokio::{net::UnixStream, time::timeout};
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     protocol::{self, Call, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request, VERSION},
 };
 use crate::runtime::{
-    Container, ContainerRuntime, Created, EngineFacts, Event, OnProgress, RuntimeError,
+    Container, ContainerRuntime, Created, EngineFacts, Event, Fetch, OnProgress, RuntimeError,
 };
 
 /// How much longer than the helper's own limit an answer is waited for.
@@ -130,9 +130,13 @@ impl ContainerRuntime for HelperRuntime {
         self.ask(Call::Inspect { container_id }).await
     }
 
-    async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError> {
-        let reference = reference.to_owned();
-        self.call(Call::Pull { reference }, on_progress).await
+    async fn pull(
+        &self,
+        wanted: &Fetch,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Digest, RuntimeError> {
+        let wanted = Box::new(wanted.clone());
+        self.call(Call::Pull { wanted }, on_progress).await
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {

@@ -17,16 +17,19 @@ use async_trait::async_trait;
 use shared::{
     container,
     id::RentalId,
+    image::Digest,
     resources::{Resources, host_reserve_bytes},
     time::Timestamp,
     wire::desired::DesiredRental,
 };
 
+use tokio::sync::Semaphore;
+
 use super::limits;
 use crate::{
     probe,
     runtime::{
-        Container, ContainerRuntime, ContainerState, Created, Event, HeldLimits, OnProgress,
+        Container, ContainerRuntime, ContainerState, Created, Event, Fetch, HeldLimits, OnProgress,
         RuntimeError, code,
     },
 };
@@ -98,6 +101,8 @@ pub(super) struct Guard {
     engine: Arc<dyn Engine>,
     room: Room,
     counted: Mutex<Counted>,
+    /// Pulls that run at once, whatever the agent asks for.
+    pulls: Semaphore,
 }
 
 impl Guard {
@@ -106,6 +111,7 @@ impl Guard {
             engine,
             room,
             counted: Mutex::default(),
+            pulls: Semaphore::new(limits::PULLS_MAX),
         }
     }
 
@@ -147,12 +153,17 @@ impl Guard {
 
     pub(super) async fn pull(
         &self,
-        reference: &str,
+        wanted: &Fetch,
         on_progress: OnProgress<'_>,
-    ) -> Result<(), RuntimeError> {
-        container::check_image(reference)
+    ) -> Result<Digest, RuntimeError> {
+        container::check_image(&wanted.reference)
             .map_err(|error| RuntimeError::refused(code::IMAGE_NOT_FOUND, error.message))?;
-        self.engine.pull(reference, on_progress).await
+        let _turn = self
+            .pulls
+            .acquire()
+            .await
+            .map_err(|error| RuntimeError::Unavailable(error.to_string()))?;
+        self.engine.pull(wanted, on_progress).await
     }
 
     pub(super) async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {

@@ -8,6 +8,8 @@ use super::protocol::Call;
 pub(super) const CONNECTIONS_MAX: usize = 128;
 /// Connections that follow events: an agent needs one, and an old one may not be closed yet when the next comes.
 pub(super) const FOLLOWERS_MAX: usize = 4;
+/// Pulls that run at once; the next one waits.
+pub(super) const PULLS_MAX: usize = 4;
 /// A connection that hasn't sent its request by then is closed.
 pub(super) const REQUEST: Duration = Duration::from_secs(5);
 /// A frame that the agent hasn't taken by then ends the call.

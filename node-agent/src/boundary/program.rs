@@ -126,6 +126,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let shutdown = CancellationToken::new();
     let (docker_host, networks) = (settings.docker_host.clone(), settings.networks());
+    let images = settings.images();
     let disks = settings.disks();
     let keeping = shutdown.clone();
     let helper = Helper::new(
@@ -133,7 +134,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             let engine = DockerRuntime::new(Some(&docker_host), scope.to_owned())?;
             let engine = engine.with_networks(networks.clone());
             let volumes = Volumes::open(disks.clone(), Arc::new(SystemClock))?;
-            let engine = Arc::new(engine.with_disks(Some(volumes)));
+            let engine = Arc::new(engine.with_disks(Some(volumes)).with_images(images.clone()));
             if !scope.is_empty() {
                 // ends with `shutdown`; what it was at is taken up by the next start
                 tokio::spawn(Arc::clone(&engine).keep(keeping.clone()));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shared::wire::desired::DesiredRental;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::runtime::{Event, PullProgress, RuntimeError, code};
+use crate::runtime::{Event, Fetch, PullProgress, RuntimeError, code};
 
 /// Of this protocol.
 pub(super) const VERSION: u32 = 1;
@@ -51,7 +51,7 @@ pub(super) enum Call {
     /// One of them.
     Inspect { container_id: String },
     /// Fetches an image; answers with progress until it is done.
-    Pull { reference: String },
+    Pull { wanted: Box<Fetch> },
     /// Creates a rental's container.
     Create { rental: Box<DesiredRental> },
     /// Starts a created one.

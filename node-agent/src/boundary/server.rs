@@ -29,7 +29,7 @@ use super::{
     limits,
     protocol::{self, Call, Greeting, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request, VERSION},
 };
-use crate::runtime::{PullProgress, RuntimeError};
+use crate::runtime::{Fetch, PullProgress, RuntimeError};
 
 /// Makes the engine of a scope.
 pub type Engines = Box<dyn Fn(&str) -> anyhow::Result<Arc<dyn Engine>> + Send + Sync>;
@@ -196,8 +196,8 @@ impl Helper {
                 let since = Timestamp::from_micros(since_micros);
                 return self.follow(guard, since, connection).await;
             }
-            Call::Pull { reference } => {
-                let pull = self.pull(guard, &reference, connection);
+            Call::Pull { wanted } => {
+                let pull = self.pull(guard, &wanted, connection);
                 timeout(within, pull).await.ok().transpose()?
             }
             call => timeout(within, perform(guard, call)).await.ok(),
@@ -220,14 +220,14 @@ impl Helper {
     async fn pull(
         &self,
         guard: &Guard,
-        reference: &str,
+        wanted: &Fetch,
         connection: &mut Connection,
     ) -> Result<Result<serde_json::Value, RuntimeError>, Gone> {
         let (told, mut progress) = watch::channel(PullProgress::default());
         let tell = |done: PullProgress| {
             told.send_replace(done);
         };
-        let mut pull = std::pin::pin!(guard.pull(reference, &tell));
+        let mut pull = std::pin::pin!(guard.pull(wanted, &tell));
         loop {
             tokio::select! {
                 done = &mut pull => return Ok(done.and_then(value)),

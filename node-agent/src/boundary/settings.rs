@@ -11,11 +11,12 @@ use std::{
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use shared::image::rules::{ImageRules, Pattern};
 
 use crate::{
     config::{self, LogFormat},
     runtime::{
-        disk,
+        cache, disk,
         network::{self, subnet::Subnet},
     },
 };
@@ -45,6 +46,20 @@ pub struct Settings {
     pub network_dns: Vec<Ipv4Addr>,
     /// Networks that are closed to rentals besides private ones and those that this machine is connected to.
     pub network_blocked: Vec<Subnet>,
+    /// Registries whose images run here; `*` stands for any characters. The engine connects to them from this machine.
+    pub image_registries: Vec<Pattern>,
+    /// Repositories and digests that run here; all if there are none.
+    pub images_allowed: Vec<Pattern>,
+    /// Repositories and digests that don't run here.
+    pub images_denied: Vec<Pattern>,
+    /// Most layers of an image.
+    pub image_layers_max: i64,
+    /// Most bytes to fetch for an image.
+    pub image_bytes_max: i64,
+    /// Most bytes of images that no rental uses and that are kept for the next one.
+    pub image_cache_max_bytes: i64,
+    /// What stays free of the disk that holds images.
+    pub disk_free_floor_bytes: i64,
     /// Where the files that are rentals' disks lie; empty for the folder `disks` beside the binding.
     pub disk_dir: PathBuf,
     /// The most that rentals' disks take together; 0 for all that there is above the floor.
@@ -64,6 +79,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let networks = network::Settings::default();
+        let images = cache::Settings::default();
         let disks = disk::Settings::new(PathBuf::new());
         Self {
             socket: PathBuf::from("/run/ramarket-helper/helper.sock"),
@@ -74,6 +90,13 @@ impl Default for Settings {
             network_pool: networks.pool,
             network_dns: networks.dns,
             network_blocked: networks.blocked,
+            image_registries: images.rules.registries,
+            images_allowed: images.rules.allowed,
+            images_denied: images.rules.denied,
+            image_layers_max: images.rules.layers_max,
+            image_bytes_max: images.rules.bytes_max,
+            image_cache_max_bytes: images.cache_max_bytes,
+            disk_free_floor_bytes: images.free_floor_bytes,
             disk_dir: disks.folder,
             disk_bytes: disks.total_bytes,
             disk_floor_bytes: disks.floor_bytes,
@@ -120,6 +143,34 @@ pub struct Flags {
     #[arg(long, value_name = "NETWORKS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_blocked: Option<Vec<Subnet>>,
+    /// Registries whose images run here, with * for any characters and commas between
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_registries: Option<Vec<Pattern>>,
+    /// Repositories and digests that run here, with commas between; all if there are none
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images_allowed: Option<Vec<Pattern>>,
+    /// Repositories and digests that don't run here, with commas between
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images_denied: Option<Vec<Pattern>>,
+    /// Most layers of an image
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_layers_max: Option<i64>,
+    /// Most bytes to fetch for an image
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_bytes_max: Option<i64>,
+    /// Most bytes of images that no rental uses and that are kept for the next one
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_cache_max_bytes: Option<i64>,
+    /// What stays free of the disk that holds images
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_free_floor_bytes: Option<i64>,
     /// Where the files that are rentals' disks lie; empty for the folder disks beside the binding
     #[arg(long, value_name = "FOLDER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,8 +235,26 @@ impl Settings {
             "reserve_bytes is {}; it may not be negative",
             self.reserve_bytes
         );
+        self.images().check()?;
         self.disks().check()?;
         self.networks().check()
+    }
+
+    /// What decides about images.
+    #[must_use]
+    pub fn images(&self) -> cache::Settings {
+        cache::Settings {
+            rules: ImageRules {
+                registries: self.image_registries.clone(),
+                allowed: self.images_allowed.clone(),
+                denied: self.images_denied.clone(),
+                layers_max: self.image_layers_max,
+                bytes_max: self.image_bytes_max,
+            },
+            cache_max_bytes: self.image_cache_max_bytes,
+            free_floor_bytes: self.disk_free_floor_bytes,
+            ..cache::Settings::default()
+        }
     }
 
     /// What decides rentals' networks.

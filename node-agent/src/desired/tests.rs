@@ -37,6 +37,8 @@ impl Bench {
                 gpus: Vec::new(),
                 internet: true,
                 isolation: None,
+                image: None,
+                private_image: false,
             },
         }
     }

@@ -40,6 +40,8 @@ fn rental(rental_id: RentalId, lease_id: LeaseId) -> DesiredRental {
         gpus: Vec::new(),
         internet: true,
         isolation: None,
+        image: None,
+        private_image: false,
     }
 }
 

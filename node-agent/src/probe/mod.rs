@@ -109,6 +109,7 @@ impl Prober {
             rental_disk: engine.as_ref().and_then(|facts| facts.rental_disk.clone()),
             shortage: engine.as_ref().and_then(|facts| facts.shortage.clone()),
             docker: engine.as_ref().map(|facts| facts.docker.clone()),
+            images: engine.as_ref().map(|facts| facts.images.clone()),
             isolation: engine.map(|facts| facts.isolation),
         })
     }

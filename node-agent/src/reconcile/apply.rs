@@ -14,6 +14,7 @@ use std::{
 
 use shared::{
     id::{LeaseId, RentalId},
+    image::{Digest, rules::PinnedImage},
     wire::{
         desired::DesiredRental,
         observed::{ExitCause, Phase},
@@ -29,8 +30,9 @@ use super::{
     Message,
     notes::{Failure, NoteStore},
     plan::Key,
+    secrets::Secrets,
 };
-use crate::runtime::{ContainerRuntime, Created, PullProgress, RuntimeError, code, profile};
+use crate::runtime::{ContainerRuntime, Created, Fetch, PullProgress, RuntimeError, code, profile};
 
 /// Pulls that run at once; others wait.
 pub(super) const PULLS_AT_ONCE: usize = 4;
@@ -46,6 +48,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Worker {
     pub(super) runtime: Arc<dyn ContainerRuntime>,
     pub(super) notes: Arc<NoteStore>,
+    pub(super) secrets: Arc<Secrets>,
     pub(super) pulls: Arc<Semaphore>,
     pub(super) messages: mpsc::Sender<Message>,
 }
@@ -117,18 +120,27 @@ impl Worker {
         if created != Created::NoImage {
             return Ok(Some(created));
         }
-        tokio::select! {
+        let digest = tokio::select! {
             pulled = self.pull(rental) => pulled?,
             () = abort.cancelled() => return Ok(None),
-        }
+        };
         let starting = Message::Progress(Key::Rental(rental.rental_id), Phase::Starting);
         if self.messages.send(starting).await.is_err() || abort.is_cancelled() {
             return Ok(None);
         }
-        self.runtime.create(rental).await.map(Some)
+        // what was fetched has no tag here: it is named by its digest
+        let fetched = DesiredRental {
+            image: Some(rental.image.clone().unwrap_or(PinnedImage {
+                digest,
+                layers: 0,
+                bytes: 0,
+            })),
+            ..rental.clone()
+        };
+        self.runtime.create(&fetched).await.map(Some)
     }
 
-    async fn pull(&self, rental: &DesiredRental) -> Result<(), RuntimeError> {
+    async fn pull(&self, rental: &DesiredRental) -> Result<Digest, RuntimeError> {
         let key = Key::Rental(rental.rental_id);
         let last = Mutex::new(None::<Instant>);
         let tell = |progress: PullProgress| {
@@ -153,7 +165,18 @@ impl Worker {
         let mut pause = PULL_PAUSE;
         let mut tries = 1;
         loop {
-            match self.runtime.pull(rental.spec.image(), &tell).await {
+            let auth = self.secrets.of(rental.rental_id);
+            if rental.private_image && auth.is_none() {
+                // after a restart of this program: the next reply brings it
+                let why = "the market hasn't told yet what the image is fetched with";
+                return Err(RuntimeError::Unavailable(why.to_owned()));
+            }
+            let wanted = Fetch {
+                reference: rental.spec.image().to_owned(),
+                pinned: rental.image.clone(),
+                auth,
+            };
+            match self.runtime.pull(&wanted, &tell).await {
                 Err(RuntimeError::Refused { code, reason })
                     if code == code::IMAGE_PULL_FAILED && tries < PULL_TRIES =>
                 {

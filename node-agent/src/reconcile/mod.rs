@@ -5,6 +5,7 @@
 //! | `plan` | pure: what to do now |
 //! | `observe` | pure: what to tell |
 //! | `apply` | does steps that take time, each in its own task |
+//! | `secrets` | what private images are fetched with, in memory |
 //! | `notes` | what Docker can't tell afterwards, on disk |
 //! | `events` | listens to the engine |
 //! | `works` | the steps under way |
@@ -20,7 +21,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use shared::{
     clock::Clock,
     wire::{
-        desired::{DesiredState, Lease},
+        desired::{DesiredState, Lease, PullSecret},
         observed::Phase,
     },
 };
@@ -39,12 +40,14 @@ mod events;
 mod notes;
 mod observe;
 mod plan;
+mod secrets;
 mod works;
 
 use apply::{PULLS_AT_ONCE, Worker};
 use driver::Driver;
 use notes::NoteStore;
 use plan::Key;
+use secrets::Secrets;
 
 /// Messages that wait for the loop; whoever sends more waits.
 const MESSAGES_MAX: usize = 1_024;
@@ -56,6 +59,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 pub struct Handle {
     live: watch::Receiver<Vec<LiveRental>>,
     store: Arc<DesiredStore>,
+    secrets: Arc<Secrets>,
 }
 
 impl Handle {
@@ -86,6 +90,11 @@ impl Handle {
     ) -> anyhow::Result<()> {
         self.store.apply(desired, leases, sent_boot_ms).await
     }
+
+    /// Takes what private images are fetched with, in place of what was there. Never written to disk.
+    pub fn take_secrets(&self, secrets: Vec<PullSecret>) {
+        self.secrets.replace(secrets);
+    }
 }
 
 /// Starts the reconciler on the state kept in `dir`. Returns when the engine has answered once, or after 5 s without an answer (an
@@ -106,7 +115,9 @@ pub async fn start(
     let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
     let (live, live_rx) = watch::channel(Vec::new());
     let (looked, first_look) = tokio::sync::oneshot::channel();
+    let secrets = Arc::new(Secrets::default());
     let worker = Worker {
+        secrets: Arc::clone(&secrets),
         runtime: Arc::clone(&runtime),
         notes,
         pulls: Arc::new(Semaphore::new(PULLS_AT_ONCE)),
@@ -128,6 +139,7 @@ pub async fn start(
     Ok(Handle {
         live: live_rx,
         store,
+        secrets,
     })
 }
 

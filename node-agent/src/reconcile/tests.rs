@@ -4,6 +4,7 @@ use shared::{
     clock::ManualClock,
     container::RawSpec,
     id::{Ids, RentalId},
+    image::{Digest, RegistryAuth, rules::PinnedImage},
     journal::Exit,
     resources::Resources,
     time::Timestamp,
@@ -92,6 +93,8 @@ impl Node {
             gpus: Vec::new(),
             internet: true,
             isolation: None,
+            image: None,
+            private_image: false,
         }
     }
 
@@ -404,6 +407,40 @@ async fn a_slow_pull_holds_nobody_up_and_can_be_called_off() {
     node.wish(&agent, 2, &[slow.clone(), quick.clone()]).await;
     agent.until_failed(&slow, code::STOPPED_BEFORE_START).await;
     agent.end().await;
+}
+
+#[tokio::test]
+async fn a_private_image_waits_for_its_credentials_and_is_fetched_as_it_was_quoted() {
+    let node = Node::new();
+    node.engine.add_to_registry("private");
+    let agent = node.start().await;
+    let mut rental = node.rental("private");
+    rental.private_image = true;
+    rental.image = Some(PinnedImage {
+        digest: Digest::of(b"quoted"),
+        layers: 1,
+        bytes: 1,
+    });
+    node.wish(&agent, 1, std::slice::from_ref(&rental)).await;
+    node.until_engine("a try", |engine| engine.calls(Op::Create) >= 2)
+        .await;
+    assert!(node.engine.fetched().is_empty(), "not without credentials");
+    let auth = RegistryAuth::new("ada".to_owned(), "hush-4711".to_owned()).expect("fine");
+    agent.handle.take_secrets(vec![PullSecret {
+        rental_id: rental.rental_id,
+        auth: auth.clone(),
+    }]);
+    agent.until_running(&rental).await;
+    let fetched = node.engine.fetched();
+    assert_eq!(fetched[0].auth.as_ref(), Some(&auth));
+    assert_eq!(fetched[0].pinned, rental.image);
+    agent.end().await;
+    for entry in std::fs::read_dir(node.folder.path()).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read(&path).unwrap_or_default();
+        let held = text.windows(9).any(|part| part == b"hush-4711");
+        assert!(!held, "{} holds it", path.display());
+    }
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ use async_trait::async_trait;
 use shared::{
     clock::Clock,
     resources::{Gpu, GpuLoad, Inventory},
-    wire::desired::{DesiredState, Lease},
+    wire::desired::{DesiredState, Lease, PullSecret},
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -59,6 +59,10 @@ pub trait Rentals: Send + Sync + 'static {
         leases: Vec<Lease>,
         sent_boot_ms: i64,
     ) -> anyhow::Result<()>;
+    /// Takes what private images are fetched with, in place of what was there; for memory only.
+    fn take_secrets(&self, secrets: Vec<PullSecret>) {
+        drop(secrets);
+    }
 }
 
 #[async_trait]
@@ -78,6 +82,10 @@ impl Rentals for reconcile::Handle {
         sent_boot_ms: i64,
     ) -> anyhow::Result<()> {
         Self::apply(self, desired, leases, sent_boot_ms).await
+    }
+
+    fn take_secrets(&self, secrets: Vec<PullSecret>) {
+        Self::take_secrets(self, secrets);
     }
 }
 

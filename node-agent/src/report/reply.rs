@@ -18,6 +18,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Reply, String> {
     let reply: Reply = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     if reply.desired.rentals.len() > RENTALS_PER_NODE_MAX
         || reply.leases.len() > RENTALS_PER_NODE_MAX
+        || reply.pull_secrets.len() > RENTALS_PER_NODE_MAX
     {
         return Err(format!(
             "it wants {} rentals under {} leases, and a node holds at most {RENTALS_PER_NODE_MAX}",
@@ -77,6 +78,7 @@ mod tests {
         Reply {
             desired: DesiredState::default(),
             leases: Vec::new(),
+            pull_secrets: Vec::new(),
             ack: None,
             beacon: "ab".repeat(16),
             more: false,

@@ -271,6 +271,8 @@ impl Sender {
             .send_if_modified(|now| std::mem::replace(now, interval_ms) != interval_ms);
         let first_end = reply.leases.iter().map(|lease| lease.lease_ms).min();
         self.lease_end_boot_ms = first_end.map(|lease_ms| sent_boot_ms.saturating_add(lease_ms));
+        // first: the wish may start a pull at once
+        self.shared.rentals.take_secrets(reply.pull_secrets);
         self.shared
             .rentals
             .apply(reply.desired, reply.leases, sent_boot_ms)

@@ -3,6 +3,10 @@
 /// Digest of an image that is known to Docker as `image_id`, wanted by `reference`, with Docker's `RepoDigests`
 /// (`busybox@sha256:…`, `127.0.0.1:5000/a/b@sha256:…`).
 pub(super) fn of_image(reference: &str, image_id: &str, repo_digests: &[String]) -> String {
+    // what was fetched by its digest is that
+    if let Some((_, digest)) = reference.split_once('@') {
+        return digest.to_owned();
+    }
     let wanted = repository(reference);
     repo_digests
         .iter()
@@ -18,17 +22,6 @@ fn repository(reference: &str) -> &str {
     name.strip_prefix("library/").unwrap_or(name)
 }
 
-/// Name and tag (or digest) for Docker's pull call. Without a tag it would fetch all of them, so `latest` stands in.
-pub(super) fn name_and_tag(reference: &str) -> (String, String) {
-    if let Some((name, digest)) = reference.split_once('@') {
-        return (without_tag(name).to_owned(), digest.to_owned());
-    }
-    let name = without_tag(reference);
-    let tag = reference[name.len()..].trim_start_matches(':');
-    let tag = if tag.is_empty() { "latest" } else { tag };
-    (name.to_owned(), tag.to_owned())
-}
-
 fn without_tag(name: &str) -> &str {
     let last_part = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[last_part..].find(':') {
@@ -40,24 +33,6 @@ fn without_tag(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn references_split_into_name_and_tag() {
-        for (reference, name, tag) in [
-            ("busybox", "busybox", "latest"),
-            ("busybox:1.35", "busybox", "1.35"),
-            ("127.0.0.1:5000/a/b", "127.0.0.1:5000/a/b", "latest"),
-            ("127.0.0.1:5000/a/b:x", "127.0.0.1:5000/a/b", "x"),
-            ("ghcr.io/a/b@sha256:1", "ghcr.io/a/b", "sha256:1"),
-            ("h:5000/b:x@sha256:1", "h:5000/b", "sha256:1"),
-        ] {
-            assert_eq!(
-                name_and_tag(reference),
-                (name.to_owned(), tag.to_owned()),
-                "{reference}"
-            );
-        }
-    }
 
     #[test]
     fn the_digest_of_the_wanted_repository_is_taken() {
@@ -72,6 +47,7 @@ mod tests {
             ("127.0.0.1:5000/busybox:1", "sha256:2"),
             ("127.0.0.1:5001/busybox:1", "sha256:id"),
             ("imported", "sha256:id"),
+            ("127.0.0.1:5000/busybox@sha256:3", "sha256:3"),
         ] {
             assert_eq!(
                 of_image(reference, "sha256:id", &known),

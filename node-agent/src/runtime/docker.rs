@@ -14,28 +14,22 @@ use std::{
 
 use async_trait::async_trait;
 use bollard::{
-    errors::Error,
     models::{ContainerInspectResponse, ContainerSummary},
     query_parameters::{
-        CreateImageOptions, EventsOptions, InspectContainerOptions, ListContainersOptions,
-        StartContainerOptions, StopContainerOptions,
+        EventsOptions, InspectContainerOptions, ListContainersOptions, StartContainerOptions,
+        StopContainerOptions,
     },
 };
 use futures_util::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use shared::{time::Timestamp, wire::desired::DesiredRental};
+use shared::{image::Digest, time::Timestamp, wire::desired::DesiredRental};
 
 use super::{
-    Container, ContainerRuntime, Created, EngineFacts, Event, LABEL_NODE, LABEL_RENTAL, OnProgress,
-    RuntimeError, code, digest,
-    disk::Volumes,
-    isolation::Decision,
-    network::Settings,
-    parse,
-    profile::Ground,
-    pull::{self, Layers},
+    Container, ContainerRuntime, Created, EngineFacts, Event, Fetch, LABEL_NODE, LABEL_RENTAL,
+    OnProgress, RuntimeError, cache, code, digest, disk::Volumes, isolation::Decision,
+    network::Settings, parse, profile::Ground,
 };
 
 mod bridges;
@@ -44,6 +38,8 @@ mod disks;
 mod engine;
 mod facts;
 mod held;
+mod image_cache;
+mod images;
 mod keep;
 mod networks;
 mod police;
@@ -52,11 +48,10 @@ mod self_probe;
 
 use disks::Disks;
 use engine::{Engine, is_status};
+use images::Images;
 use networks::Networks;
 use police::Police;
 
-/// A whole pull.
-const PULL_SECONDS_MAX: u64 = 30 * 60;
 /// Inspections that run at once when all containers are read.
 const INSPECTIONS_AT_ONCE: usize = 8;
 /// Image digests that are remembered.
@@ -70,6 +65,7 @@ pub struct DockerRuntime {
     /// What host and engine can do; read when it is needed first, and again with each [`ContainerRuntime::facts`].
     ground: Mutex<Option<Arc<(Ground, Decision)>>>,
     networks: Networks,
+    images: Images,
     disks: Disks,
     police: Police,
     /// By (image id, reference): an image id never changes what it stands for.
@@ -96,6 +92,7 @@ impl DockerRuntime {
             scope,
             ground: Mutex::new(None),
             networks: Networks::new(Settings::default()),
+            images: Images::default(),
             disks: Disks::default(),
             police: Police::default(),
             digests: Mutex::new(HashMap::new()),
@@ -107,6 +104,15 @@ impl DockerRuntime {
     pub fn with_networks(self, settings: Settings) -> Self {
         Self {
             networks: Networks::new(settings),
+            ..self
+        }
+    }
+
+    /// With what the machine's owner decided about images.
+    #[must_use]
+    pub fn with_images(self, settings: cache::Settings) -> Self {
+        Self {
+            images: Images::new(settings),
             ..self
         }
     }
@@ -225,6 +231,7 @@ impl ContainerRuntime for DockerRuntime {
             docker: known.docker,
             cgroup_version: known.cgroup_version,
             isolation,
+            images: self.images.told(),
             rental_disk: self.rental_disk().await?,
             shortage: self.look_for_room(&ground.0),
             gpus_refused: known.gpus_refused,
@@ -261,38 +268,12 @@ impl ContainerRuntime for DockerRuntime {
         }
     }
 
-    async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError> {
-        let client = self.engine.client().await?;
-        let (name, tag) = digest::name_and_tag(reference);
-        let options = CreateImageOptions {
-            from_image: Some(name),
-            tag: Some(tag),
-            ..CreateImageOptions::default()
-        };
-        let lines = client.create_image(Some(options), None, None);
-        let follow = async {
-            let mut lines = std::pin::pin!(lines);
-            let mut layers = Layers::default();
-            while let Some(line) = lines.next().await {
-                let line = line.map_err(|error| match error {
-                    Error::DockerResponseServerError { message, .. }
-                    | Error::DockerStreamError { error: message } => {
-                        pull::refusal(reference, &message)
-                    }
-                    other => self.engine.classify(other, code::IMAGE_PULL_FAILED),
-                })?;
-                if let Some(message) = line.error_detail.as_ref().and_then(|d| d.message.as_ref()) {
-                    return Err(pull::refusal(reference, message));
-                }
-                if let Some(progress) = layers.take(&line) {
-                    on_progress(progress);
-                }
-            }
-            Ok(())
-        };
-        tokio::time::timeout(Duration::from_secs(PULL_SECONDS_MAX), follow)
-            .await
-            .unwrap_or_else(|_| Err(pull::refusal(reference, "it took longer than 30 minutes")))
+    async fn pull(
+        &self,
+        wanted: &Fetch,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Digest, RuntimeError> {
+        Box::pin(self.fetch(wanted, on_progress)).await
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {

@@ -13,15 +13,17 @@ use std::{
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use shared::{
-    clock::Clock, id::RentalId, journal::Exit, time::Timestamp, wire::desired::DesiredRental,
+    clock::Clock, id::RentalId, image::Digest, journal::Exit, time::Timestamp,
+    wire::desired::DesiredRental,
 };
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, HeldLimits,
+    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, Fetch, HeldLimits,
     OnProgress, PullProgress, RuntimeError, code, profile,
 };
 
+mod calls;
 mod looks;
 mod said;
 
@@ -60,6 +62,7 @@ struct Image {
 struct State {
     containers: BTreeMap<String, Container>,
     images: BTreeMap<String, Image>,
+    fetched: Vec<Fetch>,
     limits: BTreeMap<String, HeldLimits>,
     registry: BTreeSet<String>,
     down: bool,
@@ -184,18 +187,6 @@ impl FakeRuntime {
         self.lock().containers.values().cloned().collect()
     }
 
-    /// How long each stop gave the process to end.
-    #[must_use]
-    pub fn graces(&self) -> Vec<Duration> {
-        self.lock().graces.clone()
-    }
-
-    /// How often `op` was called.
-    #[must_use]
-    pub fn calls(&self, op: Op) -> usize {
-        self.lock().calls.iter().filter(|(o, _)| *o == op).count()
-    }
-
     fn tell(&self, container: Option<&Container>) {
         let event = container.map(|container| Event {
             container_id: container.id.clone(),
@@ -256,7 +247,12 @@ impl ContainerRuntime for FakeRuntime {
         Ok(self.lock().containers.get(container_id).cloned())
     }
 
-    async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError> {
+    async fn pull(
+        &self,
+        wanted: &Fetch,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Digest, RuntimeError> {
+        let reference = wanted.reference.as_str();
         on_progress(PullProgress {
             done_bytes: 1,
             total_bytes: 2,
@@ -269,7 +265,9 @@ impl ContainerRuntime for FakeRuntime {
         }
         let image = Image { has_volumes: false };
         state.images.insert(reference.to_owned(), image);
-        Ok(())
+        state.fetched.push(wanted.clone());
+        let pinned = wanted.pinned.as_ref();
+        Ok(pinned.map_or_else(|| Digest::of(b"an image"), |pinned| pinned.digest.clone()))
     }
 
     async fn create(&self, rental: &DesiredRental) -> Result<Created, RuntimeError> {

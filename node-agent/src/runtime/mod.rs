@@ -12,12 +12,17 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use shared::{
     id::{LeaseId, RentalId},
+    image::{
+        Digest, RegistryAuth,
+        rules::{NodeImages, PinnedImage},
+    },
     journal::Exit,
     resources::{Docker, Isolation, RentalDisk},
     time::Timestamp,
     wire::desired::DesiredRental,
 };
 
+pub mod cache;
 mod digest;
 pub mod disk;
 pub mod docker;
@@ -51,6 +56,10 @@ pub mod code {
     pub const IMAGE_NOT_SUPPORTED: &str = "image_not_supported";
     /// The registry doesn't have the image, or doesn't show it to us.
     pub const IMAGE_NOT_FOUND: &str = "image_not_found";
+    /// The machine's owner doesn't run this image, or images of its registry.
+    pub const IMAGE_NOT_ALLOWED: &str = "image_not_allowed";
+    /// The image has more layers or bytes than the machine's owner allows.
+    pub const IMAGE_TOO_LARGE: &str = "image_too_large";
     /// The registry couldn't be reached or broke off.
     pub const IMAGE_PULL_FAILED: &str = "image_pull_failed";
     /// The engine refused to create the container, or didn't limit it as told.
@@ -67,10 +76,12 @@ pub mod code {
     pub const STOPPED_BEFORE_START: &str = "stopped_before_start";
 
     /// Each of them.
-    const ALL: [&str; 10] = [
+    const ALL: [&str; 12] = [
         NOT_SUPPORTED,
         IMAGE_NOT_SUPPORTED,
         IMAGE_NOT_FOUND,
+        IMAGE_NOT_ALLOWED,
+        IMAGE_TOO_LARGE,
         IMAGE_PULL_FAILED,
         CREATE_FAILED,
         START_FAILED,
@@ -154,6 +165,30 @@ pub struct PullProgress {
     pub total_bytes: i64,
 }
 
+/// An image to fetch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// Its reference, as the consumer wrote it.
+    pub reference: String,
+    /// What was quoted: this and nothing else is fetched. Without it, what the reference means now.
+    pub pinned: Option<PinnedImage>,
+    /// Its owner's, for this call only.
+    pub auth: Option<RegistryAuth>,
+}
+
+impl Fetch {
+    /// A public image, as its reference means now.
+    #[must_use]
+    pub fn of(reference: &str) -> Self {
+        Self {
+            reference: reference.to_owned(),
+            pinned: None,
+            auth: None,
+        }
+    }
+}
+
 /// What [`ContainerRuntime::create`] left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Created {
@@ -174,6 +209,8 @@ pub struct EngineFacts {
     pub cgroup_version: Option<i64>,
     /// What keeps rentals from the machine and from each other.
     pub isolation: Isolation,
+    /// Which images run here and which are here.
+    pub images: NodeImages,
     /// Where rentals' disks come from; `None` where there are none.
     pub rental_disk: Option<RentalDisk>,
     /// Why nothing new is begun now, in words; `None` while there is room.
@@ -252,8 +289,12 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug {
     /// One container; `None` when it isn't there or isn't this node's.
     async fn inspect(&self, container_id: &str) -> Result<Option<Container>, RuntimeError>;
 
-    /// Fetches an image. Refusals have [`code::IMAGE_NOT_FOUND`] or [`code::IMAGE_PULL_FAILED`]. Dropping the future ends the pull.
-    async fn pull(&self, reference: &str, on_progress: OnProgress<'_>) -> Result<(), RuntimeError>;
+    /// Fetches an image by its digest and returns that. Refusals have a code `IMAGE_…`. Dropping the future ends the pull.
+    async fn pull(
+        &self,
+        wanted: &Fetch,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Digest, RuntimeError>;
 
     /// Creates the rental's container on a network of its own, or on none, limited as `resources` say, and checks that the engine took each limit and that the image brings
     /// no volumes, which would escape them. One that exists for this rental, lease and specification is adopted.

@@ -1,6 +1,6 @@
 //! Pull progress: Docker tells it per layer, a consumer wants one figure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bollard::models::CreateImageInfo;
 
@@ -9,19 +9,27 @@ use super::{PullProgress, RuntimeError, code};
 /// Layers that are followed; an image has at most 127.
 const LAYERS_MAX: usize = 256;
 
-/// Sums the progress of all layers.
+/// Sums the progress of all layers, and counts them.
 #[derive(Debug, Default)]
-pub(super) struct Layers(HashMap<String, PullProgress>);
+pub(super) struct Layers {
+    coming: HashMap<String, PullProgress>,
+    named: HashSet<String>,
+}
 
 impl Layers {
     /// Takes one line of Docker's answer; returns the sum when the line was about a download.
     pub(super) fn take(&mut self, line: &CreateImageInfo) -> Option<PullProgress> {
         let layer = line.id.as_ref()?;
-        let known = self.0.contains_key(layer);
-        if !known && self.0.len() >= LAYERS_MAX {
+        let status = line.status.as_deref()?;
+        // the reference itself has lines too
+        if !status.starts_with("Pulling from") && self.named.len() < LAYERS_MAX {
+            self.named.insert(layer.clone());
+        }
+        let known = self.coming.contains_key(layer);
+        if !known && self.coming.len() >= LAYERS_MAX {
             return None;
         }
-        match line.status.as_deref()? {
+        match status {
             "Downloading" => {
                 let detail = line.progress_detail.as_ref()?;
                 let done_bytes = detail.current.unwrap_or(0).max(0);
@@ -30,10 +38,10 @@ impl Layers {
                     // a registry may not say how long a layer is; then it is at least what has come
                     total_bytes: detail.total.unwrap_or(0).max(done_bytes),
                 };
-                self.0.insert(layer.clone(), progress);
+                self.coming.insert(layer.clone(), progress);
             }
             "Download complete" | "Pull complete" => {
-                let progress = self.0.get_mut(layer)?;
+                let progress = self.coming.get_mut(layer)?;
                 progress.done_bytes = progress.total_bytes;
             }
             _ => return None,
@@ -41,8 +49,14 @@ impl Layers {
         Some(self.sum())
     }
 
-    fn sum(&self) -> PullProgress {
-        self.0
+    /// How many layers were named so far, those that are here already among them; more than are followed are too many anyway.
+    pub(super) fn count(&self) -> i64 {
+        i64::try_from(self.named.len()).unwrap_or(i64::MAX)
+    }
+
+    /// What came of all, and how much there is as far as that is known.
+    pub(super) fn sum(&self) -> PullProgress {
+        self.coming
             .values()
             .fold(PullProgress::default(), |sum, layer| PullProgress {
                 done_bytes: sum.done_bytes.saturating_add(layer.done_bytes),
@@ -54,7 +68,7 @@ impl Layers {
 /// The refusal for what Docker said when a pull failed.
 pub(super) fn refusal(reference: &str, message: &str) -> RuntimeError {
     // registries answer "not there" and "not for you" alike, and Docker passes their words on
-    const ABSENT: [&str; 7] = [
+    const ABSENT: [&str; 8] = [
         "manifest unknown",
         "manifest for",
         "not found",
@@ -62,6 +76,7 @@ pub(super) fn refusal(reference: &str, message: &str) -> RuntimeError {
         "does not exist",
         "access denied",
         "unauthorized",
+        "no basic auth credentials",
     ];
     let lower = message.to_lowercase();
     if ABSENT.iter().any(|words| lower.contains(words)) {
@@ -109,6 +124,8 @@ mod tests {
             .take(&line(json!({"id": "b", "status": "Pull complete"})))
             .expect("a download");
         assert_eq!((sum.done_bytes, sum.total_bytes), (150, 150));
+        layers.take(&line(json!({"id": "c", "status": "Already exists"})));
+        assert_eq!(layers.count(), 3);
     }
 
     #[test]
@@ -147,7 +164,7 @@ mod tests {
                     prop_assert!((0..=sum.total_bytes).contains(&sum.done_bytes));
                 }
             }
-            prop_assert!(layers.0.len() <= LAYERS_MAX);
+            prop_assert!(layers.coming.len() <= LAYERS_MAX && layers.named.len() <= LAYERS_MAX);
             if let Ok(line) = serde_json::from_slice::<CreateImageInfo>(&noise) {
                 layers.take(&line);
             }

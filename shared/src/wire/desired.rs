@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     container::ContainerSpec,
     id::{LeaseId, RentalId},
+    image::{RegistryAuth, rules::PinnedImage},
     resources::{IsolationClass, Resources},
 };
 
@@ -41,6 +42,22 @@ pub struct DesiredRental {
     /// The least that must lie between it and the machine; anything if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<IsolationClass>,
+    /// The image that was quoted, whatever its tag means by now; as the tag says when the node asks, if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<PinnedImage>,
+    /// Whether its image is fetched with a [`PullSecret`], which comes with a reply and may not be there yet.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub private_image: bool,
+}
+
+/// What a rental's image is fetched with. Beside the desired state, since it is kept in memory only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullSecret {
+    /// Which rental.
+    pub rental_id: RentalId,
+    /// Of its owner, at the image's registry.
+    pub auth: RegistryAuth,
 }
 
 const fn yes() -> bool {
@@ -53,6 +70,14 @@ const fn yes() -> bool {
 )]
 const fn is_yes(value: &bool) -> bool {
     *value
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
+const fn is_no(value: &bool) -> bool {
+    !*value
 }
 
 /// What the market wants of a rental.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    desired::{DesiredState, Lease},
+    desired::{DesiredState, Lease, PullSecret},
     observed::ObservedRental,
 };
 use crate::{
@@ -65,6 +65,9 @@ pub struct Reply {
     pub desired: DesiredState,
     /// How long each running rental may go on.
     pub leases: Vec<Lease>,
+    /// For rentals whose private image may still have to be fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pull_secrets: Vec<PullSecret>,
     /// Receipt for the journal, once there is anything in it.
     pub ack: Option<Ack>,
     /// For the next beat and the records until then (hex).

@@ -426,6 +426,7 @@ async fn heartbeat(
         let reply = Reply {
             desired: DesiredState::default(),
             leases: Vec::new(),
+            pull_secrets: Vec::new(),
             ack: (known.seq > 0).then(|| Ack {
                 seq: known.seq,
                 hash: known.hash,

@@ -4,6 +4,7 @@
 //! - Each test has its own node label and removes every container that carries it; an engine may serve others at the same time.
 //! - The engine that others use is never stopped: what kills an engine starts one of its own.
 
+mod cache;
 mod disks;
 mod ends;
 pub(crate) mod engine;

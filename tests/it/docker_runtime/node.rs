@@ -9,7 +9,7 @@ use std::{
 use node_agent::{
     reconcile::{self, Handle},
     rental::LiveRental,
-    runtime::docker::DockerRuntime,
+    runtime::{cache, docker::DockerRuntime},
 };
 use shared::{
     clock::{Clock, SystemClock},
@@ -46,6 +46,14 @@ pub(super) struct Agent {
     tracker: TaskTracker,
 }
 
+/// What tests allow: registries of this machine besides the public ones.
+pub(super) fn images() -> cache::Settings {
+    let mut settings = cache::Settings::default();
+    let here = "127.0.0.1:*".parse().expect("a pattern");
+    settings.rules.registries.push(here);
+    settings
+}
+
 impl Node {
     /// On the engine that this machine has; its image is there.
     pub(super) fn new(name: &str) -> Self {
@@ -79,7 +87,8 @@ impl Node {
 
     pub(super) fn runtime(&self) -> Arc<DockerRuntime> {
         let host = self.engine.host();
-        Arc::new(DockerRuntime::new(Some(&host), self.scope.clone()).expect("a unix socket"))
+        let runtime = DockerRuntime::new(Some(&host), self.scope.clone()).expect("a unix socket");
+        Arc::new(runtime.with_images(images()))
     }
 
     pub(super) async fn start(&self) -> Agent {
@@ -127,6 +136,27 @@ impl Node {
             gpus: Vec::new(),
             internet: true,
             isolation: None,
+            image: None,
+            private_image: false,
+        }
+    }
+
+    /// Removes images by name, and what this node's cache calls them: the engine serves others as well.
+    pub(super) fn forget_images(&self, names: &[String]) {
+        for name in names {
+            let inspect = [
+                "image",
+                "inspect",
+                "--format",
+                "{{join .RepoTags \" \"}}",
+                name,
+            ];
+            for tag in self.engine.docker(&inspect).split_whitespace() {
+                if tag.starts_with("ramarket.local/cache/") {
+                    self.engine.docker(&["rmi", tag]);
+                }
+            }
+            self.engine.docker(&["rmi", name]);
         }
     }
 

@@ -184,7 +184,6 @@ async fn a_pull_is_watched_from_the_first_byte_to_the_running_rental() {
         "-f",
         &found.observed.container_id.clone().expect("there"),
     ]);
-    node.engine().docker(&["rmi", &image]);
 
     let pulled: Vec<(i64, i64)> = phases
         .iter()
@@ -208,6 +207,8 @@ async fn a_pull_is_watched_from_the_first_byte_to_the_running_rental() {
         digest.starts_with("sha256:") && digest.len() == 71,
         "{digest}"
     );
+    let name = image.rsplit_once(':').expect("a tag").0;
+    node.forget_images(&[format!("{name}@{digest}")]);
     agent.end().await;
 }
 

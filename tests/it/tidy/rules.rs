@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 26] = [
+const SLICES: [&str; 27] = [
     "access",
     "events",
     "audit",
@@ -23,6 +23,7 @@ const SLICES: [&str; 26] = [
     "ledger",
     "earnings",
     "nodes",
+    "images",
     "offers",
     "rates",
     "payments",

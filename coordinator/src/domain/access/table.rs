@@ -172,6 +172,16 @@ pub const TABLE: &[Line] = &[
     Line::own_proof("enroll_node"),
     Line::of("list_nodes", &[Provider, Admin], With(Scope::NodesRead)),
     Line::of("get_node", &[Provider, Admin], With(Scope::NodesRead)),
+    Line::of(
+        "get_node_blocklists",
+        &[Provider, Admin],
+        With(Scope::NodesRead),
+    ),
+    Line::of(
+        "replace_node_blocklists",
+        &[Provider, Admin],
+        With(Scope::NodesWrite),
+    ),
     Line::of("change_node", &[Provider, Admin], With(Scope::NodesWrite)),
     Line::of("retire_node", &[Provider, Admin], With(Scope::NodesWrite)),
     Line::of("cordon_node", &[Provider, Admin], With(Scope::NodesWrite)),

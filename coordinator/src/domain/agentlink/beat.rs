@@ -308,7 +308,7 @@ fn reply(
     taken: Option<&Taken>,
 ) -> Result<Reply> {
     let live = rentals::of_node(tx, admitted.node)?;
-    let (desired, leases) = desired(node.generation, &live, admitted.received_at, &means.specs)?;
+    let told = desired(node.generation, &live, admitted.received_at, &means.specs)?;
     let ack = taken.filter(|taken| taken.head.seq > 0).map(|taken| {
         let (seq, hash, received_at) = (taken.head.seq, taken.head.hash, admitted.received_at);
         let bytes = Ack::canonical(admitted.node, seq, &hash, received_at);
@@ -321,8 +321,9 @@ fn reply(
         }
     });
     Ok(Reply {
-        desired,
-        leases,
+        desired: told.desired,
+        leases: told.leases,
+        pull_secrets: told.pull_secrets,
         ack,
         beacon: means.beacon.clone(),
         more: taken.is_some_and(|taken| taken.more),

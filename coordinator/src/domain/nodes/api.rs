@@ -29,6 +29,8 @@ use crate::{
     },
 };
 
+pub mod blocklists;
+
 /// The routes of this slice.
 #[must_use]
 pub fn routes() -> OpenApiRouter<Arc<App>> {
@@ -40,6 +42,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(cordon))
         .routes(routes!(uncordon))
         .routes(routes!(drain))
+        .merge(blocklists::routes())
 }
 
 /// A token for one machine.
@@ -142,11 +145,7 @@ pub struct NodeView {
 
 /// Stands for what its owner can change.
 fn tag(node: &Node) -> Tag {
-    let part = node.rentable;
-    let rentable = format!(
-        "{}/{}/{}/{}",
-        part.ram_bytes, part.cpu_millis, part.gpu_count, part.disk_bytes
-    );
+    let rentable = format!("{:?}", node.rentable);
     Tag::of_fields(&[
         &node.name,
         &node.region,

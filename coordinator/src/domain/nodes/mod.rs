@@ -6,6 +6,7 @@
 //! - A change of what a node must run bumps its generation in the same transaction.
 
 pub mod api;
+pub mod blocklists;
 mod capacity;
 mod enrolment;
 pub mod model;

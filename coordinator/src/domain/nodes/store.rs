@@ -1,5 +1,6 @@
 //! SQL of nodes.
 
+pub(super) mod blocklists;
 pub(super) mod capacity;
 
 use shared::{

@@ -59,6 +59,8 @@ struct CreateOfferRequest {
     max_disk_bytes: Option<i64>,
     min_duration_seconds: Option<i64>,
     max_duration_seconds: Option<i64>,
+    /// How long before you end a rental ahead of its time its consumer is told; 0 unless set.
+    notice_seconds: Option<i64>,
     /// The node's region unless set.
     #[serde(default)]
     region: String,
@@ -139,6 +141,7 @@ async fn create(
                 max_duration_ms: ms(request.max_duration_seconds.unwrap_or(30 * DAY_S)),
                 region: request.region.trim().to_owned(),
                 internet: request.internet.unwrap_or(true),
+                notice_ms: ms(request.notice_seconds.unwrap_or(0)),
             };
             let offer = super::create(tx, &ctx, request.node_id, &terms)?;
             super::listing(tx, offer)
@@ -184,6 +187,8 @@ struct PatchOfferRequest {
     max_disk_bytes: Option<i64>,
     min_duration_seconds: Option<i64>,
     max_duration_seconds: Option<i64>,
+    /// For new rentals; running ones keep theirs.
+    notice_seconds: Option<i64>,
     region: Option<String>,
     /// `active` or `paused`.
     #[schema(value_type = Option<String>)]
@@ -223,6 +228,7 @@ async fn patch(
                 max_disk_bytes: request.max_disk_bytes.unwrap_or(old.max_disk_bytes),
                 min_duration_ms: request.min_duration_seconds.map_or(old.min_duration_ms, ms),
                 max_duration_ms: request.max_duration_seconds.map_or(old.max_duration_ms, ms),
+                notice_ms: request.notice_seconds.map_or(old.notice_ms, ms),
                 region: request.region.clone().unwrap_or(old.region),
                 // another offer, to those who choose by it
                 internet: old.internet,

@@ -224,6 +224,10 @@ pub fn listing(tx: &mut dyn Tx, offer: Offer) -> Result<Listing> {
         region,
         disk_means: node.inventory.rental_disk.map(|disk| disk.means),
         isolation: node.inventory.isolation,
+        image_bytes_per_second: node
+            .inventory
+            .images
+            .and_then(|images| images.pull_bytes_per_s),
         offer,
     })
 }
@@ -246,6 +250,7 @@ fn told(offer: &Offer) -> serde_json::Value {
         "max_disk_bytes": terms.max_disk_bytes,
         "min_duration_ms": terms.min_duration_ms,
         "max_duration_ms": terms.max_duration_ms,
+        "notice_ms": terms.notice_ms,
         "region": terms.region,
     })
 }

@@ -27,6 +27,8 @@ pub mod bounds {
     pub const DURATION_MS_MIN: i64 = 10 * 1_000;
     /// Longest rental: 90 days.
     pub const DURATION_MS_MAX: i64 = 90 * 24 * 3_600 * 1_000;
+    /// Longest notice: 30 days.
+    pub const NOTICE_MS_MAX: i64 = 30 * 24 * 3_600 * 1_000;
 }
 
 /// Whether an offer is on the market.
@@ -84,6 +86,8 @@ pub struct Terms {
     pub region: String,
     /// Whether rentals reach the public internet.
     pub internet: bool,
+    /// How long before its provider ends a rental ahead of its time its consumer is told.
+    pub notice_ms: i64,
 }
 
 impl Terms {
@@ -129,6 +133,9 @@ impl Terms {
                 "/max_duration_seconds",
                 "at least the minimum and at most 90 days",
             ));
+        }
+        if !(0..=bounds::NOTICE_MS_MAX).contains(&self.notice_ms) {
+            return Err(Error::invalid("/notice_seconds", "0 to 30 days (2592000)"));
         }
         if self.region.chars().count() > 40 || self.region.chars().any(char::is_control) {
             return Err(Error::invalid("/region", "at most 40 characters"));
@@ -264,6 +271,8 @@ pub struct Listing {
     pub region: String,
     /// What keeps rentals apart there; `None` when its agent doesn't say.
     pub isolation: Option<Isolation>,
+    /// How fast images came to its node lately; `None` until one did.
+    pub image_bytes_per_second: Option<i64>,
 }
 
 /// How listings are ordered.

@@ -18,7 +18,7 @@ use crate::{
 
 const COLUMNS: &str = "id, node_id, owner, state, asset, ram_gib_hour, cpu_hour, gpu_hour, disk_gib_hour, max_ram_bytes, \
      max_cpu_millis, min_duration_ms, max_duration_ms, region, version, created_at, updated_at, max_gpus, max_disk_bytes, \
-     internet";
+     internet, notice_ms";
 
 fn parse(row: &Row) -> Result<Offer> {
     let id = row.text(0)?;
@@ -46,6 +46,7 @@ fn parse(row: &Row) -> Result<Offer> {
             max_duration_ms: row.int(12)?,
             region: row.text(13)?.to_owned(),
             internet: row.int(19)? == 1,
+            notice_ms: row.int(20)?,
         },
         version: row.int(14)?,
         created_at: Timestamp::from_micros(row.int(15)?),
@@ -58,7 +59,7 @@ pub(super) fn insert(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
     tx.execute(
         &format!(
             "INSERT INTO offers ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-             $18, $19, $20)"
+             $18, $19, $20, $21)"
         ),
         params![
             offer.id,
@@ -80,7 +81,8 @@ pub(super) fn insert(tx: &mut dyn Tx, offer: &Offer) -> Result<()> {
             offer.updated_at,
             terms.max_gpus,
             terms.max_disk_bytes,
-            i64::from(terms.internet)
+            i64::from(terms.internet),
+            terms.notice_ms
         ],
     )?;
     Ok(())
@@ -100,7 +102,7 @@ pub(super) fn update(tx: &mut dyn Tx, offer: &Offer, old_version: i64) -> Result
     Ok(tx.execute(
         "UPDATE offers SET state = $1, ram_gib_hour = $2, cpu_hour = $3, gpu_hour = $4, disk_gib_hour = $5, max_ram_bytes = $6,
              max_cpu_millis = $7, min_duration_ms = $8, max_duration_ms = $9, region = $10, version = $11, updated_at = $12,
-             max_gpus = $15, max_disk_bytes = $16
+             max_gpus = $15, max_disk_bytes = $16, notice_ms = $17
          WHERE id = $13 AND version = $14",
         params![
             offer.state.name(),
@@ -118,7 +120,8 @@ pub(super) fn update(tx: &mut dyn Tx, offer: &Offer, old_version: i64) -> Result
             offer.id,
             old_version,
             terms.max_gpus,
-            terms.max_disk_bytes
+            terms.max_disk_bytes,
+            terms.notice_ms
         ],
     )? == 1)
 }

@@ -87,6 +87,10 @@ pub(super) struct OfferView {
     max_disk_bytes: i64,
     min_duration_seconds: i64,
     max_duration_seconds: i64,
+    /// How long before its provider ends a rental ahead of its time its consumer is told.
+    notice_seconds: i64,
+    /// How fast images came to its node lately; null until one did.
+    image_bytes_per_second: Option<i64>,
     region: String,
     /// Whether rentals reach the public internet. Private networks, the machine itself and mail servers they never reach.
     internet: bool,
@@ -220,6 +224,8 @@ pub(super) fn view(listing: &Listing) -> OfferView {
         max_disk_bytes: terms.max_disk_bytes,
         min_duration_seconds: terms.min_duration_ms / 1_000,
         max_duration_seconds: terms.max_duration_ms / 1_000,
+        notice_seconds: terms.notice_ms / 1_000,
+        image_bytes_per_second: listing.image_bytes_per_second,
         region: listing.region.clone(),
         internet: terms.internet,
         disk: listing.disk_means.map(disk),

@@ -29,6 +29,7 @@ use model::{Payment, PaymentEvent, PaymentState, Purpose, Quote, Target, retry_d
 use payees::Payees;
 use shared::{
     id::{PaymentId, QuoteId, RentalId},
+    image::rules::PinnedImage,
     money::{Amount, Asset},
     time::Timestamp,
     x402::{exact::VerifiedPayment, payment::PresentedPayment},
@@ -47,6 +48,8 @@ use crate::{
 pub struct Order {
     /// What is sold.
     pub purpose: Purpose,
+    /// The image that is quoted, if its registry was asked.
+    pub image: Option<PinnedImage>,
     /// Hash of method, path and body.
     pub request_sha256: [u8; 32],
     /// What it costs.
@@ -87,6 +90,7 @@ pub fn quote(
     let quote = Quote {
         id: ctx.mint(),
         purpose: order.purpose,
+        image: order.image.clone(),
         request_sha256: order.request_sha256,
         amount: order.amount,
         asset: payee.asset,

@@ -6,6 +6,7 @@
 
 use shared::{
     id::{PaymentId, QuoteId},
+    image::rules::PinnedImage,
     money::{Amount, Asset},
     time::Timestamp,
     x402::{
@@ -26,6 +27,8 @@ pub struct Quote {
     pub id: QuoteId,
     /// For what.
     pub purpose: Purpose,
+    /// The image that it was made for, if its registry was asked.
+    pub image: Option<PinnedImage>,
     /// Hash of the request that was answered with it.
     pub request_sha256: [u8; 32],
     /// What must be paid.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 const QUOTE: &str = "id, purpose, request_sha256, rental_id, offer_id, ram_bytes, cpu_millis, duration_ms, rate_micro, fee_bps, \
-     amount, asset, network, pay_to, payment_id, created_at, expires_at, user_id, gpu_count, disk_bytes";
+     amount, asset, network, pay_to, payment_id, created_at, expires_at, user_id, gpu_count, disk_bytes, pinned_image";
 const PAYMENT: &str = "id, quote_id, rental_id, network, asset, payer, nonce, pay_to, amount, valid_after, valid_before, \
      x402_version, payload, payload_sha256, state, attempts, tx_hash, last_error, next_try_at, created_at, updated_at, \
      user_id, log_index";
@@ -38,6 +38,11 @@ fn parse_quote(row: &Row) -> Result<Quote> {
     Ok(Quote {
         id: id.parse().map_err(|_| bad("id"))?,
         purpose: parse_purpose(row)?,
+        image: row
+            .opt_text(20)?
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|_| bad("pinned_image"))?,
         request_sha256: row.blob(2)?.try_into().map_err(|_| bad("request_sha256"))?,
         amount: Amount::from_atomic(row.int(10)?).map_err(|_| bad("amount"))?,
         asset,
@@ -140,6 +145,8 @@ fn parse_payment(row: &Row) -> Result<Payment> {
 
 pub(super) fn insert_quote(tx: &mut dyn Tx, quote: &Quote) -> Result<()> {
     let slice = quote.purpose.slice();
+    let image = quote.image.as_ref().map(serde_json::to_string);
+    let image = image.transpose().map_err(Error::internal)?;
     let user = match quote.purpose {
         Purpose::TopUp(user) => Some(user),
         Purpose::Rent(_) | Purpose::Extend(..) => None,
@@ -147,7 +154,7 @@ pub(super) fn insert_quote(tx: &mut dyn Tx, quote: &Quote) -> Result<()> {
     tx.execute(
         &format!(
             "INSERT INTO quotes ({QUOTE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-             $19, $20)"
+             $19, $20, $21)"
         ),
         params![
             quote.id,
@@ -169,7 +176,8 @@ pub(super) fn insert_quote(tx: &mut dyn Tx, quote: &Quote) -> Result<()> {
             quote.expires_at,
             user,
             slice.map_or(0, |slice| slice.resources.gpu_count),
-            slice.map_or(0, |slice| slice.resources.disk_bytes)
+            slice.map_or(0, |slice| slice.resources.disk_bytes),
+            image
         ],
     )?;
     Ok(())

@@ -6,6 +6,7 @@
 
 use shared::{
     id::{LeaseId, NodeId, OfferId, RentalId, UserId},
+    image::rules::PinnedImage,
     money::{Amount, Asset, Rate},
     resources::{IsolationClass, Resources},
     time::Timestamp,
@@ -72,6 +73,10 @@ pub struct Rental {
     pub max_spend: Option<Amount>,
     /// Docker's id of its container.
     pub container_id: Option<String>,
+    /// The image that was quoted, if its registry was asked.
+    pub image: Option<PinnedImage>,
+    /// How long before its provider ends it ahead of its time it is told.
+    pub notice_ms: i64,
     /// Digest of its image.
     pub image_digest: Option<String>,
     /// When it was ordered.

@@ -5,7 +5,11 @@
 //! - Reserving is one guarded statement on the node and one row: who finds no room gets 409 and pays nothing.
 
 use shared::{
-    id::{LeaseId, OfferId, RentalId},
+    id::{LeaseId, OfferId, RentalId, UserId},
+    image::{
+        ImageRef, RegistryAuth,
+        rules::{Broken, PinnedImage},
+    },
     money::{Amount, Asset, Money, Rate},
     resources::Resources,
     wire::observed::Phase,
@@ -20,7 +24,8 @@ use super::{
 use crate::{
     context::OpCtx,
     domain::{
-        nodes::{self, model::Node},
+        images,
+        nodes::{self, blocklists, model::Node},
         offers::{self, model::Offer},
     },
     error::{Error, Result},
@@ -40,6 +45,10 @@ pub struct RentOrder {
     pub lease_id: LeaseId,
     /// What runs, sealed for that.
     pub spec: KeptSpec,
+    /// What its image is looked up with now, if it is private; what the node gets is sealed with the specification.
+    pub registry_auth: Option<RegistryAuth>,
+    /// The image that was found, if its registry was asked.
+    pub image: Option<PinnedImage>,
     /// The most that it may cost, extensions included.
     pub max_spend: Option<Money>,
     /// Whether it is extended from the balance.
@@ -110,6 +119,51 @@ fn takes(node: &Node, offer: &Offer) -> Result<()> {
     Ok(())
 }
 
+/// Whether a node's owner serves this customer, and lets this image run there.
+///
+/// # Errors
+/// 409 `consumer_not_served`, `registry_not_allowed`, `image_not_allowed`, `image_too_large`.
+pub fn check_choice(
+    tx: &mut dyn Tx,
+    node: &Node,
+    consumer: &Customer<'_>,
+    image: Option<(&ImageRef, Option<&PinnedImage>)>,
+) -> Result<()> {
+    let lists = blocklists::of(tx, node.id)?;
+    if lists.refuses(consumer.user, consumer.wallet) {
+        return Err(Error::conflict(
+            "consumer_not_served",
+            "this node's owner doesn't rent to you: choose another offer",
+        ));
+    }
+    let Some((image, pinned)) = image else {
+        return Ok(());
+    };
+    let digest = pinned.map(|pinned| &pinned.digest);
+    lists
+        .admit(image, digest)
+        .map_err(|why| images::broken(&why))?;
+    let Some(here) = &node.inventory.images else {
+        return Ok(());
+    };
+    here.rules
+        .admit(image, digest)
+        .map_err(|why| images::broken(&why))?;
+    let sized = pinned.map_or(Ok::<_, Broken>(()), |pinned| {
+        here.rules.admit_size(pinned.layers, pinned.bytes)
+    });
+    sized.map_err(|why| images::broken(&why))
+}
+
+/// Who rents.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Customer<'a> {
+    /// With an account.
+    pub user: Option<UserId>,
+    /// By the wallet that pays.
+    pub wallet: Option<&'a str>,
+}
+
 /// Whether the market allows a rental of this length.
 ///
 /// # Errors
@@ -171,6 +225,12 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
     let node = nodes::get(tx, offer.node_id)?;
     takes(&node, &offer)?;
     let consumer = ctx.actor.person().map(|person| person.id);
+    let customer = Customer {
+        user: consumer,
+        wallet: buyer.payer.as_deref(),
+    };
+    let image = (order.spec.image_ref(), order.image.as_ref());
+    check_choice(tx, &node, &customer, Some(image))?;
     let gpus = nodes::take(tx, offer.node_id, buyer.rental_id, order.resources)?;
     let rental = Rental {
         id: buyer.rental_id,
@@ -199,7 +259,9 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
         auto_extend: order.auto_extend,
         max_spend: order.max_spend.as_ref().map(|most| most.amount),
         container_id: None,
-        image_digest: None,
+        image: order.image.clone(),
+        notice_ms: offer.terms.notice_ms,
+        image_digest: order.image.as_ref().map(|image| image.digest.to_string()),
         created_at: ctx.now,
         reserve_until: ctx.now.plus_ms(buyer.hold_ms),
         paid_at: None,

@@ -44,6 +44,10 @@ use crate::{
 const RESERVE_MS: i64 = 120_000;
 
 /// What is being bought. The offer of a new rental comes from its quote.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives as long as its request"
+)]
 #[derive(Debug, Clone)]
 pub enum Wanted {
     /// A new rental.
@@ -329,6 +333,7 @@ fn hold(
             order::check_spend(order, quote.amount, quote.asset)?;
             let order = RentOrder {
                 offer_id: slice.offer_id,
+                image: quote.image.clone().or_else(|| order.image.clone()),
                 ..order.clone()
             };
             let buyer = Buyer {

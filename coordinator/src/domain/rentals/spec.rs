@@ -1,12 +1,15 @@
-//! What a rental runs, as it is kept: the image in clear, command and variables sealed, since they hold passwords.
+//! What a rental runs, as it is kept: the image in clear, command, variables and credentials of a registry sealed, since they hold
+//! passwords.
 //!
 //! # Invariants
 //! - What is sealed opens only for the lease that it was sealed for.
 //! - It is kept as long as a node may have to start it, and goes with the rental's end.
 
+use serde::{Deserialize, Serialize};
 use shared::{
     container::{ContainerSpec, RawSpec},
     id::LeaseId,
+    image::{ImageRef, RegistryAuth},
 };
 
 use crate::{
@@ -16,6 +19,19 @@ use crate::{
 
 /// The purpose of the key that seals specifications.
 pub const PURPOSE: &str = "rental specifications";
+
+/// What is sealed.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Whole {
+    /// With the credentials of a private image.
+    Private {
+        spec: ContainerSpec,
+        registry_auth: RegistryAuth,
+    },
+    /// Without.
+    Public(ContainerSpec),
+}
 
 /// A specification as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +47,20 @@ impl KeptSpec {
     ///
     /// # Errors
     /// Internal: the system has no random numbers.
-    pub fn seal(sealer: &Sealer, lease: LeaseId, spec: &ContainerSpec) -> Result<Self> {
-        let whole = serde_json::to_vec(spec).map_err(Error::internal)?;
+    pub fn seal(
+        sealer: &Sealer,
+        lease: LeaseId,
+        spec: &ContainerSpec,
+        auth: Option<&RegistryAuth>,
+    ) -> Result<Self> {
+        let whole = match auth {
+            Some(auth) => Whole::Private {
+                spec: spec.clone(),
+                registry_auth: auth.clone(),
+            },
+            None => Whole::Public(spec.clone()),
+        };
+        let whole = serde_json::to_vec(&whole).map_err(Error::internal)?;
         let shown = RawSpec {
             image: spec.image().to_owned(),
             ..RawSpec::default()
@@ -44,16 +72,36 @@ impl KeptSpec {
         })
     }
 
-    /// The whole specification of a rental that hasn't ended.
+    /// The whole specification of a rental that hasn't ended, and what its image is fetched with, if it is private.
     ///
     /// # Errors
     /// Internal: it was sealed by another key, or for another lease.
-    pub fn open(&self, sealer: &Sealer, lease: LeaseId) -> Result<ContainerSpec> {
+    pub fn open(
+        &self,
+        sealer: &Sealer,
+        lease: LeaseId,
+    ) -> Result<(ContainerSpec, Option<RegistryAuth>)> {
         let Some(sealed) = &self.sealed else {
-            return Ok(self.shown.clone());
+            return Ok((self.shown.clone(), None));
         };
         let whole = sealer.open(&lease.to_string(), sealed);
-        serde_json::from_slice(&whole.map_err(Error::internal)?).map_err(Error::internal)
+        let whole = serde_json::from_slice(&whole.map_err(Error::internal)?);
+        // not the parser's own words: they may quote what is sealed
+        Ok(
+            match whole.map_err(|_| Error::internal("a sealed specification isn't understood"))? {
+                Whole::Private {
+                    spec,
+                    registry_auth,
+                } => (spec, Some(registry_auth)),
+                Whole::Public(spec) => (spec, None),
+            },
+        )
+    }
+
+    /// The image that it names.
+    #[must_use]
+    pub const fn image_ref(&self) -> &ImageRef {
+        self.shown.image_ref()
     }
 
     /// The image reference as the consumer wrote it.
@@ -77,8 +125,17 @@ mod tests {
         let (lease, other) = (ids.mint(), ids.mint());
         let text = r#"{"image": "busybox", "command": ["--key=hush"], "env": {"A": "hush"}}"#;
         let spec: ContainerSpec = serde_json::from_str(text).expect("valid");
-        let kept = KeptSpec::seal(&sealer, lease, &spec).expect("sealed");
-        assert_eq!(kept.open(&sealer, lease).expect("its own"), spec);
+        let auth = RegistryAuth::new("ada".to_owned(), "hush too".to_owned()).expect("fine");
+        let public = KeptSpec::seal(&sealer, lease, &spec, None).expect("sealed");
+        assert_eq!(
+            public.open(&sealer, lease).expect("its own"),
+            (spec.clone(), None)
+        );
+        let kept = KeptSpec::seal(&sealer, lease, &spec, Some(&auth)).expect("sealed");
+        assert_eq!(
+            kept.open(&sealer, lease).expect("its own"),
+            (spec, Some(auth))
+        );
         assert!(kept.open(&sealer, other).is_err());
         let shown = serde_json::to_string(&kept.shown).expect("JSON");
         assert!(shown.contains("busybox") && !shown.contains("hush"));

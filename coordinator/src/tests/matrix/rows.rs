@@ -160,6 +160,8 @@ pub(super) const ROWS: &[Row] = &[
     row("list_nodes", Provider, "", "",                                         [401, 403, 403, 200, 200, 401, 403, 200, 200, 403, 401]),
     row("get_node", Provider, "node", "",                                       [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("change_node", Provider, "node", r#"{"name": "attic"}"#,                [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
+    row("get_node_blocklists", Provider, "node", "",                            [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
+    row("replace_node_blocklists", Provider, "node", r#"{"images": []}"#,       [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("cordon_node", Provider, "node", "",                                    [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("drain_node", Provider, "node", "",                                     [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("uncordon_node", Provider, "node", "",                                  [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),

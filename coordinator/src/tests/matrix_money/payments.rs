@@ -107,7 +107,9 @@ impl Paying {
             resources: SLICE,
             duration_ms: DURATION_MS,
             lease_id,
-            spec: KeptSpec::seal(&test.app.agents.specs, lease_id, &spec).expect("sealed"),
+            spec: KeptSpec::seal(&test.app.agents.specs, lease_id, &spec, None).expect("sealed"),
+            registry_auth: None,
+            image: None,
             max_spend: None,
             auto_extend: false,
         };

@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL}
 use proptest::prelude::*;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
-use shared::id::Ids;
+use shared::{id::Ids, image::rules::LAYERS_MAX};
 
 use super::{
     NOW, headers,
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     domain::{
         apikeys::model::{KeySecret, parse},
+        images::{self, model::Kept},
         oidc::{
             attempt::{AttemptKeys, Purpose},
             id_token::{Expected, check},
@@ -165,4 +166,21 @@ proptest! {
             prop_assert_eq!(is_public(address), is_public(inner.to_ipv6_mapped().into()));
         }
     }
+
+    #[test]
+    fn whatever_a_registry_answers_is_bounded(bytes in mangled(MANIFEST)) {
+        if let Ok(Kept::Image(image)) = images::model::read(&bytes) {
+            prop_assert!((0..=LAYERS_MAX).contains(&image.layers) && image.bytes >= 0);
+        }
+        if let Ok(Kept::Index(entries)) = images::model::read(&bytes) {
+            prop_assert!(entries.len() <= 256);
+            prop_assert!(entries.iter().all(|(made, _)| made.os.chars().count() <= 32));
+        }
+    }
 }
+
+const MANIFEST: &str = r#"{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "config": {"digest": "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "size": 7},
+    "layers": [{"digest": "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", "size": 9}],
+    "manifests": [{"digest": "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc", "size": 1,
+        "platform": {"os": "linux", "architecture": "amd64"}}]}"#;

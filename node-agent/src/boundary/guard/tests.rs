@@ -46,6 +46,8 @@ pub(in crate::boundary) fn rental(ram_bytes: i64, cpu_millis: i64) -> DesiredRen
         gpus: Vec::new(),
         internet: true,
         isolation: None,
+        image: None,
+        private_image: false,
     }
 }
 
@@ -176,7 +178,10 @@ async fn what_the_engine_does_not_call_ours_is_not_touched() {
     let long = limits::GRACE + Duration::from_secs(1);
     is_refused(guard.stop(&strange, long).await, code::ENGINE_REFUSED);
     for bad in ["", "a b", "-v", "a//b"] {
-        is_refused(guard.pull(bad, &|_| {}).await, code::IMAGE_NOT_FOUND);
+        is_refused(
+            guard.pull(&Fetch::of(bad), &|_| {}).await,
+            code::IMAGE_NOT_FOUND,
+        );
     }
     assert_eq!(engine.calls(Op::Pull), 0);
 }

@@ -156,7 +156,7 @@ async fn a_pull_tells_how_far_it_is_and_ends_with_its_connection() {
     let serving = start(&dir, &engine);
     let runtime = client(&dir);
     let missing = runtime
-        .pull("nowhere:1", &|_| {})
+        .pull(&Fetch::of("nowhere:1"), &|_| {})
         .await
         .expect_err("absent");
     assert!(matches!(
@@ -177,7 +177,7 @@ async fn a_pull_tells_how_far_it_is_and_ends_with_its_connection() {
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(progress);
             };
-            runtime.pull("somewhere:1", &tell).await
+            runtime.pull(&Fetch::of("somewhere:1"), &tell).await
         })
     };
     let dropped = pull(runtime.clone());
@@ -204,7 +204,7 @@ async fn a_helper_may_go_and_come_back_at_any_time() {
     engine.add_to_registry("somewhere:1");
     engine.hold(Op::Pull);
     let pulling = runtime.clone();
-    let pull = tokio::spawn(async move { pulling.pull("somewhere:1", &|_| {}).await });
+    let pull = tokio::spawn(async move { pulling.pull(&Fetch::of("somewhere:1"), &|_| {}).await });
     let followed = tokio::spawn(async move { while events.next().await.is_some() {} });
     until(|| engine.waiting(Op::Pull) == 1).await;
     serving.end().await;

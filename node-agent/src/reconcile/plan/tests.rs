@@ -49,6 +49,8 @@ impl Bench {
             gpus: Vec::new(),
             internet: true,
             isolation: None,
+            image: None,
+            private_image: false,
         };
         Self {
             rental,

@@ -40,7 +40,7 @@ impl DockerRuntime {
             let why = toolkit::IN_VIRTUAL_MACHINES.to_owned();
             return Err(RuntimeError::refused(code::NOT_SUPPORTED, why));
         }
-        let Some(image) = self.image(rental.spec.image()).await? else {
+        let Some(image) = self.image(&profile::image_of(rental)).await? else {
             return Ok(Created::NoImage);
         };
         let disk = self.disk(rental).await?;
@@ -96,7 +96,7 @@ impl DockerRuntime {
         rental: &DesiredRental,
         network: &str,
     ) -> Result<Option<ContainerCreateBody>, RuntimeError> {
-        let Some(image) = self.image(rental.spec.image()).await? else {
+        let Some(image) = self.image(&profile::image_of(rental)).await? else {
             return Ok(None);
         };
         Ok(Some(self.body_of(rental, &image, network).await?))
@@ -160,13 +160,18 @@ impl DockerRuntime {
         let ended = held
             .as_ref()
             .and_then(|held| parse::container(held, &self.scope));
-        let network = held.and_then(|held| held.host_config?.network_mode);
+        let network = held
+            .as_ref()
+            .and_then(|held| held.host_config.as_ref()?.network_mode.clone());
         let client = self.engine.client().await?;
         let options = RemoveContainerOptions {
             v: true,
             force: true,
             link: false,
         };
+        if let Some(image) = held.as_ref().and_then(|held| held.image.as_deref()) {
+            self.note_use(image).await;
+        }
         match client.remove_container(container_id, Some(options)).await {
             Ok(()) => {}
             // gone, or being removed at this moment

@@ -1,4 +1,5 @@
-//! What is done all the time beside the calls: the firewall's table, networks in stock and left over, disks left over, the probe.
+//! What is done all the time beside the calls: the firewall's table, networks in stock and left over, disks left over, the probe, images that
+//! nobody uses.
 //!
 //! # Invariants
 //! - Each pass is complete in itself; what fails is tried again by the next one.
@@ -18,12 +19,16 @@ const PROBE_EVERY: Duration = Duration::from_secs(3_600);
 /// The same while something gets through, or while no look could be made.
 const PROBE_AGAIN: Duration = Duration::from_secs(300);
 
+/// Between two looks at the images that were fetched.
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
+
 impl DockerRuntime {
     /// Keeps rentals apart until `shutdown`: compares the firewall's rules every 30 s and after the engine came back, removes networks
-    /// that no rental has, keeps some in stock, probes at the start and hourly, puts disks in order, and watches
-    /// what rentals write.
+    /// that no rental has, keeps some in stock, probes at the start and hourly, puts disks in order, watches
+    /// what rentals write, and removes images for which there is no room.
     pub async fn keep(self: Arc<Self>, shutdown: CancellationToken) {
         let mut probe_at = Instant::now();
+        let mut sweep_at = Instant::now();
         let mut police = tokio::time::interval(police::EVERY);
         police.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -31,6 +36,12 @@ impl DockerRuntime {
             if Instant::now() >= probe_at {
                 let well = self.probe().await;
                 probe_at = Instant::now() + if well { PROBE_EVERY } else { PROBE_AGAIN };
+            }
+            if Instant::now() >= sweep_at {
+                if let Err(error) = self.sweep_images().await {
+                    tracing::debug!(%error, "images can't be looked at now");
+                }
+                sweep_at = Instant::now() + SWEEP_EVERY;
             }
             let next = Instant::now() + LOOK_EVERY;
             loop {

@@ -1,6 +1,12 @@
 //! What the simulated engine says of itself.
 
-use shared::resources::{Docker, Isolation, IsolationClass};
+use shared::{
+    image::{
+        Platform,
+        rules::{ImageRules, NodeImages},
+    },
+    resources::{Docker, Isolation, IsolationClass},
+};
 
 use crate::runtime::EngineFacts;
 
@@ -19,6 +25,12 @@ pub(super) fn facts() -> EngineFacts {
             network: true,
             breach: None,
             findings: Vec::new(),
+        },
+        images: NodeImages {
+            platform: Platform::here(),
+            rules: ImageRules::default(),
+            cached: Vec::new(),
+            pull_bytes_per_s: None,
         },
         rental_disk: None,
         shortage: None,

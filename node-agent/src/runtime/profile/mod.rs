@@ -127,12 +127,22 @@ pub fn starts_as_root(user: Option<&str>) -> bool {
     matches!(name, "" | "0" | "root")
 }
 
+/// The name of a rental's image, whole, so that no engine takes it for an id: by the digest that was quoted or fetched, else by its tag.
+#[must_use]
+pub fn image_of(rental: &DesiredRental) -> String {
+    let image = rental.spec.image_ref();
+    match &rental.image {
+        Some(pinned) => image.at(&pinned.digest).canonical(),
+        None => image.canonical(),
+    }
+}
+
 /// The body of Docker's create call.
 #[must_use]
 pub fn create_body(rental: &DesiredRental, cage: &Cage<'_>) -> ContainerCreateBody {
     let command = rental.spec.command();
     ContainerCreateBody {
-        image: Some(rental.spec.image().to_owned()),
+        image: Some(image_of(rental)),
         cmd: (!command.is_empty()).then(|| command.to_vec()),
         env: Some(environment(rental)),
         labels: Some(labels(rental, cage.scope)),

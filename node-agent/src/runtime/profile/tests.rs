@@ -62,6 +62,8 @@ fn rental(ram_bytes: i64, cpu_millis: i64) -> DesiredRental {
         gpus: Vec::new(),
         internet: true,
         isolation: None,
+        image: None,
+        private_image: false,
     }
 }
 
@@ -146,7 +148,7 @@ fn what_is_outside_the_host_configuration_is_as_designed() {
     let mut body = body_on(&rental, &v1());
     body.host_config = None;
     let expected = json!({
-        "Image": "busybox:latest", "Cmd": ["sleep", "9"], "Env": ["A=b=c"],
+        "Image": "docker.io/library/busybox:latest", "Cmd": ["sleep", "9"], "Env": ["A=b=c"],
         "Labels": {
             "ramarket.rental": rental.rental_id, "ramarket.lease": rental.lease_id,
             "ramarket.spec_sha256": rental.spec.sha256_hex(), "ramarket.node": "nod_x",

@@ -6,7 +6,10 @@ use axum::{
 };
 use serde_json::json;
 
-use super::view::options;
+use super::{
+    image::{image_view, pin},
+    view::options,
+};
 use crate::{
     app::App,
     context::OpCtx,
@@ -38,7 +41,7 @@ pub(super) async fn ask(
     app: &App,
     ctx: OpCtx,
     client: ClientIp,
-    wanted: Wanted,
+    mut wanted: Wanted,
     hash: [u8; 32],
     why: &str,
 ) -> Result<Response> {
@@ -52,6 +55,10 @@ pub(super) async fn ask(
     if !has_quote {
         count_quote(app, client)?;
     }
+    let start = match &mut wanted {
+        Wanted::Rent { order, .. } => pin(app, &ctx, order).await?,
+        Wanted::Extend { .. } | Wanted::TopUp { .. } => None,
+    };
     let (rules, payees) = (app.purchases.rules, app.purchases.payees.clone());
     let quote = app
         .db
@@ -71,6 +78,9 @@ pub(super) async fn ask(
         body.insert("quote_id".to_owned(), json!(quote.id));
         body.insert("quote_expires_at".to_owned(), json!(quote.expires_at));
         body.insert("options".to_owned(), json!(options(&quote)));
+        if let Some(image) = &quote.image {
+            body.insert("image".to_owned(), image_view(image, start));
+        }
     }
     Ok((
         StatusCode::PAYMENT_REQUIRED,
@@ -136,8 +146,13 @@ fn quote_for(
         }
         Wanted::TopUp { amount, asset } => (Purpose::TopUp(ctx.user()?.id), *amount, *asset),
     };
+    let image = match wanted {
+        Wanted::Rent { order, .. } => order.image.clone(),
+        Wanted::Extend { .. } | Wanted::TopUp { .. } => None,
+    };
     let order = Order {
         purpose,
+        image,
         request_sha256,
         amount,
         asset,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use shared::{
     container::{ContainerSpec, RawSpec},
     id::{OfferId, QuoteId},
+    image::RegistryAuth,
     money::{Amount, Asset, Money, Rate},
     resources::Resources,
 };
@@ -80,6 +81,24 @@ pub(super) struct QuoteBody {
     pub(super) duration_seconds: i64,
 }
 
+/// A name and a password, or a token, at a registry.
+// no `Debug`: it holds a password
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RegistryAuthBody {
+    #[schema(example = "ada")]
+    username: String,
+    #[schema(example = "a token that may pull", write_only)]
+    password: String,
+}
+
+impl RegistryAuthBody {
+    fn parse(&self) -> Result<RegistryAuth> {
+        RegistryAuth::new(self.username.clone(), self.password.clone())
+            .map_err(|error| Error::invalid("/registry_auth", error.to_string()))
+    }
+}
+
 /// What to rent.
 // no `Debug`: it holds what people put into variables
 #[derive(Clone, Deserialize, ToSchema)]
@@ -107,8 +126,10 @@ pub(super) struct RentBody {
     /// Not supported yet.
     #[serde(default)]
     ssh_keys: Vec<String>,
-    /// Not supported yet.
-    registry_auth: Option<serde_json::Value>,
+    /// Of a private image, at its registry: used to look the image up now and to fetch it once; never shown, and forgotten when the rental
+    /// ends. Its node can read it: give a short-lived token that may only pull.
+    #[schema(value_type = Option<RegistryAuthBody>, write_only)]
+    registry_auth: Option<RegistryAuthBody>,
     /// The most that it may cost, extensions included, in the offer's currency, whatever it is paid in.
     #[schema(value_type = Option<crate::http::openapi::MoneySchema>)]
     max_spend: Option<Money>,
@@ -166,13 +187,17 @@ impl RentBody {
             &resources,
             duration_ms,
         )?;
+        let registry_auth = self.registry_auth.as_ref();
+        let registry_auth = registry_auth.map(RegistryAuthBody::parse).transpose()?;
         let lease_id = app.ids.mint();
         Ok(RentOrder {
             offer_id,
             resources,
             duration_ms,
             lease_id,
-            spec: KeptSpec::seal(&app.agents.specs, lease_id, &spec)?,
+            spec: KeptSpec::seal(&app.agents.specs, lease_id, &spec, registry_auth.as_ref())?,
+            registry_auth,
+            image: None,
             max_spend: self.max_spend.clone(),
             auto_extend: self.auto_extend,
         })
@@ -189,12 +214,6 @@ impl RentBody {
             return Err(Error::not_supported(
                 "/ssh_keys",
                 "SSH isn't offered yet: leave it out",
-            ));
-        }
-        if self.registry_auth.is_some() {
-            return Err(Error::not_supported(
-                "/registry_auth",
-                "private registries aren't supported yet: leave it out",
             ));
         }
         if self.auto_extend && self.pay_with != PayWith::Balance {

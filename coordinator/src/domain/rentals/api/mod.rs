@@ -6,6 +6,7 @@ mod answer;
 mod ask;
 mod balance;
 pub(crate) mod body;
+mod image;
 mod payments;
 mod read;
 mod rent;

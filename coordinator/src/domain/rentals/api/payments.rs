@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use super::{
     answer, ask,
     body::{self, QuoteBody, RentBody, request_sha256},
+    image::pin,
     rent,
     view::{QuoteView, options},
 };
@@ -27,13 +28,14 @@ use crate::{
     app::App,
     context::OpCtx,
     domain::{
+        nodes,
         payments::{
             self, Order,
             model::{Payment, PaymentState, Purpose, Quote, Slice},
             x402_http,
         },
         rentals::{
-            order,
+            order::{self, Customer},
             purchase::{Reception, Until, Wanted},
         },
         settings,
@@ -77,8 +79,15 @@ pub(super) async fn quote(
                 rate: priced.rate,
                 fee_bps: settings::fee_bps(tx, rules.fee_bps)?,
             };
+            let customer = Customer {
+                user: ctx.user().ok().map(|user| user.id),
+                wallet: None,
+            };
+            let node = nodes::get(tx, priced.offer.node_id)?;
+            order::check_choice(tx, &node, &customer, None)?;
             let order = Order {
                 purpose: Purpose::Rent(slice),
+                image: None,
                 request_sha256: hash,
                 amount: priced.amount,
                 asset: priced.offer.terms.asset,
@@ -177,8 +186,10 @@ pub(super) async fn authorize(
     let quote_id = request.quote_id.ok_or_else(|| {
         Error::invalid("/quote_id", "ask for a quote first: POST /payments/quote")
     })?;
+    let mut order = request.order(&app)?;
+    pin(&app, &ctx, &mut order).await?;
     let wanted = Wanted::Rent {
-        order: request.order(&app)?,
+        order,
         quote_id: Some(quote_id),
     };
     // with a quote_id the quote is found by it, not by the request

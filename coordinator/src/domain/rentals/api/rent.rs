@@ -18,6 +18,7 @@ use super::{
     answer::{answer, created},
     ask::ask,
     body::{self, PayWith, RentBody, request_sha256},
+    image::pin,
     view::RentalView,
 };
 use crate::{
@@ -79,7 +80,8 @@ pub(super) async fn create(
             return Ok(created(&app, &rental, ctx.now, HeaderMap::new())?.into_response());
         }
         count_order(&app, &ctx, client)?;
-        let order = request.order(&app)?;
+        let mut order = request.order(&app)?;
+        pin(&app, &ctx, &mut order).await?;
         let from = from_balance(&app, key, request.currency)?;
         let (desk, now) = (app.purchases.desk(), ctx.now);
         let rental = app
@@ -261,7 +263,7 @@ pub(super) async fn pay_or_ask(
     ctx: OpCtx,
     client: ClientIp,
     headers: &HeaderMap,
-    wanted: Wanted,
+    mut wanted: Wanted,
     hash: [u8; 32],
 ) -> Result<Response> {
     let presented = match x402_http::presented(headers) {
@@ -274,6 +276,14 @@ pub(super) async fn pay_or_ask(
     match &wanted {
         Wanted::TopUp { .. } => count_top_up(app, &ctx)?,
         Wanted::Rent { .. } | Wanted::Extend { .. } => count_order(app, &ctx, client)?,
+    }
+    // what was quoted by itself knows no image yet
+    if let Wanted::Rent {
+        order,
+        quote_id: Some(_),
+    } = &mut wanted
+    {
+        pin(app, &ctx, order).await?;
     }
     match app
         .purchases

@@ -43,7 +43,10 @@ pub struct RentalView {
     /// UUIDs of its GPUs.
     gpus: Vec<String>,
     image: String,
+    /// What runs, whatever its tag means by now; known from the start where the market asked its registry.
     image_digest: Option<String>,
+    /// How long before its provider ends it ahead of its time you are told.
+    notice_seconds: i64,
     price: RentalPriceView,
     duration_seconds: i64,
     /// Until when its time is paid; set once it runs, since loading isn't billed.
@@ -123,6 +126,7 @@ pub fn view(rental: &Rental, now: Timestamp) -> Result<RentalView> {
         gpus: rental.gpus.clone(),
         image: rental.spec.image().to_owned(),
         image_digest: rental.image_digest.clone(),
+        notice_seconds: rental.notice_ms / 1_000,
         price: RentalPriceView {
             per_hour: money(rental.rate.charge_for_ms(HOUR_MS)?),
             platform_fee_bps: rental.fee_bps,

@@ -4,6 +4,7 @@
 //! - New columns come last: the numbers of the others stay.
 
 use shared::{
+    image::rules::PinnedImage,
     money::{Amount, Asset, Rate},
     resources::{IsolationClass, Resources},
     time::Timestamp,
@@ -23,7 +24,7 @@ use crate::{
 pub(super) const COLUMNS: &str = "id, lease_id, offer_id, node_id, provider, consumer, payer, state, stop_reason, end_reason, detail, phase, \
      spec, ram_bytes, cpu_millis, asset, rate_micro, fee_bps, duration_ms, paid, auto_extend, max_spend, container_id, image_digest, \
      created_at, reserve_until, paid_at, started_at, finished_at, lease_until, ended_at, settled_at, window_end, billed_ms, charged, \
-     fee, refunded, version, sealed_spec, balance_asset, gpu_count, disk_bytes, gpus, internet, isolation";
+     fee, refunded, version, sealed_spec, balance_asset, gpu_count, disk_bytes, gpus, internet, isolation, pinned_image, notice_ms";
 
 /// A rental of its row.
 ///
@@ -94,6 +95,8 @@ pub(super) fn parse(row: &Row) -> Result<Rental> {
         version: row.int(37)?,
         internet: row.int(43)? == 1,
         isolation: class(row, id)?,
+        image: pinned(row, id)?,
+        notice_ms: row.int(46)?,
     })
 }
 
@@ -114,6 +117,11 @@ fn balance_asset(row: &Row) -> Result<Option<Asset>> {
         .transpose()
 }
 
+fn pinned(row: &Row, id: &str) -> Result<Option<PinnedImage>> {
+    let parsed = row.opt_text(45)?.map(serde_json::from_str).transpose();
+    parsed.map_err(|_| Error::corrupt("rentals", id, "pinned_image"))
+}
+
 fn class(row: &Row, id: &str) -> Result<Option<IsolationClass>> {
     let parsed = |name| {
         IsolationClass::from_name(name).ok_or_else(|| Error::corrupt("rentals", id, "isolation"))
@@ -125,6 +133,8 @@ fn class(row: &Row, id: &str) -> Result<Option<IsolationClass>> {
 pub(super) fn values(rental: &Rental) -> Result<Vec<Value>> {
     let phase = serde_json::to_string(&rental.phase).map_err(Error::internal)?;
     let spec = serde_json::to_string(&rental.spec.shown).map_err(Error::internal)?;
+    let image = rental.image.as_ref().map(serde_json::to_string);
+    let image = image.transpose().map_err(Error::internal)?;
     Ok(params![
         rental.id,
         rental.lease_id,
@@ -170,7 +180,9 @@ pub(super) fn values(rental: &Rental) -> Result<Vec<Value>> {
         rental.resources.disk_bytes,
         serde_json::to_string(&rental.gpus).map_err(Error::internal)?,
         i64::from(rental.internet),
-        rental.isolation.map(IsolationClass::name)
+        rental.isolation.map(IsolationClass::name),
+        image,
+        rental.notice_ms
     ]
     .to_vec())
 }

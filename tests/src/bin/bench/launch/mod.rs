@@ -222,6 +222,8 @@ impl Peer {
             gpus: Vec::new(),
             internet: true,
             isolation: None,
+            image: None,
+            private_image: false,
         };
         let scope = format!("bench-{}", std::process::id());
         let seccomp = folder.join("seccomp.json");

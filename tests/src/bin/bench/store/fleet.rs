@@ -270,5 +270,6 @@ fn inventory() -> Inventory {
         rental_disk: None,
         shortage: None,
         isolation: None,
+        images: None,
     }
 }

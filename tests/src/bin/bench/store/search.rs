@@ -80,6 +80,7 @@ fn listing(number: i64) -> Result<Listing> {
     let region = ["eu-west", "eu-north", "us-east", "ap-south"][usize::try_from(mixed % 4)?];
     Ok(Listing {
         isolation: None,
+        image_bytes_per_second: None,
         offer: Offer {
             id: Ids::System.mint(),
             node_id: Ids::System.mint(),
@@ -101,6 +102,7 @@ fn listing(number: i64) -> Result<Listing> {
                 max_duration_ms: 86_400_000,
                 region: region.to_owned(),
                 internet: true,
+                notice_ms: 0,
             },
             version: 1,
             created_at: Timestamp::from_secs(number),
