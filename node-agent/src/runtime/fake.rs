@@ -23,6 +23,7 @@ use super::{
     OnProgress, PullProgress, RuntimeError, code, profile, self_test::SelfTest,
 };
 
+mod calls;
 mod looks;
 mod said;
 
@@ -186,24 +187,6 @@ impl FakeRuntime {
     #[must_use]
     pub fn containers(&self) -> Vec<Container> {
         self.lock().containers.values().cloned().collect()
-    }
-
-    /// What was fetched, with what.
-    #[must_use]
-    pub fn fetched(&self) -> Vec<Fetch> {
-        self.lock().fetched.clone()
-    }
-
-    /// How long each stop gave the process to end.
-    #[must_use]
-    pub fn graces(&self) -> Vec<Duration> {
-        self.lock().graces.clone()
-    }
-
-    /// How often `op` was called.
-    #[must_use]
-    pub fn calls(&self, op: Op) -> usize {
-        self.lock().calls.iter().filter(|(o, _)| *o == op).count()
     }
 
     fn tell(&self, container: Option<&Container>) {
