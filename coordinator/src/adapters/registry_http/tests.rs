@@ -15,13 +15,16 @@ use tokio::net::TcpListener;
 
 use super::*;
 
+/// An answer: status, a header, body.
+type Said = (u16, Option<(&'static str, String)>, Vec<u8>);
+
 /// What a registry of the tests does, and what it saw.
 #[derive(Debug, Default)]
 struct Script {
     /// The challenge of who has no token.
     challenge: Mutex<String>,
-    /// Answers, by path: status, a header, body.
-    answers: Mutex<HashMap<String, (u16, Option<(&'static str, String)>, Vec<u8>)>>,
+    /// By path.
+    answers: Mutex<HashMap<String, Said>>,
     /// `path authorization` of each request.
     seen: Mutex<Vec<String>>,
 }
@@ -32,8 +35,12 @@ impl Script {
     }
 
     fn answers(&self, path: &str, status: u16, body: &[u8]) {
+        self.says(path, (status, None, body.to_vec()));
+    }
+
+    fn says(&self, path: &str, said: Said) {
         let mut answers = self.answers.lock().expect("not poisoned");
-        answers.insert(path.to_owned(), (status, None, body.to_vec()));
+        answers.insert(path.to_owned(), said);
     }
 }
 
@@ -198,10 +205,8 @@ async fn nobody_is_called_who_is_not_public_or_listed() {
     let digest = Digest::of(b"secret");
     for place in [format!("http://{secret}/x"), format!("https://{secret}/x")] {
         let path = format!("/v2/it/x/blobs/{digest}");
-        let answer = (307, Some(("location", place.clone())), Vec::new());
-        let mut answers = registry_side.answers.lock().expect("not poisoned");
-        answers.insert(path, answer);
-        drop(answers);
+        let elsewhere = (307, Some(("location", place.clone())), Vec::new());
+        registry_side.says(&path, elsewhere);
         let asked = client(&[at]).blob(&image(at), &digest, &mut access()).await;
         let refused = matches!(asked, Err(Refusal::NotCallable(_) | Refusal::Odd(_)));
         assert!(refused, "{place}: {asked:?}");
