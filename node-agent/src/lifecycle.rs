@@ -6,7 +6,7 @@
 //! - The watchdog is fed only while sampling passes come to their end.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -37,7 +37,11 @@ use crate::{
     probe::{self, Prober},
     reconcile,
     report::{self, Contact, Meter, Parts, Reporter},
-    runtime::{ContainerRuntime, RuntimeError, disk::Volumes, docker::DockerRuntime},
+    runtime::{
+        ContainerRuntime, RuntimeError,
+        disk::{Space, Volumes},
+        docker::DockerRuntime,
+    },
     systemd,
 };
 
@@ -45,6 +49,8 @@ use crate::{
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kept of the disk for the journal: some hours of ten rentals, by when somebody has made room.
 const JOURNAL_RESERVE_BYTES: u64 = 16 << 20;
+/// What has to be free in the agent's folder for new rentals: the reserve may have to be made again.
+const OWN_BYTES_MIN: i64 = 64 << 20;
 /// A pass that takes longer than this has hung, milliseconds.
 const PASS_MS_MAX: i64 = 120_000;
 
@@ -102,16 +108,7 @@ async fn start(
     )?
     .with_reserve(&dir.journal(), JOURNAL_RESERVE_BYTES);
     let scope = identity::container_scope(dir, identity.node_id)?;
-    let runtime: Arc<dyn ContainerRuntime> = if config.helper_socket.is_empty() {
-        tracing::warn!(
-            "no helper_socket is set: this process works with the container engine itself, which is as good as being root"
-        );
-        let docker = Arc::new(docker(config, scope)?);
-        tracker.spawn(Arc::clone(&docker).keep(shutdown.clone()));
-        docker
-    } else {
-        engine(config, scope)?
-    };
+    let runtime = kept_engine(config, scope, shutdown, tracker)?;
     let rentals = reconcile::start(
         dir.path(),
         Arc::clone(&runtime),
@@ -122,7 +119,8 @@ async fn start(
     )
     .await?;
     let prober = Arc::new(Mutex::new(Prober::new()));
-    let inventory = keep_inventory(&prober, runtime, shutdown, tracker).await?;
+    let folder = dir.path().to_owned();
+    let inventory = keep_inventory((&prober, folder), runtime, shutdown, tracker).await?;
     let orders = Arc::new(Orders::open(dir.orders(), identity.node_id)?);
     let reporter = report::start(
         Parts {
@@ -140,17 +138,46 @@ async fn start(
         shutdown,
         tracker,
     )?;
+    hear_operator(config, &reporter, (orders, &clock), shutdown, tracker);
+    link::start(identity, reporter.clone(), clock, shutdown, tracker)?;
+    Ok(reporter)
+}
+
+/// Answers the person in front of the machine.
+fn hear_operator(
+    config: &Config,
+    reporter: &Reporter,
+    (orders, clock): (Arc<Orders>, &Arc<dyn Clock>),
+    shutdown: &CancellationToken,
+    tracker: &TaskTracker,
+) {
     let desk = Desk {
         teller: reporter.teller.clone(),
         orders,
-        clock: Arc::clone(&clock),
+        clock: Arc::clone(clock),
         server_clock: reporter.server_clock.clone(),
         nudge: Arc::clone(&reporter.nudge),
         own_uid: rustix::process::geteuid().as_raw(),
     };
     operator::socket::start(desk, &config.operator_socket_path(), shutdown, tracker);
-    link::start(identity, reporter.clone(), clock, shutdown, tracker)?;
-    Ok(reporter)
+}
+
+/// The engine for as long as the agent runs: without a helper, what it would do all the time is done here.
+fn kept_engine(
+    config: &Config,
+    scope: String,
+    shutdown: &CancellationToken,
+    tracker: &TaskTracker,
+) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
+    if !config.helper_socket.is_empty() {
+        return engine(config, scope);
+    }
+    tracing::warn!(
+        "no helper_socket is set: this process works with the container engine itself, which is as good as being root"
+    );
+    let docker = Arc::new(docker(config, scope)?);
+    tracker.spawn(Arc::clone(&docker).keep(shutdown.clone()));
+    Ok(docker)
 }
 
 fn docker(config: &Config, scope: String) -> anyhow::Result<DockerRuntime> {
@@ -182,12 +209,12 @@ pub fn engine(config: &Config, scope: String) -> anyhow::Result<Arc<dyn Containe
 
 /// Measures the machine now, and again every [`probe::REFRESH`].
 async fn keep_inventory(
-    prober: &Arc<Mutex<Prober>>,
+    (prober, folder): (&Arc<Mutex<Prober>>, PathBuf),
     runtime: Arc<dyn ContainerRuntime>,
     shutdown: &CancellationToken,
     tracker: &TaskTracker,
 ) -> anyhow::Result<watch::Receiver<Arc<Inventory>>> {
-    let first = measure(prober, runtime.as_ref()).await?;
+    let first = with_own_room(measure(prober, runtime.as_ref()).await?, &folder);
     let (sender, receiver) = watch::channel(Arc::new(first));
     let (prober, shutdown) = (Arc::clone(prober), shutdown.clone());
     tracker.spawn(async move {
@@ -198,7 +225,7 @@ async fn keep_inventory(
             }
             match measure(&prober, runtime.as_ref()).await {
                 Ok(inventory) => {
-                    sender.send_replace(Arc::new(inventory));
+                    sender.send_replace(Arc::new(with_own_room(inventory, &folder)));
                 }
                 Err(error) => tracing::warn!(
                     error = format!("{error:#}"),
@@ -210,9 +237,21 @@ async fn keep_inventory(
     Ok(receiver)
 }
 
-/// How long an inventory holds: less long when the engine, or the helper before it, was away at that moment.
+/// Says as well when the agent's own folder, with the journal, has hardly any room.
+fn with_own_room(mut inventory: Inventory, folder: &Path) -> Inventory {
+    // what can't be asked isn't judged
+    if let Ok(space) = Space::of(folder)
+        && space.free_bytes < OWN_BYTES_MIN
+    {
+        let why = "the disk of its agent's folder is nearly full";
+        inventory.shortage.get_or_insert_with(|| why.to_owned());
+    }
+    inventory
+}
+
+/// How long an inventory holds: less long when the engine, or the helper before it, was away at that moment, or something was short.
 fn refresh_after(inventory: &Inventory) -> Duration {
-    if inventory.docker.is_some() {
+    if inventory.docker.is_some() && inventory.shortage.is_none() {
         probe::REFRESH
     } else {
         probe::REFRESH_WITHOUT_ENGINE

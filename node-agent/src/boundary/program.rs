@@ -96,7 +96,8 @@ async fn end_rentals(settings: &Settings) -> anyhow::Result<()> {
         // no agent was ever served: there are none
         return Ok(());
     };
-    let engine = DockerRuntime::new(Some(&settings.docker_host), scope)?;
+    let volumes = Volumes::open(settings.disks(), Arc::new(SystemClock))?;
+    let engine = DockerRuntime::new(Some(&settings.docker_host), scope)?.with_disks(Some(volumes));
     let found = engine.list().await?;
     tracing::info!(rentals = found.len(), "ending every rental");
     let ended = found.iter().map(|container| async {
@@ -105,7 +106,8 @@ async fn end_rentals(settings: &Settings) -> anyhow::Result<()> {
         engine.remove(&container.id).await
     });
     try_join_all(ended).await?;
-    Ok(())
+    // their disks' files stay for their grace, or until the package is purged; volumes and loop devices go now
+    engine.sweep_disks().await
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {

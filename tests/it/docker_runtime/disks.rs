@@ -18,7 +18,10 @@ use shared::{
 
 use system_tests::wait;
 
-use super::node::{LEASE_MS, MIB, Node};
+use super::{
+    engine::PrivateEngine,
+    node::{LEASE_MS, MIB, Node},
+};
 
 const GRACE_S: u32 = 3_600;
 const SIZE: i64 = 96 * MIB;
@@ -38,7 +41,10 @@ struct Bench {
 impl Bench {
     /// `None`, said aloud, where this machine makes no disks of files.
     async fn new(name: &str) -> Option<Self> {
-        let node = Node::new(name);
+        Self::on(Node::new(name), name).await
+    }
+
+    async fn on(node: Node, name: &str) -> Option<Self> {
         let folder = node.folder().join("disks");
         let clock = Arc::new(ManualClock::starting_at(SystemClock.now()));
         let trial = Volumes::open(settings(&folder), Arc::new(SystemClock)).expect("a folder");
@@ -388,4 +394,68 @@ async fn who_writes_too_much_beside_his_disk_is_stopped_for_that() {
     let id = live.observed.container_id.expect("a container");
     assert_eq!(bench.told(&id, "stat -c %s /some"), (16 * MIB).to_string());
     agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_killed_takes_no_disk_with_it_and_leaves_none() {
+    let mut engine = PrivateEngine::start();
+    let node = Node::on(engine.address(), "disk-engine");
+    let Some(bench) = Bench::on(node, "disk-engine").await else {
+        return;
+    };
+    let rental = bench.rental("echo mine >/data/it; sleep 600");
+    let id = bench.started(&rental).await;
+    wait::until("it has written", || async {
+        (bench.told(&id, "cat /data/it") == "mine").then_some(())
+    })
+    .await;
+    engine.kill();
+    bench
+        .runtime
+        .sweep_disks()
+        .await
+        .expect_err("nothing is decided without an engine");
+    engine.restart();
+    bench.runtime.sweep_disks().await.expect("in order");
+    let said = bench.told(&id, "cat /data/it; echo more >/data/other; cat /data/other");
+    assert_eq!(said, "mine\nmore", "it has its disk as before");
+    bench.runtime.remove(&id).await.expect("removed");
+    wait::until("the disk is put away", || async {
+        bench.runtime.sweep_disks().await.ok()?;
+        let kept = bench.files().iter().all(|file| file.contains(".kept-"));
+        (kept && bench.loops().is_empty()).then_some(())
+    })
+    .await;
+    // Docker 20.10 forgets over its restart who mounted a volume, until the next one
+    engine.kill();
+    engine.restart();
+    bench.runtime.sweep_disks().await.expect("in order");
+    assert_eq!((bench.volumes(), bench.files().len()), (String::new(), 1));
+    drop(bench);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_disk_is_nearly_full_says_so_and_begins_nothing() {
+    let Some(bench) = Bench::new("disk-short").await else {
+        return;
+    };
+    let strict = Settings {
+        floor_bytes: 1 << 50,
+        ..settings(&bench.folder)
+    };
+    let volumes = Volumes::open(strict, Arc::new(SystemClock)).expect("a folder");
+    let host = bench.node.engine().host();
+    let runtime = DockerRuntime::new(Some(&host), bench.node.scope().to_owned());
+    let runtime = runtime.expect("a socket").with_disks(Some(volumes));
+    let facts = runtime.facts().await.expect("facts");
+    let why = facts.shortage.expect("a reason");
+    assert!(why.contains("nearly full"), "{why}");
+    let mut small = bench.rental("sleep 600");
+    for disk_bytes in [0, SIZE] {
+        small.resources.disk_bytes = disk_bytes;
+        let refused = runtime.create(&small).await.expect_err("full");
+        assert!(refused.to_string().starts_with("no_space"), "{refused}");
+    }
+    assert_eq!(bench.runtime.facts().await.expect("facts").shortage, None);
+    bench.started(&small).await;
 }

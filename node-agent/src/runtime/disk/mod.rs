@@ -50,7 +50,7 @@ pub struct Settings {
     pub folder: PathBuf,
     /// The most that rentals' disks take together; 0 for all that there is above the floor.
     pub total_bytes: i64,
-    /// What stays free of the machine's disk; 0 for a tenth and 5 GiB.
+    /// What rentals' disks leave free of the machine's disk; 0 for a tenth and 5 GiB. With less than a quarter of it nothing new is begun.
     pub floor_bytes: i64,
     /// How long a rental's disk is kept after its end.
     pub grace_s: u32,
@@ -158,12 +158,12 @@ impl Space {
         }
     }
 
-    /// Why nothing new is begun on this disk; `None` while there is room. `is_full`: whether that was so before: it ends only when a fifth
-    /// more than the floor is free, so that it doesn't come and go.
+    /// Why nothing new is begun on this disk, less than a quarter of the floor being free; `None` while there is room. `is_full`: whether that was so before: it ends only when a fifth
+    /// more than that is free, so that it doesn't come and go.
     #[must_use]
     pub fn shortage(&self, settings: &Settings, is_full: bool) -> Option<String> {
         let more = |least: i64| least.saturating_add(if is_full { least / 5 } else { 0 });
-        let floor = more(self.floor_bytes(settings));
+        let floor = more(self.floor_bytes(settings) / 4);
         if self.free_bytes < floor {
             return Some(format!(
                 "its disk is nearly full: {} MiB are free, and {} MiB have to stay free",

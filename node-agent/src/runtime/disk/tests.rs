@@ -70,7 +70,7 @@ fn what_is_promised_is_what_is_there_above_the_floor() {
 #[test]
 fn a_full_disk_is_full_until_there_is_a_fifth_more() {
     let mut settings = settings();
-    settings.floor_bytes = 10 * GIB;
+    settings.floor_bytes = 40 * GIB;
     assert_eq!(space(100, 10).shortage(&settings, false), None);
     let why = space(100, 9).shortage(&settings, false).expect("full");
     assert!(why.contains("9216 MiB are free"), "{why}");
