@@ -108,16 +108,7 @@ async fn start(
     )?
     .with_reserve(&dir.journal(), JOURNAL_RESERVE_BYTES);
     let scope = identity::container_scope(dir, identity.node_id)?;
-    let runtime: Arc<dyn ContainerRuntime> = if config.helper_socket.is_empty() {
-        tracing::warn!(
-            "no helper_socket is set: this process works with the container engine itself, which is as good as being root"
-        );
-        let docker = Arc::new(docker(config, scope)?);
-        tracker.spawn(Arc::clone(&docker).keep(shutdown.clone()));
-        docker
-    } else {
-        engine(config, scope)?
-    };
+    let runtime = kept_engine(config, scope, shutdown, tracker)?;
     let rentals = reconcile::start(
         dir.path(),
         Arc::clone(&runtime),
@@ -147,17 +138,46 @@ async fn start(
         shutdown,
         tracker,
     )?;
+    hear_operator(config, &reporter, (orders, &clock), shutdown, tracker);
+    link::start(identity, reporter.clone(), clock, shutdown, tracker)?;
+    Ok(reporter)
+}
+
+/// Answers the person in front of the machine.
+fn hear_operator(
+    config: &Config,
+    reporter: &Reporter,
+    (orders, clock): (Arc<Orders>, &Arc<dyn Clock>),
+    shutdown: &CancellationToken,
+    tracker: &TaskTracker,
+) {
     let desk = Desk {
         teller: reporter.teller.clone(),
         orders,
-        clock: Arc::clone(&clock),
+        clock: Arc::clone(clock),
         server_clock: reporter.server_clock.clone(),
         nudge: Arc::clone(&reporter.nudge),
         own_uid: rustix::process::geteuid().as_raw(),
     };
     operator::socket::start(desk, &config.operator_socket_path(), shutdown, tracker);
-    link::start(identity, reporter.clone(), clock, shutdown, tracker)?;
-    Ok(reporter)
+}
+
+/// The engine for as long as the agent runs: without a helper, what it would do all the time is done here.
+fn kept_engine(
+    config: &Config,
+    scope: String,
+    shutdown: &CancellationToken,
+    tracker: &TaskTracker,
+) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
+    if !config.helper_socket.is_empty() {
+        return engine(config, scope);
+    }
+    tracing::warn!(
+        "no helper_socket is set: this process works with the container engine itself, which is as good as being root"
+    );
+    let docker = Arc::new(docker(config, scope)?);
+    tracker.spawn(Arc::clone(&docker).keep(shutdown.clone()));
+    Ok(docker)
 }
 
 fn docker(config: &Config, scope: String) -> anyhow::Result<DockerRuntime> {
