@@ -27,33 +27,11 @@ mod calls;
 mod looks;
 mod said;
 
+pub use calls::Op;
 use looks::Waiting;
 
 /// Events that a slow listener may be behind.
 const EVENTS_MAX: usize = 1_024;
-
-/// A call of [`ContainerRuntime`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Op {
-    /// `facts`
-    Facts,
-    /// `self_test`
-    SelfTest,
-    /// `list`
-    List,
-    /// `inspect`
-    Inspect,
-    /// `pull`
-    Pull,
-    /// `create`
-    Create,
-    /// `start`
-    Start,
-    /// `stop`
-    Stop,
-    /// `remove`
-    Remove,
-}
 
 #[derive(Debug)]
 struct Image {

@@ -2,7 +2,30 @@
 
 use std::time::Duration;
 
-use super::{FakeRuntime, Fetch, Op};
+use super::{FakeRuntime, Fetch};
+
+/// A call of [`crate::runtime::ContainerRuntime`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    /// `facts`
+    Facts,
+    /// `self_test`
+    SelfTest,
+    /// `list`
+    List,
+    /// `inspect`
+    Inspect,
+    /// `pull`
+    Pull,
+    /// `create`
+    Create,
+    /// `start`
+    Start,
+    /// `stop`
+    Stop,
+    /// `remove`
+    Remove,
+}
 
 impl FakeRuntime {
     /// What was fetched, with what.
