@@ -83,7 +83,7 @@ pub struct Config {
     /// Most bytes of images that no rental uses and that are kept for the next one.
     pub image_cache_max_bytes: i64,
     /// What stays free of the disk that holds images.
-    pub disk_free_floor_bytes: i64,
+    pub image_floor_bytes: i64,
 }
 
 /// How log lines look.
@@ -125,7 +125,7 @@ impl Default for Config {
             image_layers_max: images.rules.layers_max,
             image_bytes_max: images.rules.bytes_max,
             image_cache_max_bytes: images.cache_max_bytes,
-            disk_free_floor_bytes: images.free_floor_bytes,
+            image_floor_bytes: images.free_floor_bytes,
         }
     }
 }
@@ -257,7 +257,7 @@ impl Config {
                 bytes_max: self.image_bytes_max,
             },
             cache_max_bytes: self.image_cache_max_bytes,
-            free_floor_bytes: self.disk_free_floor_bytes,
+            free_floor_bytes: self.image_floor_bytes,
             ..cache::Settings::default()
         }
     }

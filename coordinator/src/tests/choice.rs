@@ -33,7 +33,7 @@ impl Market {
             .await
     }
 
-    async fn change_offer(&self, change: &Value) -> Answer {
+    pub(crate) async fn change_offer(&self, change: &Value) -> Answer {
         let path = format!("/api/v1/offers/{}", self.offer);
         self.test
             .send(request("PATCH", &path, &self.provider, change))

@@ -69,7 +69,7 @@ pub struct Settings {
     /// Most bytes of images that no rental uses and that are kept for the next one.
     pub image_cache_max_bytes: i64,
     /// What stays free of the disk that holds images.
-    pub disk_free_floor_bytes: i64,
+    pub image_floor_bytes: i64,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -101,7 +101,7 @@ impl Default for Settings {
             image_layers_max: images.rules.layers_max,
             image_bytes_max: images.rules.bytes_max,
             image_cache_max_bytes: images.cache_max_bytes,
-            disk_free_floor_bytes: images.free_floor_bytes,
+            image_floor_bytes: images.free_floor_bytes,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }
@@ -190,7 +190,7 @@ pub struct Flags {
     /// What stays free of the disk that holds images
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_free_floor_bytes: Option<i64>,
+    pub image_floor_bytes: Option<i64>,
     /// What is logged: a level, or a filter such as info,node_agent::boundary=debug
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,7 +252,7 @@ impl Settings {
                 bytes_max: self.image_bytes_max,
             },
             cache_max_bytes: self.image_cache_max_bytes,
-            free_floor_bytes: self.disk_free_floor_bytes,
+            free_floor_bytes: self.image_floor_bytes,
             ..cache::Settings::default()
         }
     }

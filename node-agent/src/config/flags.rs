@@ -90,7 +90,7 @@ pub struct Flags {
     /// What stays free of the disk that holds images
     #[arg(long, global = true, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_free_floor_bytes: Option<i64>,
+    pub image_floor_bytes: Option<i64>,
     /// Where ramarket-helper listens; empty for an agent that works with Docker's engine itself
     #[arg(long, global = true, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -112,7 +112,10 @@ impl Prober {
                 .unwrap_or(host.cgroup_version),
             gpus_refused,
             rental_disk: engine.as_ref().and_then(|facts| facts.rental_disk.clone()),
-            shortage: engine.as_ref().and_then(|facts| facts.shortage.clone()),
+            shortage: engine.as_ref().map_or_else(
+                || Some("its container engine doesn't answer".to_owned()),
+                |facts| facts.shortage.clone(),
+            ),
             docker: engine.as_ref().map(|facts| facts.docker.clone()),
             images: engine.as_ref().map(|facts| facts.images.clone()),
             isolation: engine.map(|facts| facts.isolation),

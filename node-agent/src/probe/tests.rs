@@ -70,6 +70,8 @@ fn what_is_told_of_this_machine_is_what_the_kernel_says() {
     assert_ne!(inventory.cpu_model, "");
     assert_eq!(inventory.docker, None);
     assert_eq!(inventory.docker_absent_reason.as_deref(), Some("not asked"));
+    let shortage = inventory.shortage.as_deref().expect("nothing can be begun");
+    assert!(shortage.contains("engine"), "{shortage}");
     assert!(matches!(inventory.cgroup_version, 1 | 2));
 
     let load = prober.load(&inventory);

@@ -53,7 +53,7 @@ impl Settings {
         );
         anyhow::ensure!(
             self.free_floor_bytes >= 0,
-            "disk_free_floor_bytes is {}; it may not be negative",
+            "image_floor_bytes is {}; it may not be negative",
             self.free_floor_bytes
         );
         Ok(())

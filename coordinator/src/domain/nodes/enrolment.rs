@@ -7,6 +7,7 @@
 use serde_json::json;
 use shared::{
     id::UserId,
+    image::rules::{CACHED_MAX, NodeImages},
     resources::{Inventory, Isolation},
     time::Timestamp,
     wire::enroll,
@@ -132,6 +133,7 @@ fn new_node(ctx: &OpCtx, owner: UserId, name: String, request: &enroll::EnrollRe
         generation: 1,
         created_at: ctx.now,
         drain_deadline: None,
+        drain_asked_at: None,
         maintenance: Vec::new(),
         memory_pressure: String::new(),
     }
@@ -148,6 +150,11 @@ fn isolation_bounded(isolation: &Isolation) -> bool {
             .findings
             .iter()
             .all(|f| [&f.check, &f.cause, &f.mend].into_iter().all(short))
+}
+
+/// As many images, and as many rules about them, as an agent sends.
+fn images_bounded(images: &NodeImages) -> bool {
+    images.cached.len() <= CACHED_MAX && images.rules.check().is_ok()
 }
 
 /// Bounds on what a node says about itself.
@@ -176,11 +183,12 @@ pub fn check_inventory(inventory: &Inventory) -> Result<()> {
     let isolation_ok = inventory.isolation.as_ref().is_none_or(isolation_bounded);
     let disk = inventory.rental_disk.as_ref();
     let disk_ok = disk.is_none_or(|disk| (0..=PIB).contains(&disk.total_bytes))
-        && inventory
-            .shortage
-            .as_ref()
-            .is_none_or(|why| why.len() <= 1_024);
-    if texts_ok && counts_ok && sizes_ok && isolation_ok && disk_ok {
+        && [&inventory.shortage, &inventory.gpus_refused]
+            .into_iter()
+            .flatten()
+            .all(|why| why.len() <= 1_024);
+    let images_ok = inventory.images.as_ref().is_none_or(images_bounded);
+    if texts_ok && counts_ok && sizes_ok && isolation_ok && disk_ok && images_ok {
         Ok(())
     } else {
         Err(Error::invalid(

@@ -127,6 +127,8 @@ pub struct Node {
     pub created_at: Timestamp,
     /// While it is drained: when what still runs is ended.
     pub drain_deadline: Option<Timestamp>,
+    /// When that deadline was set.
+    pub drain_asked_at: Option<Timestamp>,
     /// Times in which it can't be relied on, by their beginning; some may be over.
     pub maintenance: Vec<Maintenance>,
     /// Why its memory is short, as it says; empty while it isn't.

@@ -20,7 +20,8 @@ use crate::{
 
 const COLUMNS: &str = "id, owner, name, public_key, lifecycle, schedulability, availability, availability_at, region, inventory, \
      agent_version, rentable_ram_bytes, rentable_cpu_millis, free_ram_bytes, free_cpu_millis, generation, created_at, rentable_gpus, \
-     rentable_disk_bytes, free_gpus, free_disk_bytes, drain_deadline_at, maintenance, memory_pressure";
+     rentable_disk_bytes, free_gpus, free_disk_bytes, drain_deadline_at, maintenance, memory_pressure, \
+     drain_asked_at";
 
 fn parse(row: &Row) -> Result<Node> {
     let id = row.text(0)?;
@@ -55,6 +56,7 @@ fn parse(row: &Row) -> Result<Node> {
         drain_deadline: row.opt_int(21)?.map(Timestamp::from_micros),
         maintenance: serde_json::from_str(row.text(22)?).map_err(|_| bad("maintenance"))?,
         memory_pressure: row.text(23)?.to_owned(),
+        drain_asked_at: row.opt_int(24)?.map(Timestamp::from_micros),
     })
 }
 
@@ -68,7 +70,7 @@ pub(super) fn insert(tx: &mut dyn Tx, node: &Node) -> Result<()> {
     tx.execute(
         &format!(
             "INSERT INTO nodes ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-             $18, $19, $20, $21, $22, $23, $24)"
+             $18, $19, $20, $21, $22, $23, $24, $25)"
         ),
         params![
             node.id,
@@ -94,7 +96,8 @@ pub(super) fn insert(tx: &mut dyn Tx, node: &Node) -> Result<()> {
             node.free.disk_bytes,
             node.drain_deadline,
             maintenance,
-            node.memory_pressure.as_str()
+            node.memory_pressure.as_str(),
+            node.drain_asked_at
         ],
     )?;
     Ok(())

@@ -62,7 +62,7 @@ pub(super) fn set_schedule(
             "a moment from now on, at most 30 days ahead",
         ));
     }
-    upkeep::set_schedule(tx, node.id, to, deadline)?;
+    upkeep::set_schedule(tx, node.id, to, deadline, ctx.now)?;
     let facts = serde_json::json!({ "deadline": deadline });
     announce_with(tx, ctx, node, event_of(to), facts)?;
     let state = |of: Schedulability| serde_json::json!({ "schedulability": of.name() });

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Ends what still runs on a node whose deadline has come: its provider needs the capacity, and only the time that it ran is paid. What is
-/// just being paid has its turn once it is. Returns how many were told to stop.
+/// just being paid has its turn once it is, and what was promised notice once that is over. Returns how many were told to stop.
 ///
 /// # Errors
 /// The database's; 503 if a rental was written meanwhile.
@@ -40,13 +40,19 @@ pub fn vacate(tx: &mut dyn Tx, ctx: &OpCtx, id: NodeId) -> Result<usize> {
     }
     let mut stopped = 0;
     for rental in of_node(tx, id)? {
-        if rental.state == State::Active {
+        if rental.state == State::Active && notice_ends(&node, &rental) <= Some(ctx.now) {
             changes::stop(tx, ctx, &rental, EndReason::Preempted)?;
             stopped += 1;
         }
     }
     nodes::drained(tx, ctx, id)?;
     Ok(stopped)
+}
+
+/// When a drained node's rental has had the notice that its offer promised, counted from the drain; `None` if that wasn't kept.
+fn notice_ends(node: &Node, rental: &Rental) -> Option<Timestamp> {
+    node.drain_asked_at
+        .map(|asked_at| asked_at.plus_ms(rental.notice_ms))
 }
 
 /// Tells those who rent a node for longer than until planned maintenance begins. False if that was done.

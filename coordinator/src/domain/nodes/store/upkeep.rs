@@ -13,16 +13,17 @@ use crate::{
     store::Tx,
 };
 
-/// Sets what people want of a node, and until when.
+/// Sets what people want of a node from now on, and until when.
 pub(in crate::domain::nodes) fn set_schedule(
     tx: &mut dyn Tx,
     id: NodeId,
     to: Schedulability,
     deadline: Option<Timestamp>,
+    now: Timestamp,
 ) -> Result<()> {
     tx.execute(
-        "UPDATE nodes SET schedulability = $1, drain_deadline_at = $2 WHERE id = $3",
-        params![to.name(), deadline, id],
+        "UPDATE nodes SET schedulability = $1, drain_deadline_at = $2, drain_asked_at = $3 WHERE id = $4",
+        params![to.name(), deadline, deadline.map(|_| now), id],
     )?;
     Ok(())
 }
@@ -30,7 +31,8 @@ pub(in crate::domain::nodes) fn set_schedule(
 /// A node that is being drained and on which nothing is rented any more is drained; false otherwise. The guard is the decision.
 pub(in crate::domain::nodes) fn drained(tx: &mut dyn Tx, id: NodeId) -> Result<bool> {
     Ok(tx.execute(
-        "UPDATE nodes SET schedulability = 'drained', drain_deadline_at = NULL WHERE id = $1 AND schedulability = 'draining'
+        "UPDATE nodes SET schedulability = 'drained', drain_deadline_at = NULL, drain_asked_at = NULL WHERE id = $1
+             AND schedulability = 'draining'
              AND free_ram_bytes = rentable_ram_bytes AND free_cpu_millis = rentable_cpu_millis
              AND free_gpus = rentable_gpus AND free_disk_bytes = rentable_disk_bytes",
         params![id],

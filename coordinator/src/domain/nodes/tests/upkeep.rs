@@ -25,6 +25,7 @@ on_both_stores!(
     a_cordon_by_the_machine_closes_offers_and_quotes_within_one_beat,
     nothing_is_rented_that_would_run_into_maintenance,
     a_drain_ends_what_still_runs_at_its_deadline,
+    a_drain_leaves_whoever_was_promised_notice_their_time,
     a_share_never_goes_below_what_is_rented,
     want_of_memory_is_told_once,
 );
@@ -225,6 +226,35 @@ async fn a_drain_ends_what_still_runs_at_its_deadline(test: TestApp) {
         ("drained", None)
     );
     assert_eq!(told(&market, "node.drained").await.len(), 1);
+}
+
+async fn a_drain_leaves_whoever_was_promised_notice_their_time(test: TestApp) {
+    let mut market = Market::open(test).await;
+    market.change_offer(&json!({"notice_seconds": 900})).await;
+    let promised = market.run(7_200).await;
+    market.change_offer(&json!({"notice_seconds": 0})).await;
+    let other = market.run(7_200).await;
+    let deadline = market.test.clock.now().plus_ms(300_000);
+    let drain = Wish::Drain {
+        deadline: Some(deadline),
+    };
+    order(&mut market, 1, drain).await;
+    market.pass(305_000).await;
+    upkeep(&market).await;
+    assert_eq!(
+        market.rental(other).await.stop_reason,
+        Some(EndReason::Preempted)
+    );
+    assert_eq!(market.rental(promised).await.stop_reason, None);
+    market.pass(590_000).await;
+    upkeep(&market).await;
+    assert_eq!(market.rental(promised).await.stop_reason, None);
+    market.pass(10_000).await;
+    upkeep(&market).await;
+    assert_eq!(
+        market.rental(promised).await.stop_reason,
+        Some(EndReason::Preempted)
+    );
 }
 
 async fn a_share_never_goes_below_what_is_rented(test: TestApp) {
