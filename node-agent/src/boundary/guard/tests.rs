@@ -11,6 +11,8 @@ use shared::{
 use super::*;
 use crate::runtime::fake::{FakeRuntime, Op};
 
+mod generated;
+
 #[async_trait]
 impl Engine for FakeRuntime {
     async fn limits(&self, container_id: &str) -> Result<Option<HeldLimits>, RuntimeError> {
