@@ -142,6 +142,10 @@ listen = "127.0.0.1:$PORT"
 [agents]
 # so that somebody who watches sees figures soon
 beat_interval_ms = 1000
+
+[images]
+# the image that is rented here is made here
+resolve = "never"
 TOML
 }
 

@@ -74,7 +74,10 @@ impl Market {
             .build()?;
         let settings = folder.path().join("coordinator.toml");
         let data = folder.path().join("coordinator").display().to_string();
-        let text = format!("data_dir = \"{data}\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n");
+        let text = format!(
+            "data_dir = \"{data}\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
+             [images]\nresolve = \"never\"\n"
+        );
         std::fs::write(&settings, text)?;
         let mut serve = Command::new(program("ramarket-coordinator")?);
         serve.arg("serve").arg("--config").arg(&settings);
