@@ -270,6 +270,20 @@ static int fills(const char *path, long mib) {
     unlink(path);
     return written >= mib;
 }
+// Its disk of 64 MiB: a little fits, or there is none and nothing was tried; more than was ordered doesn't.
+static int disk_filler(void) { return !fills("/data/fill", 4) || fills("/data/fill", 65); }
+// One file for each 16 KiB of it: 4,096.
+static int inode_filler(void) {
+    char path[64];
+    int count = 0;
+    for (; count < 8192; count++) {
+        snprintf(path, sizeof path, "/data/%d", count);
+        int fd = open(path, O_CREAT | O_WRONLY, 0600);
+        if (fd < 0) break;
+        close(fd);
+    }
+    return count < 16 || count >= 8192;
+}
 static int fill_tmp(void) { return fills("/tmp/fill", 300); }
 static int fill_shm(void) { return fills("/dev/shm/fill", 300); }
 
@@ -290,7 +304,7 @@ static const struct probe PROBES[] = {
     P(ports), P(wide_socket),
 #endif
     P(alg), P(vsock), P(packet), P(raw), P(docker_socket), P(containerd_socket), P(realtime), P(be_first), P(lock_memory), P(more_files),
-    P(open_files), P(fork_bomb), P(memory_hog), P(fill_tmp), P(fill_shm),
+    P(open_files), P(fork_bomb), P(memory_hog), P(fill_tmp), P(fill_shm), P(disk_filler), P(inode_filler),
 };
 
 // Each in a process of its own, with its children: what kills it is a way of being blocked.
