@@ -220,13 +220,18 @@ async fn keep_inventory(
     let (sender, receiver) = watch::channel(Arc::new(first));
     let (prober, shutdown) = (Arc::clone(prober), shutdown.clone());
     tracker.spawn(async move {
+        let mut missed = false;
         loop {
+            let wait = refresh_after(&sender.borrow(), missed);
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(refresh_after(&sender.borrow())) => {}
+                () = tokio::time::sleep(wait) => {}
             }
             match measure(&prober, runtime.as_ref()).await {
+                // an engine or a helper that is being restarted is there at the next look: nobody need hear of it
+                Ok(inventory) if is_gone(&inventory, &sender.borrow()) && !missed => missed = true,
                 Ok(inventory) => {
+                    missed = false;
                     sender.send_replace(Arc::new(with_own_room(inventory, &folder)));
                 }
                 Err(error) => tracing::warn!(
@@ -251,9 +256,14 @@ fn with_own_room(mut inventory: Inventory, folder: &Path) -> Inventory {
     inventory
 }
 
+/// Whether an engine that was there before isn't now.
+const fn is_gone(now: &Inventory, before: &Inventory) -> bool {
+    now.docker.is_none() && before.docker.is_some()
+}
+
 /// How long an inventory holds: less long when the engine, or the helper before it, was away at that moment, or something was short.
-fn refresh_after(inventory: &Inventory) -> Duration {
-    if inventory.docker.is_some() && inventory.shortage.is_none() {
+fn refresh_after(inventory: &Inventory, missed: bool) -> Duration {
+    if inventory.docker.is_some() && inventory.shortage.is_none() && !missed {
         probe::REFRESH
     } else {
         probe::REFRESH_WITHOUT_ENGINE
