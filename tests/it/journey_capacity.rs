@@ -119,7 +119,7 @@ async fn an_offer_that_is_paused_cordoned_or_somebody_elses_takes_no_rental() {
         .is(200);
     api.post("/rentals", &order)
         .await
-        .refused(409, "capacity_gone");
+        .refused(409, "node_cordoned");
     stage
         .provider
         .post(&format!("{node}/uncordon"), &Value::Null)
