@@ -44,6 +44,18 @@ pub fn post(tx: &mut dyn Tx, ctx: &OpCtx, posting: &Posting) -> Result<Posted> {
     let asset = posting.asset.code();
     let mut accounts = [(&debit, &posting.debit), (&credit, &posting.credit)];
     accounts.sort_by_key(|(key, _)| *key);
+    // an update that changes a row says as well that its account is there, as nearly always both are
+    if !move_balances(tx, &debit, &credit, posting.amount)? {
+        if store::transfer_of(tx, posting.cause.code(), &posting.cause.reference())?.is_some() {
+            return same_as_before(tx, posting, &debit, &credit);
+        }
+        for (key, account) in accounts {
+            store::open_account(tx, key, asset, account.kind(), ctx.now)?;
+        }
+        if !move_balances(tx, &debit, &credit, posting.amount)? {
+            return Err(insufficient(posting));
+        }
+    }
     let transfer = store::NewTransfer {
         id: ctx.mint(),
         posting,
@@ -51,28 +63,38 @@ pub fn post(tx: &mut dyn Tx, ctx: &OpCtx, posting: &Posting) -> Result<Posted> {
         credit: &credit,
         now: ctx.now,
     };
-    // nearly always both accounts are there; who finds one missing opens it, and tries again
-    if !store::insert_between_open(tx, &transfer)? {
-        for (key, account) in accounts {
-            store::open_account(tx, key, asset, account.kind(), ctx.now)?;
-        }
-        if !store::insert_between_open(tx, &transfer)? {
-            return same_as_before(tx, posting, &debit, &credit);
-        }
+    if !store::insert_transfer(tx, &transfer)? {
+        // back to where it was: it moved when its cause was posted
+        move_balances(tx, &credit, &debit, posting.amount)?;
+        return same_as_before(tx, posting, &debit, &credit);
     }
     if let Account::PayerRefunds(payer) = &posting.credit {
         store::owe(tx, asset, payer, ctx.now)?;
     }
-    for (key, _) in accounts {
-        if *key == debit {
-            if !store::debit(tx, &debit, posting.amount)? {
-                return Err(insufficient(posting));
-            }
-        } else {
-            store::credit(tx, &credit, posting.amount)?;
-        }
-    }
     Ok(Posted::Now)
+}
+
+/// Takes from one balance and gives to the other, in the order of their keys; nothing, and false, if one isn't there or the first would be
+/// overdrawn.
+fn move_balances(tx: &mut dyn Tx, from: &str, to: &str, amount: Amount) -> Result<bool> {
+    if from < to {
+        if !store::debit(tx, from, amount)? {
+            return Ok(false);
+        }
+        let given = store::credit(tx, to, amount)?;
+        if !given {
+            store::credit(tx, from, amount)?;
+        }
+        return Ok(given);
+    }
+    if !store::credit(tx, to, amount)? {
+        return Ok(false);
+    }
+    let taken = store::debit(tx, from, amount)?;
+    if !taken {
+        store::debit(tx, to, amount)?;
+    }
+    Ok(taken)
 }
 
 /// What an account holds; zero if it was never used.

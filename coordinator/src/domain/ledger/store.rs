@@ -51,12 +51,12 @@ pub(super) struct NewTransfer<'a> {
     pub(super) now: Timestamp,
 }
 
-/// Inserts the transfer; false if one of its accounts isn't there, or its cause was posted before.
-pub(super) fn insert_between_open(tx: &mut dyn Tx, new: &NewTransfer<'_>) -> Result<bool> {
+/// Inserts the transfer; false if its cause was posted before. (Plain values: with a selection as its source, and a trigger on the table, SQLite
+/// would make a temporary table for each.)
+pub(super) fn insert_transfer(tx: &mut dyn Tx, new: &NewTransfer<'_>) -> Result<bool> {
     let inserted = tx.execute(
         "INSERT INTO transfers (id, asset, debit, credit, amount, code, ref, created_at)
-         SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), d.id, c.id, CAST($5 AS BIGINT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BIGINT)
-         FROM accounts d, accounts c WHERE d.id = $3 AND c.id = $4 ON CONFLICT (code, ref) DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (code, ref) DO NOTHING",
         params![
             new.id,
             new.posting.asset.code(),
@@ -92,20 +92,16 @@ pub(super) fn transfer_of(
         .transpose()
 }
 
-/// Adds to a balance.
-pub(super) fn credit(tx: &mut dyn Tx, key: &str, amount: Amount) -> Result<()> {
+/// Adds to a balance; false if there is no such account.
+pub(super) fn credit(tx: &mut dyn Tx, key: &str, amount: Amount) -> Result<bool> {
     let changed = tx.execute(
         "UPDATE accounts SET balance = balance + $1 WHERE id = $2",
         params![amount, key],
     )?;
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(Error::corrupt("accounts", key, "id"))
-    }
+    Ok(changed == 1)
 }
 
-/// Takes from a balance; false if that would overdraw it.
+/// Takes from a balance; false if that would overdraw it, or there is no such account.
 pub(super) fn debit(tx: &mut dyn Tx, key: &str, amount: Amount) -> Result<bool> {
     let changed = tx.execute(
         "UPDATE accounts SET balance = balance - $1 WHERE id = $2 AND (kind = 'external' OR balance >= $1)",
