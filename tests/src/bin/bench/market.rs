@@ -76,7 +76,7 @@ impl Market {
         let data = folder.path().join("coordinator").display().to_string();
         let text = format!(
             "data_dir = \"{data}\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
-             [images]\nresolve = \"never\"\n"
+             [images]\nresolve = \"never\"\n[limits]\nrentals_per_minute = 6000\n"
         );
         std::fs::write(&settings, text)?;
         let mut serve = Command::new(program("ramarket-coordinator")?);
