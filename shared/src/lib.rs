@@ -2,10 +2,10 @@
 //!
 //! Layers, bottom up: [`id`], [`time`], [`money`], [`secret`] (values) · [`resources`], [`image`], [`container`]
 //! (what is rented) · [`sign`], [`http_signature`], [`journal`] (evidence and identity) · [`wire`]
-//! (the messages between agent and coordinator) · `x402` (payments, behind the feature of that name).
+//! (the messages between agent and coordinator) · `x402` (payments) · `link` (streams), each behind the feature of its name.
 //!
 //! # Invariants
-//! - No tokio, no SQL, no web framework: every item here is plain data or a pure function.
+//! - No SQL, no web framework, and but for `link` no tokio: every item here is plain data or a pure function.
 //! - Anything parsed from outside is bounded before it is believed.
 
 pub mod clock;
@@ -14,6 +14,8 @@ pub mod http_signature;
 pub mod id;
 pub mod image;
 pub mod journal;
+#[cfg(feature = "link")]
+pub mod link;
 pub mod money;
 pub mod resources;
 pub mod secret;
