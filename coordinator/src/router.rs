@@ -69,6 +69,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(settlement::api::routes())
             .merge(payouts::api::routes())
             .merge(invoices::api::routes())
+            .merge(gateway::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
             .merge(analytics::api::routes())

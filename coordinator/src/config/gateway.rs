@@ -16,6 +16,12 @@ pub struct GatewayConfig {
     pub streams_per_renter_max: u32,
     /// Of those, of one rental.
     pub streams_per_rental_max: u32,
+    /// A stream on which nothing goes either way for so many seconds is ended.
+    pub idle_s: u32,
+    /// A client that takes nothing for so many seconds of what there is for it is dropped.
+    pub stall_s: u32,
+    /// Whether somebody may still be there is asked so often, seconds.
+    pub recheck_s: u32,
 }
 
 impl Default for GatewayConfig {
@@ -25,6 +31,9 @@ impl Default for GatewayConfig {
             streams_max: 4_096,
             streams_per_renter_max: 256,
             streams_per_rental_max: 64,
+            idle_s: 900,
+            stall_s: 60,
+            recheck_s: 60,
         }
     }
 }
@@ -44,6 +53,9 @@ impl GatewayConfig {
             1,
             512,
         )?;
+        within("gateway.idle_s", self.idle_s, 1, 86_400)?;
+        within("gateway.stall_s", self.stall_s, 1, 3_600)?;
+        within("gateway.recheck_s", self.recheck_s, 1, 3_600)?;
         let Some(url) = &self.peer_url else {
             return Ok(());
         };

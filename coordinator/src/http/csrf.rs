@@ -43,6 +43,21 @@ pub fn check_open(headers: &HeaderMap, origin: &str) -> Result<()> {
     }
 }
 
+/// Refuses a WebSocket that a page of another site opens; programs, which say nothing of a page, may pass.
+///
+/// # Errors
+/// 403 `csrf`.
+pub fn check_origin(headers: &HeaderMap, origin: &str) -> Result<()> {
+    match headers.get(header::ORIGIN) {
+        Some(page) if page.as_bytes() != origin.as_bytes() => Err(Error::new(
+            crate::error::Kind::Forbidden,
+            "csrf",
+            "WebSockets are opened by our own pages, and by programs that send no Origin",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Whether our own pages sent it; nothing when neither header is there.
 fn verdict(headers: &HeaderMap, origin: &str) -> Option<bool> {
     if let Some(site) = headers.get("sec-fetch-site") {

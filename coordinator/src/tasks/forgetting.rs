@@ -1,4 +1,4 @@
-//! Removes what is over and nobody needs any more: sessions, links, counted failures, challenges that wallets used. Mail is forgotten by its own task.
+//! Removes what is over and nobody needs any more: sessions, links, counted failures, challenges that wallets used, tickets that nobody did. Mail is forgotten by its own task.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Task;
 use crate::{
     app::App,
-    domain::{auth::retention, wallets},
+    domain::{auth::retention, gateway::tickets, wallets},
     error::Result,
 };
 
@@ -24,8 +24,9 @@ impl Task for Forgetting {
     async fn activate(&mut self) -> Result<Value> {
         let done = retention::forget(&self.0.db, self.0.clock.now()).await?;
         let nonces = wallets::forget(&self.0.db, self.0.clock.now()).await?;
+        let tickets = tickets::forget(&self.0.db, self.0.clock.now()).await?;
         Ok(
-            json!({ "sessions": done.sessions, "links": done.links, "delays": done.delays, "wallet_nonces": nonces }),
+            json!({ "sessions": done.sessions, "links": done.links, "delays": done.delays, "wallet_nonces": nonces, "tickets": tickets }),
         )
     }
 }

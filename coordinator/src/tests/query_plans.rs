@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 62] = [
+const GROWING: [&str; 64] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -77,6 +77,7 @@ const GROWING: [&str; 62] = [
     "node_earnings",
     "node_figures",
     "node_flags",
+    "node_links",
     "node_orders",
     "nodes",
     "offer_prices",
@@ -102,6 +103,7 @@ const GROWING: [&str; 62] = [
     "second_factors",
     "sessions",
     "sign_in_delays",
+    "stream_tickets",
     "transfers",
     "usage_records",
     "users",
@@ -228,12 +230,29 @@ async fn trade(stall: &Stall) -> (String, RentalId) {
         let answer = stall.test.post(&path, &consumer, &body).await;
         assert!(answer.status.is_success(), "{path}: {answer:?}");
     }
+    reach(stall, paid, &token).await;
     let tokens = "/api/v1/nodes/enrollment-tokens";
     let answer = stall.test.post(tokens, &stall.provider, &json!({})).await;
     assert!(answer.status.is_success(), "{answer:?}");
     dispute(stall, paid, &token).await;
     end(stall, bought).await;
     (consumer, bought)
+}
+
+/// Asks for a ticket and uses it, with the node linked.
+async fn reach(stall: &Stall, rental: RentalId, token: &str) {
+    let link = crate::testing::link::ScriptedLink::hold(&stall.test, stall.node).await;
+    let path = format!("/api/v1/rentals/{rental}");
+    let asked = stall
+        .test
+        .post(&format!("{path}/tickets"), token, &json!({"verb": "logs"}))
+        .await;
+    assert_eq!(asked.status, StatusCode::CREATED, "{asked:?}");
+    let ticket = asked.json()["ticket"].as_str().map(str::to_owned);
+    let by_ticket = format!("{path}/logs?ticket={}", ticket.expect("a ticket"));
+    let logs = stall.test.get(&by_ticket, "").await;
+    assert_eq!(logs.status, StatusCode::OK, "{logs:?}");
+    link.cut().await;
 }
 
 /// Reports a rental, speaks of it, and looks at what was said.

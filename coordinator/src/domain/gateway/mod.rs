@@ -8,6 +8,7 @@
 //! - A stream is answered within [`OPEN_TIME_MAX`], or it isn't there: nobody waits for a node that is away.
 //! - What a node says is passed on, never believed: codes are known ones, texts bounded.
 
+pub mod access;
 pub mod api;
 pub mod links;
 pub mod places;
@@ -15,6 +16,7 @@ pub mod reached;
 mod refusal;
 pub mod relay;
 mod store;
+pub mod tickets;
 #[cfg(test)]
 mod tests;
 
@@ -126,6 +128,12 @@ impl Gateway {
             stream,
             _place: place,
         })
+    }
+
+    /// Streams that are open.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.places.taken()
     }
 
     /// Whether a rental is over; for streams that live long.
