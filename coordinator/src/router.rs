@@ -121,6 +121,11 @@ pub fn router(app: &Arc<App>) -> Router {
             Arc::clone(app),
             middleware::security_headers,
         ))
+        // before anything that is ours
+        .layer(from_fn_with_state(
+            Arc::clone(app),
+            gateway::api::web::divert,
+        ))
         .layer(from_fn(middleware::log))
         .layer(from_fn(request_id::name))
         .with_state(Arc::clone(app))

@@ -2,7 +2,7 @@
 //!
 //! - Exec: what comes in goes out again until its end, then the program ends with 0; `false` ends with 1 at once, `flood` writes without
 //!   end, `missing` isn't there, `hang` says nothing.
-//! - Dial: port 7 echoes; nobody listens at others.
+//! - Dial: port 7 echoes; port 80 answers each request with its own head, or echoes what is upgraded; nobody listens at others.
 //! - Sftp echoes; who searches the logs for `flood` gets lines without end; else logs are [`ScriptedLink::entry`] 1 to 3, and those that are said later for who follows; samples are numbers.
 
 use std::sync::{
@@ -22,7 +22,7 @@ use shared::{
     time::Timestamp,
 };
 use tokio::{
-    io::{AsyncWriteExt as _, copy, duplex, split},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy, duplex, split},
     sync::broadcast,
 };
 use tokio_util::sync::CancellationToken;
@@ -157,6 +157,7 @@ async fn answer(mut stream: Stream, script: Script) {
             Open::Control {} => Ok(()),
             Open::Logs { query, .. } => logs(&mut stream, &query, &script).await,
             Open::Exec { exec, .. } => run(&mut stream, &exec, &script).await,
+            Open::Dial { port: 80, .. } => web(stream).await,
             Open::Sftp { .. } | Open::Dial { .. } => echo(stream).await,
             Open::Metrics { .. } => {
                 for number in 1..=3 {
@@ -173,7 +174,7 @@ async fn answer(mut stream: Stream, script: Script) {
 
 fn refused(open: &Open) -> Option<(&'static str, &'static str)> {
     match open {
-        Open::Dial { port, .. } if *port != 7 => {
+        Open::Dial { port, .. } if ![7, 80].contains(port) => {
             Some((code::NOT_CONNECTED, "nobody listens there"))
         }
         Open::Exec { exec, .. } if exec.command == ["missing"] => {
@@ -183,11 +184,7 @@ fn refused(open: &Open) -> Option<(&'static str, &'static str)> {
     }
 }
 
-async fn logs(
-    stream: &mut Stream,
-    query: &LogsQuery,
-    script: &Script,
-) -> std::io::Result<()> {
+async fn logs(stream: &mut Stream, query: &LogsQuery, script: &Script) -> std::io::Result<()> {
     let mut said = script.said.subscribe();
     if query.search.as_deref() == Some("flood") {
         let mut line = ScriptedLink::entry(1);
@@ -250,4 +247,25 @@ async fn echo(stream: Stream) -> std::io::Result<()> {
     let (mut from, mut to) = split(stream);
     copy(&mut from, &mut to).await?;
     to.shutdown().await
+}
+
+/// A program that speaks HTTP/1.1, for one request.
+async fn web(mut stream: Stream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    if head.contains("upgrade: echo") {
+        let answer =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        stream.write_all(answer).await?;
+        return echo(stream).await;
+    }
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nset-cookie: theirs=1; Domain=apps.test; Path=/\r\ncontent-length: {}\r\n\r\n{head}",
+        head.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
 }

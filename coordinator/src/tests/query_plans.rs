@@ -2,7 +2,7 @@
 //! market runs. (`ledger check` may: it is proof, run by an operator.)
 
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use shared::{
     clock::Clock as _,
     id::{PaymentId, RentalId},
@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 64] = [
+const GROWING: [&str; 65] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -97,6 +97,7 @@ const GROWING: [&str; 64] = [
     "rental_alerts",
     "rental_faults",
     "rental_gpus",
+    "rental_ports",
     "rentals",
     "sandbox_settlements",
     "sandbox_wallets",
@@ -253,6 +254,13 @@ async fn reach(stall: &Stall, rental: RentalId, token: &str) {
     let logs = stall.test.get(&by_ticket, "").await;
     assert_eq!(logs.status, StatusCode::OK, "{logs:?}");
     link.cut().await;
+    let port = format!("{path}/ports/8080");
+    for (method, body) in [("PUT", json!({"public": true})), ("DELETE", Json::Null)] {
+        let asked = crate::testing::request(method, &port, token, &body);
+        let answer = stall.test.send(asked).await;
+        let refused = method == "PUT" && answer.status == StatusCode::CONFLICT;
+        assert!(refused || answer.status.is_success(), "{answer:?}");
+    }
 }
 
 /// Reports a rental, speaks of it, and looks at what was said.

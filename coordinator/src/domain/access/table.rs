@@ -130,6 +130,16 @@ pub const TABLE: &[Line] = &[
         &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
+    Line::of(
+        "open_port",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsReach),
+    ),
+    Line::of(
+        "close_port",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsReach),
+    ),
     Line::or_ticket("rental_exec", Scope::RentalsReach),
     Line::or_ticket("rental_port", Scope::RentalsReach),
     Line::or_ticket("rental_files", Scope::RentalsReach),

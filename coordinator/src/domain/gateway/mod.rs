@@ -16,9 +16,10 @@ pub mod reached;
 mod refusal;
 pub mod relay;
 mod store;
-pub mod tickets;
 #[cfg(test)]
 mod tests;
+pub mod tickets;
+pub mod web;
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -37,6 +38,7 @@ use self::{
     places::{Bounds, Places},
     reached::Reached,
     relay::Relay,
+    web::PortTokens,
 };
 use super::rentals::{
     self,
@@ -62,6 +64,8 @@ pub struct Gateway {
     /// Links held here.
     pub links: Arc<Links>,
     places: Arc<Places>,
+    /// The tokens of private ports.
+    pub port_tokens: PortTokens,
     /// Other coordinators, if there may be any.
     pub relay: Option<Arc<Relay>>,
 }
@@ -92,6 +96,7 @@ impl Gateway {
             clock: Arc::clone(clock),
             links: Arc::default(),
             places: Arc::new(Places::new(bounds)),
+            port_tokens: PortTokens::new(secret),
             relay,
         })
     }

@@ -1,15 +1,16 @@
-//! SQL of `node_links` (which coordinator holds the link of which node) and `stream_tickets`.
+//! SQL of `node_links` (which coordinator holds the link of which node), `stream_tickets`, and `rental_ports` (what the web reaches).
 
 use shared::{id::NodeId, time::Timestamp};
 
 use super::{
     access::Verb,
     tickets::{Bearer, Ticket},
+    web::WebPort,
 };
 use crate::{
     error::{Error, Result},
     params,
-    store::Tx,
+    store::{Row, Tx},
 };
 
 /// Who holds a link.
@@ -115,4 +116,42 @@ pub(super) fn forget_tickets(tx: &mut dyn Tx, before: Timestamp, limit: i64) -> 
          (SELECT hash FROM stream_tickets WHERE expires_us < $1 ORDER BY expires_us LIMIT $2)",
         params![before, limit],
     )?)
+}
+
+/// Ports of a rental that the web reaches, the lowest first.
+pub(super) fn web_ports(tx: &mut dyn Tx, rental: RentalId) -> Result<Vec<WebPort>> {
+    let rows = tx.query(
+        "SELECT port, access, version FROM rental_ports WHERE rental_id = $1 ORDER BY port",
+        params![rental],
+    )?;
+    let port = |row: &Row| {
+        let number = u16::try_from(row.int(0)?);
+        Ok(WebPort {
+            rental,
+            port: number
+                .map_err(|_| Error::corrupt("rental_ports", &rental.to_string(), "port"))?,
+            public: row.text(1)? == "public",
+            version: row.int(2)?,
+        })
+    };
+    rows.iter().map(port).collect()
+}
+
+pub(super) fn put_web_port(tx: &mut dyn Tx, port: &WebPort) -> Result<()> {
+    let access = if port.public { "public" } else { "private" };
+    tx.execute(
+        "INSERT INTO rental_ports (rental_id, port, access, version) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (rental_id, port) DO UPDATE SET access = $3, version = $4",
+        params![port.rental, i64::from(port.port), access, port.version],
+    )?;
+    Ok(())
+}
+
+/// Closes a port; false if it wasn't open.
+pub(super) fn delete_web_port(tx: &mut dyn Tx, rental: RentalId, port: u16) -> Result<bool> {
+    let closed = tx.execute(
+        "DELETE FROM rental_ports WHERE rental_id = $1 AND port = $2",
+        params![rental, i64::from(port)],
+    )?;
+    Ok(closed == 1)
 }

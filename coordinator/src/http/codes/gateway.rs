@@ -96,6 +96,21 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
         ],
     ),
     (
+        "open_port",
+        &[
+            (
+                409,
+                "no_web_endpoints",
+                "this market gives rentals no host names: reach the port by a WebSocket, ramarket port-forward or SSH",
+            ),
+            (
+                409,
+                "too_many_ports",
+                "32 ports of this rental are open to the web: close one first",
+            ),
+        ],
+    ),
+    (
         "rental_files",
         &[
             NOT_RUNNING,

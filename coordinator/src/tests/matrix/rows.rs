@@ -175,6 +175,9 @@ pub(super) const ROWS: &[Row] = &[
     row("rental_exec", Consumer, "rental", "",                                  [401, 400, 404, 404, 404, 401, 403, 400, 404, 400, 401]),
     row("rental_port", Consumer, "rental/container_port", "",                   [401, 400, 404, 404, 404, 401, 403, 400, 404, 400, 401]),
     row("rental_files", Consumer, "rental", "",                                 [401, 400, 404, 404, 404, 401, 403, 400, 404, 400, 401]),
+    // rentals have no host names here
+    row("open_port", Consumer, "rental/container_port", r#"{"public": true}"#,  [401, 409, 404, 404, 404, 401, 403, 409, 404, 409, 401]),
+    row("close_port", Consumer, "rental/container_port", "",                    [401, 204, 404, 404, 404, 401, 403, 204, 404, 204, 401]),
     row("node_link", Provider, "node?beacon=none", "",                          [401, 401, 401, 401, 401, 101, 401, 401, 401, 401, 401]),
 
     row("follow_events", Consumer, "", "",                                      [401, 200, 200, 200, 200, 401, 403, 200, 200, 200, 401]),

@@ -129,7 +129,13 @@ where
     };
     if let Some(last) = last {
         // whoever takes nothing doesn't miss it
-        drop(timeout(watch.stall(), events.send(Sse::default().event(last).data("{}"))).await);
+        drop(
+            timeout(
+                watch.stall(),
+                events.send(Sse::default().event(last).data("{}")),
+            )
+            .await,
+        );
     }
     tracing::debug!(?end, "a stream of events from a rental ended");
 }

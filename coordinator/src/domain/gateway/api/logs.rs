@@ -133,14 +133,22 @@ impl LogsParams {
     fn query(&self, follow: bool, after: Option<Place>) -> Result<LogsQuery> {
         let tail_max = u32::try_from(PAGE_LINES_MAX).unwrap_or(u32::MAX);
         if self.tail.is_some_and(|tail| tail > tail_max) {
-            return Err(Error::invalid("/tail", format!("ask for at most {tail_max} lines")));
+            return Err(Error::invalid(
+                "/tail",
+                format!("ask for at most {tail_max} lines"),
+            ));
         }
         let search = self.search.clone().filter(|text| !text.is_empty());
-        if search.as_ref().is_some_and(|text| text.chars().count() > SEARCH_CHARS_MAX) {
+        if search
+            .as_ref()
+            .is_some_and(|text| text.chars().count() > SEARCH_CHARS_MAX)
+        {
             let why = format!("search for at most {SEARCH_CHARS_MAX} characters");
             return Err(Error::invalid("/search", why));
         }
-        let since = after.map_or(self.since, |after| Some(Timestamp::from_micros(after.at_us)));
+        let since = after.map_or(self.since, |after| {
+            Some(Timestamp::from_micros(after.at_us))
+        });
         Ok(LogsQuery {
             since,
             tail: if after.is_some() {
@@ -156,7 +164,9 @@ impl LogsParams {
 }
 
 fn accepts_events(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/event-stream"))
 }
 
@@ -180,7 +190,10 @@ impl Place {
             })
         });
         parsed.map(Some).ok_or_else(|| {
-            Error::bad_request("last_event_id", "Last-Event-ID is the id of an event of these logs")
+            Error::bad_request(
+                "last_event_id",
+                "Last-Event-ID is the id of an event of these logs",
+            )
         })
     }
 

@@ -1,9 +1,12 @@
 //! `/rentals/{id}/…`: [`tickets`], what it wrote ([`logs`]), what it used ([`metrics`]), and WebSockets into it ([`sockets`]); other
 //! coordinators connect at [`peer`].
 //!
-//! [`pass`] decides who gets in, [`watch`] how long they stay, [`tunnel`] carries a WebSocket, [`follow`] server-sent events.
+//! [`pass`] decides who gets in, [`watch`] how long they stay, [`tunnel`] carries a WebSocket, [`follow`] server-sent events. [`web`] takes the
+//! requests for rentals' own host names.
 
 mod follow;
+mod head;
+mod host;
 mod logs;
 mod metrics;
 mod pass;
@@ -12,6 +15,7 @@ mod sockets;
 mod tickets;
 mod tunnel;
 mod watch;
+pub mod web;
 
 use std::sync::Arc;
 
@@ -27,6 +31,6 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(logs::logs))
         .routes(routes!(metrics::metrics))
         .routes(routes!(sockets::exec))
-        .routes(routes!(sockets::port))
+        .routes(routes!(sockets::port, web::open, web::close))
         .routes(routes!(sockets::files))
 }

@@ -51,7 +51,12 @@ pub(super) async fn admit(
 
 /// Who asked for a ticket, if they still may.
 async fn actor_of(app: &App, bearer: Bearer, rental: RentalId) -> Result<Actor> {
-    let ended = || Error::unauthenticated("ticket", "who asked for this ticket isn't signed in any more");
+    let ended = || {
+        Error::unauthenticated(
+            "ticket",
+            "who asked for this ticket isn't signed in any more",
+        )
+    };
     match bearer {
         Bearer::Session(user, session) => auth::session::live_user(app, session)
             .await?
@@ -80,9 +85,8 @@ impl Pass {
     /// Records that a stream is about to be opened.
     pub(super) async fn note(&self, verb: Verb) -> Result<()> {
         let (ctx, rental) = (self.ctx.clone(), self.rental);
-        let note = move |tx: &mut dyn crate::store::Tx| {
-            access::note(tx, &ctx, rental, verb, "websocket")
-        };
+        let note =
+            move |tx: &mut dyn crate::store::Tx| access::note(tx, &ctx, rental, verb, "websocket");
         self.app.db.write("gateway.note", note).await
     }
 

@@ -104,7 +104,15 @@ pub(super) async fn port(
         host: "localhost".to_owned(),
         port,
     };
-    raw(app, ctx, (Verb::Port(port), open), params, &headers, upgrade).await
+    raw(
+        app,
+        ctx,
+        (Verb::Port(port), open),
+        params,
+        &headers,
+        upgrade,
+    )
+    .await
 }
 
 #[utoipa::path(
@@ -185,7 +193,10 @@ async fn run(mut socket: WebSocket, pass: Pass) {
             "the first message is text: what to run, as JSON",
         )),
         Ok(Some(Err(_))) => return,
-        Err(_) => Err(Error::bad_request("exec", "nothing to run was said in time")),
+        Err(_) => Err(Error::bad_request(
+            "exec",
+            "nothing to run was said in time",
+        )),
     };
     let opened = match exec {
         Ok(exec) => {
@@ -198,7 +209,15 @@ async fn run(mut socket: WebSocket, pass: Pass) {
         Err(error) => Err(error),
     };
     match opened {
-        Ok(stream) => Box::pin(tunnel::carry(socket, stream, Watch::new(pass), Form::Frames)).await,
+        Ok(stream) => {
+            Box::pin(tunnel::carry(
+                socket,
+                stream,
+                Watch::new(pass),
+                Form::Frames,
+            ))
+            .await
+        }
         Err(error) => refuse(socket, &error).await,
     }
 }
@@ -210,7 +229,11 @@ fn parse(text: &str) -> Result<Exec> {
     }
     let exec: Exec = serde_json::from_str(text)
         .map_err(|error| Error::bad_request("exec", format!("what to run: {error}")))?;
-    let mut texts = exec.command.iter().chain(exec.env.keys()).chain(exec.env.values());
+    let mut texts = exec
+        .command
+        .iter()
+        .chain(exec.env.keys())
+        .chain(exec.env.values());
     if texts.any(|text| text.contains('\0')) {
         return Err(Error::bad_request("exec", "text can't contain NUL"));
     }

@@ -71,13 +71,20 @@ pub(super) async fn create(
         VerbName::Files => "files",
         VerbName::Port => "port",
     };
-    let verb = Verb::of(name, asked.port)
-        .ok_or_else(|| Error::invalid("/port", "a port from 1 to 65535 belongs to the verb port, and to no other"))?;
+    let verb = Verb::of(name, asked.port).ok_or_else(|| {
+        Error::invalid(
+            "/port",
+            "a port from 1 to 65535 belongs to the verb port, and to no other",
+        )
+    })?;
     let caller = ctx
         .actor
         .person()
-        .map_or(Caller::Address(client.group()), |person| Caller::User(person.id));
-    app.limits.count(Action::Ticket, caller, app.clock.boot_ms())?;
+        .map_or(Caller::Address(client.group()), |person| {
+            Caller::User(person.id)
+        });
+    app.limits
+        .count(Action::Ticket, caller, app.clock.boot_ms())?;
     let (ticket, expires_at) = tickets::create(&app.db, &ctx, id, verb).await?;
     let view = TicketView {
         ticket: ticket.expose().clone(),

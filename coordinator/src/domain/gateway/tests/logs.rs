@@ -37,8 +37,14 @@ async fn a_page_of_logs_is_what_was_asked_for() {
         let refused = place.test().get(&path, &place.token()).await;
         assert!(refused.status.is_client_error(), "{bad}: {refused:?}");
     }
-    let used = place.test().get(&place.path("metrics"), &place.token()).await;
-    assert_eq!(used.json(), json!({"items": [{"n": 1}, {"n": 2}, {"n": 3}], "more": false}));
+    let used = place
+        .test()
+        .get(&place.path("metrics"), &place.token())
+        .await;
+    assert_eq!(
+        used.json(),
+        json!({"items": [{"n": 1}, {"n": 2}, {"n": 3}], "more": false})
+    );
     place.until_no_stream().await;
 }
 
@@ -58,13 +64,19 @@ async fn events_until(body: Body, last: &str) -> (String, axum::body::BodyDataSt
 async fn logs_are_followed_and_gone_on_with_after_a_cut() {
     let place = Place::open(TestApp::new().await).await;
     let path = place.path("logs?follow=true");
-    let answer = place.test().open(request("GET", &path, &place.token(), &Value::Null)).await;
+    let answer = place
+        .test()
+        .open(request("GET", &path, &place.token(), &Value::Null))
+        .await;
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let (text, body) = events_until(answer.into_body(), "line 3").await;
     assert_eq!(text.matches("event: line").count(), 3, "{text}");
     place.link.say(4);
     let (text, body) = events_until(Body::from_stream(body), "\n\n").await;
-    assert!(text.contains("id: 1800000004000000-1") && text.contains("line 4"), "{text}");
+    assert!(
+        text.contains("id: 1800000004000000-1") && text.contains("line 4"),
+        "{text}"
+    );
     place.link.cut().await;
     let (_, body) = events_until(Body::from_stream(body), "event: cut").await;
     let rest: Vec<_> = body.collect().await;
@@ -74,14 +86,23 @@ async fn logs_are_followed_and_gone_on_with_after_a_cut() {
     let mut resumed = request("GET", &path, &place.token(), &Value::Null);
     let headers = resumed.headers_mut();
     headers.insert("accept", "text/event-stream".parse().expect("a value"));
-    headers.insert("last-event-id", "1800000001000000-1".parse().expect("a value"));
+    headers.insert(
+        "last-event-id",
+        "1800000001000000-1".parse().expect("a value"),
+    );
     let answer = place.test().open(resumed).await;
     let (text, body) = events_until(answer.into_body(), "line 3").await;
-    assert!(!text.contains("line 1") && text.contains("line 2"), "{text}");
+    assert!(
+        !text.contains("line 1") && text.contains("line 2"),
+        "{text}"
+    );
     drop(body);
     place.until_no_stream().await;
     let path = place.path("metrics?follow=true");
-    let answer = place.test().open(request("GET", &path, &place.token(), &Value::Null)).await;
+    let answer = place
+        .test()
+        .open(request("GET", &path, &place.token(), &Value::Null))
+        .await;
     let (text, _) = events_until(answer.into_body(), "event: end").await;
     assert_eq!(text.matches("event: sample").count(), 3, "{text}");
 }

@@ -1,9 +1,10 @@
-//! Streams into rentals ([`streams`]), and how people get at them: [`tickets`], [`sockets`], [`logs`].
+//! Streams into rentals ([`streams`]), and how people get at them: [`tickets`], [`sockets`], [`logs`], [`web`].
 
 mod logs;
 mod sockets;
 mod streams;
 mod tickets;
+mod web;
 
 use std::time::Duration;
 
@@ -18,13 +19,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, client::IntoClientRequest as _},
 };
 
-use crate::testing::{
-    TestApp,
-    link::ScriptedLink,
-    market::Market,
-    payer::Payer,
-    served::listen,
-};
+use crate::testing::{TestApp, link::ScriptedLink, market::Market, payer::Payer, served::listen};
 
 /// What isn't there by then isn't coming.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -90,7 +85,9 @@ impl Place {
     /// The same as whoever holds the rental's token.
     async fn own_socket(&self, rest: &str) -> WebSocketStream<TcpStream> {
         let bearer = format!("Bearer {}", self.token());
-        let socket = self.socket(&self.path(rest), &[("authorization", &bearer)]).await;
+        let socket = self
+            .socket(&self.path(rest), &[("authorization", &bearer)])
+            .await;
         socket.expect("a socket")
     }
 
@@ -112,7 +109,9 @@ async fn rented_by_account(place: &mut Place) -> (RentalId, String) {
     let market = &mut place.market;
     let token = market.test.signup("consumer@example.org", &[]).await;
     let order = market.order(600);
-    let bought = Payer::numbered(2).buy(&market.test, "/api/v1/rentals", &token, &order).await;
+    let bought = Payer::numbered(2)
+        .buy(&market.test, "/api/v1/rentals", &token, &order)
+        .await;
     let rental = crate::testing::market::rental_of(&bought);
     market.node.beat(&market.test).await;
     market.node.start(rental);

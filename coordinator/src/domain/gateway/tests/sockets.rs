@@ -33,7 +33,10 @@ async fn frame_of(socket: &mut Socket) -> Frame {
 async fn send_frame(socket: &mut Socket, frame: &Frame) {
     let mut bytes = Vec::new();
     frame::write(&mut bytes, frame).await.expect("written");
-    socket.send(Message::Binary(bytes.into())).await.expect("sent");
+    socket
+        .send(Message::Binary(bytes.into()))
+        .await
+        .expect("sent");
 }
 
 /// The close code, whatever comes before it.
@@ -60,7 +63,10 @@ async fn a_programs_input_and_output_go_by_frames_and_its_end_closes() {
     let place = Place::open(TestApp::new().await).await;
     let mut socket = run(&place, "cat").await;
     send_frame(&mut socket, &Frame::Stdin(b"hello".to_vec())).await;
-    assert_eq!(frame_of(&mut socket).await, Frame::Stdout(b"hello".to_vec()));
+    assert_eq!(
+        frame_of(&mut socket).await,
+        Frame::Stdout(b"hello".to_vec())
+    );
     send_frame(&mut socket, &Frame::Stdin(Vec::new())).await;
     assert_eq!(frame_of(&mut socket).await, Frame::Exit(Exit::Code(0)));
     assert_eq!(close_code(&mut socket).await, 1000);
@@ -115,8 +121,14 @@ async fn a_page_of_another_site_opens_nothing() {
     let by_cookie = place.socket(&path, &[("cookie", &cookie)]).await;
     assert_eq!(by_cookie.expect_err("refused"), 401);
     let bearer = format!("Bearer {token}");
-    let elsewhere = [("authorization", &*bearer), ("origin", "https://evil.example")];
-    assert_eq!(place.socket(&path, &elsewhere).await.expect_err("refused"), 403);
+    let elsewhere = [
+        ("authorization", &*bearer),
+        ("origin", "https://evil.example"),
+    ];
+    assert_eq!(
+        place.socket(&path, &elsewhere).await.expect_err("refused"),
+        403
+    );
     let own = place.test().app.config.http.public_url();
     let here = [("authorization", &*bearer), ("origin", &*own)];
     drop(place.socket(&path, &here).await.expect("let in"));
@@ -193,7 +205,10 @@ async fn a_link_that_breaks_and_a_coordinator_that_stops_are_told_by_their_codes
     assert_eq!(close_code(&mut port).await, 1014);
     let bearer = format!("Bearer {}", place.token());
     let away = place.socket(&place.path("ports/7"), &[("authorization", &bearer)]);
-    assert_eq!(away.await.expect_err("away"), StatusCode::SERVICE_UNAVAILABLE.as_u16());
+    assert_eq!(
+        away.await.expect_err("away"),
+        StatusCode::SERVICE_UNAVAILABLE.as_u16()
+    );
     let node = place.market.node.id;
     let _again = crate::testing::link::ScriptedLink::hold(place.test(), node).await;
     let mut port = place.own_socket("ports/7").await;

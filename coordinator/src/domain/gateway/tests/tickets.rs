@@ -11,7 +11,10 @@ on_both_stores!(a_ticket_opens_one_stream_once);
 async fn a_ticket_opens_one_stream_once(test: TestApp) {
     let place = Place::open(test).await;
     let ticket = async |verb: Value| {
-        let made = place.test().post(&place.path("tickets"), &place.token(), &verb).await;
+        let made = place
+            .test()
+            .post(&place.path("tickets"), &place.token(), &verb)
+            .await;
         assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
         made.json()["ticket"].as_str().expect("a ticket").to_owned()
     };
@@ -48,7 +51,10 @@ async fn a_ticket_opens_one_stream_once(test: TestApp) {
     let gone = crate::domain::gateway::tickets::forget(db, now).await;
     assert_eq!(gone.expect("forgotten"), 1);
     let odd = json!({"verb": "exec", "port": 7});
-    let odd = place.test().post(&place.path("tickets"), &place.token(), &odd).await;
+    let odd = place
+        .test()
+        .post(&place.path("tickets"), &place.token(), &odd)
+        .await;
     assert_eq!(odd.status, StatusCode::UNPROCESSABLE_ENTITY);
 }
 
@@ -75,7 +81,12 @@ pub(super) async fn sign_out(test: &TestApp, token: &str) {
     let id = own.expect("the own one")["id"].as_str().expect("an id");
     let path = format!("/api/v1/sessions/{id}");
     let ended = test
-        .send(crate::testing::request("DELETE", &path, token, &Value::Null))
+        .send(crate::testing::request(
+            "DELETE",
+            &path,
+            token,
+            &Value::Null,
+        ))
         .await;
     assert_eq!(ended.status, StatusCode::NO_CONTENT, "{ended:?}");
 }
