@@ -1,6 +1,9 @@
 //! SQL of `node_links` (which coordinator holds the link of which node), `stream_tickets`, and `rental_ports` (what the web reaches).
 
-use shared::{id::NodeId, time::Timestamp};
+use shared::{
+    id::{NodeId, RentalId},
+    time::Timestamp,
+};
 
 use super::{
     access::Verb,

@@ -1,6 +1,5 @@
 //! WebSockets into a rental: what they carry, who opens them, and how they end.
 
-use axum::http::StatusCode;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use shared::{
@@ -103,8 +102,9 @@ async fn a_port_carries_bytes_and_ends_one_way_at_a_time() {
         assert_eq!(close_code(&mut socket).await, 1000);
     }
     let bearer = format!("Bearer {}", place.token());
-    let closed = place.socket(&place.path("ports/8"), &[("authorization", &bearer)]);
-    assert_eq!(closed.await.expect_err("nobody listens"), 409);
+    let (path, by) = (place.path("ports/8"), [("authorization", &*bearer)]);
+    let closed = place.socket(&path, &by).await;
+    assert_eq!(closed.expect_err("nobody listens"), 409);
     let mut socket = place.own_socket("ports/7").await;
     let text = socket.send(Message::Text("text".into())).await;
     text.expect("sent");
@@ -204,11 +204,9 @@ async fn a_link_that_breaks_and_a_coordinator_that_stops_are_told_by_their_codes
     assert_eq!(close_code(&mut socket).await, 1014);
     assert_eq!(close_code(&mut port).await, 1014);
     let bearer = format!("Bearer {}", place.token());
-    let away = place.socket(&place.path("ports/7"), &[("authorization", &bearer)]);
-    assert_eq!(
-        away.await.expect_err("away"),
-        StatusCode::SERVICE_UNAVAILABLE.as_u16()
-    );
+    let (path, by) = (place.path("ports/7"), [("authorization", &*bearer)]);
+    let away = place.socket(&path, &by).await;
+    assert_eq!(away.expect_err("away"), 503);
     let node = place.market.node.id;
     let _again = crate::testing::link::ScriptedLink::hold(place.test(), node).await;
     let mut port = place.own_socket("ports/7").await;
