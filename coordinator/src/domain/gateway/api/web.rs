@@ -254,6 +254,12 @@ async fn pass_on(
     let (mut parts, body) = request.into_parts();
     let client = ClientIp::of(&parts, &app.config.http.trusted_proxies).known();
     let upgrade = parts.headers.get(header::UPGRADE).cloned();
+    // HTTP/2 names the host elsewhere
+    if let Some(host) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(host.as_str())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
     head::to_rental(&mut parts.headers, client, app.config.http.is_tls());
     if let Some(to) = &upgrade {
         parts.headers.insert(header::UPGRADE, to.clone());
