@@ -31,6 +31,7 @@ const NAMES: [&str; 26] = [
     "disk_quota",
     "memory",
     "files",
+    "ports",
     "clock_sync",
     "enrolment",
     "dns",
