@@ -63,10 +63,22 @@ async fn killed_at_random_moments_it_takes_no_rental_with_it() {
 
 /// What the doctor says of the engine on this machine.
 fn docker_by_doctor(stage: &Stage) -> Value {
-    let mut doctor = stage.node.command(&["doctor", "--json", "--only", "docker"]);
+    let mut doctor = stage
+        .node
+        .command(&["doctor", "--json", "--only", "docker"]);
     let output = doctor.output().expect("it can be started");
     let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
     report["findings"][0]["status"].clone()
+}
+
+/// Waits until the market sells the node's capacity, or doesn't.
+async fn until_sold(stage: &Stage, wanted: bool) {
+    let path = format!("/offers/{}", stage.offer_id);
+    wait::until("the offer is on the market, or off it", || async {
+        let offer = stage.market.api().get(&path).await.is(200);
+        (offer["available"] == wanted).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,26 +92,17 @@ async fn while_it_is_away_everybody_is_told_and_when_it_is_back_nobody_need_do_a
 
     private.kill();
     assert_eq!(docker_by_doctor(&stage), "failed");
+    until_sold(&stage, false).await;
     let api = stage.market.api();
-    let refused = wait::until("the market sells nothing of a node without its engine", || async {
-        let answer = api.post("/rentals", &stage.order()).await;
-        (answer.status != 402).then_some(answer)
-    })
-    .await;
-    let problem = refused.refused(409, "capacity_gone");
+    let problem = api.post("/rentals", &stage.order()).await;
+    let problem = problem.refused(409, "capacity_gone");
     let detail = problem["detail"].as_str().expect("a sentence");
     assert!(detail.contains("engine"), "{problem}");
-    let offer = api.get(&format!("/offers/{}", stage.offer_id)).await.is(200);
-    assert_eq!(offer["available"], false, "{offer}");
     // what runs is still heard of and paid for
     assert_eq!(rentals[0].0.view().await["state"], "running");
 
     private.restart();
-    wait::until("the market sells again", || async {
-        let answer = api.post("/rentals", &stage.order()).await;
-        (answer.status == 402).then_some(())
-    })
-    .await;
+    until_sold(&stage, true).await;
     assert_eq!(docker_by_doctor(&stage), "ok");
     let second = stage.running().await;
     stage.untouched(&rentals, 1).await;

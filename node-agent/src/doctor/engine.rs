@@ -104,16 +104,14 @@ pub(super) fn over_tcp(name: &'static str, facts: &Facts) -> Finding {
         .collect();
     match open.as_slice() {
         [] => ok(name, "nothing listens on the ports of Docker's network API"),
-        open => {
-            failed(
-                name,
-                &format!(
-                    "something listens on {}: whoever reaches Docker there is root on this machine",
-                    open.join(" and ")
-                ),
-                "take the tcp:// address out of \"hosts\" in /etc/docker/daemon.json and out of dockerd's unit, then restart Docker",
-            )
-        }
+        open => failed(
+            name,
+            &format!(
+                "something listens on {}: whoever reaches Docker there is root on this machine",
+                open.join(" and ")
+            ),
+            "take the tcp:// address out of \"hosts\" in /etc/docker/daemon.json and out of dockerd's unit, then restart Docker",
+        ),
     }
 }
 

@@ -86,7 +86,13 @@ mod tests {
         let found: Vec<_> = found.iter().map(|it| (it.port, it.from_outside)).collect();
         assert_eq!(
             found,
-            [(53, false), (443, true), (631, false), (632, false), (2_375, true)]
+            [
+                (53, false),
+                (443, true),
+                (631, false),
+                (632, false),
+                (2_375, true)
+            ]
         );
         let first =
             "#subsys_name hierarchy num_cgroups enabled\ncpu 3 1 1\nmemory 0 1 1\npids 5 1 0\n";
