@@ -212,12 +212,15 @@ mod tests {
     #[test]
     fn every_address_of_this_machine_is_tried_at_every_port() {
         let neighbour = "10.213.0.10:7".parse().expect("an address");
+        let own = || host::own_addresses(Path::new("/proc")).expect("read");
+        let before = own();
         let targets = targets(Path::new("/proc"), neighbour).expect("this machine has addresses");
         assert_eq!(targets[0].address, neighbour);
-        for address in host::own_addresses(Path::new("/proc")).expect("read") {
+        // bridges come and go on a machine where other tests run
+        for address in before.intersection(&own()) {
             let tried = targets
                 .iter()
-                .filter(|target| target.address.ip() == address);
+                .filter(|target| target.address.ip() == *address);
             assert!(tried.count() >= HOST_PORTS.len(), "{address}");
         }
         assert!(
