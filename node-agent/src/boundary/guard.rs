@@ -14,6 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use shared::{
     container,
     id::RentalId,
@@ -222,7 +223,7 @@ impl Guard {
     pub(super) fn events(
         &self,
         since: Timestamp,
-    ) -> futures_util::stream::BoxStream<'static, Result<Event, RuntimeError>> {
+    ) -> BoxStream<'static, Result<Event, RuntimeError>> {
         self.engine.events(since)
     }
 
@@ -393,6 +394,8 @@ fn check_id(id: &str) -> Result<(), RuntimeError> {
     let why = "a container's id is 64 lower-case hexadecimal digits";
     Err(RuntimeError::refused(code::ENGINE_REFUSED, why))
 }
+
+mod within;
 
 #[cfg(test)]
 pub(in crate::boundary) mod tests;
