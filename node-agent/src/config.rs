@@ -19,6 +19,7 @@ use shared::image::rules::{ImageRules, Pattern};
 
 use crate::{
     data_dir::DataDir,
+    kept,
     runtime::{
         cache, disk,
         network::{Settings, subnet::Subnet},
@@ -35,6 +36,7 @@ pub const ENV_PREFIX: &str = "RAMARKET_AGENT_";
 pub const DEFAULT_FILE: &str = "/etc/ramarket/agent.toml";
 
 const JOURNAL_KEEP_DAYS_MAX: u32 = 3_650;
+const LOGS_KEPT_DAYS_MAX: u32 = 365;
 
 /// The agent's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// How long usage records are kept after the coordinator acknowledged them.
     pub journal_keep_days: u32,
+    /// The most that the logs of rentals that are over take together; 0 keeps none.
+    pub logs_kept_bytes: i64,
+    /// How long they are kept.
+    pub logs_kept_days: u32,
     /// Where Docker's engine listens: `unix://` and a path.
     pub docker_host: String,
     /// Where `ramarket-helper` listens; empty for an agent that works with Docker's engine itself.
@@ -108,6 +114,8 @@ impl Default for Config {
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
             journal_keep_days: 7,
+            logs_kept_bytes: 1 << 30,
+            logs_kept_days: 7,
             docker_host: "unix:///var/run/docker.sock".to_owned(),
             helper_socket: String::new(),
             operator_socket: String::new(),
@@ -225,6 +233,16 @@ impl Config {
             "journal_keep_days is {}; it may be 1 to {JOURNAL_KEEP_DAYS_MAX}",
             self.journal_keep_days
         );
+        anyhow::ensure!(
+            self.logs_kept_bytes >= 0,
+            "logs_kept_bytes is {}; it may not be negative",
+            self.logs_kept_bytes
+        );
+        anyhow::ensure!(
+            (1..=LOGS_KEPT_DAYS_MAX).contains(&self.logs_kept_days),
+            "logs_kept_days is {}; it may be 1 to {LOGS_KEPT_DAYS_MAX}",
+            self.logs_kept_days
+        );
         self.disks().check()?;
         anyhow::ensure!(
             self.operator_socket.is_empty() || self.operator_socket.starts_with('/'),
@@ -285,6 +303,15 @@ impl Config {
             floor_bytes: self.disk_floor_bytes,
             grace_s: self.volume_grace_s,
             writable_bytes: self.writable_bytes,
+        }
+    }
+
+    /// How much is kept of what rentals wrote.
+    #[must_use]
+    pub fn kept_logs(&self) -> kept::Limits {
+        kept::Limits {
+            bytes: self.logs_kept_bytes,
+            keep_ms: i64::from(self.logs_kept_days) * 24 * 3_600_000,
         }
     }
 
@@ -364,6 +391,8 @@ mod tests {
         for wrong in [
             "journal_keep_day = 3",
             "journal_keep_days = 0",
+            "logs_kept_bytes = -1",
+            "logs_kept_days = 0",
             "log_format = \"xml\"",
             "docker_host = \"tcp://10.0.0.1:2375\"",
             "helper_socket = \"helper.sock\"",

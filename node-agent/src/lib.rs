@@ -20,6 +20,7 @@ pub mod http;
 pub mod identity;
 pub mod inside;
 pub mod journal;
+pub mod kept;
 pub mod lease;
 pub mod lifecycle;
 pub mod link;
@@ -37,6 +38,7 @@ pub mod report;
 pub mod runtime;
 pub mod sealed_file;
 pub mod status;
+pub mod streams;
 mod systemd;
 mod written;
 

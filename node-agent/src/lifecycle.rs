@@ -31,6 +31,7 @@ use crate::{
     data_dir::DataDir,
     identity::{self, Identity},
     journal::{Journal, Owner},
+    kept::KeptLogs,
     link,
     measure::Sampler,
     operator::{self, orders::Orders, socket::Desk},
@@ -109,9 +110,11 @@ async fn start(
     .with_reserve(&dir.journal(), JOURNAL_RESERVE_BYTES);
     let scope = identity::container_scope(dir, identity.node_id)?;
     let runtime = kept_engine(config, scope, shutdown, tracker)?;
+    let kept = keep_logs(config, dir, (&clock, shutdown), tracker)?;
     let rentals = reconcile::start(
         dir.path(),
         Arc::clone(&runtime),
+        Arc::clone(&kept),
         Arc::clone(&clock),
         boot_id.clone(),
         shutdown.clone(),
@@ -141,6 +144,19 @@ async fn start(
     hear_operator(config, &reporter, (orders, &clock), shutdown, tracker);
     link::start(identity, reporter.clone(), clock, shutdown, tracker)?;
     Ok(reporter)
+}
+
+/// The logs of rentals that are over.
+fn keep_logs(
+    config: &Config,
+    dir: &DataDir,
+    (clock, shutdown): (&Arc<dyn Clock>, &CancellationToken),
+    tracker: &TaskTracker,
+) -> anyhow::Result<Arc<KeptLogs>> {
+    let kept = KeptLogs::open(dir.logs(), config.kept_logs(), Arc::clone(clock))?;
+    let kept = Arc::new(kept);
+    tracker.spawn(Arc::clone(&kept).sweep(shutdown.clone()));
+    Ok(kept)
 }
 
 /// Answers the person in front of the machine.

@@ -21,7 +21,10 @@ use shared::{
     time::Timestamp,
     wire::desired::DesiredRental,
 };
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch},
+    task::AbortHandle,
+};
 
 use super::{
     Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, Fetch, HeldLimits,
@@ -51,6 +54,7 @@ struct State {
     fetched: Vec<Fetch>,
     limits: BTreeMap<String, HeldLimits>,
     written: BTreeMap<String, Vec<Entry>>,
+    entered: Vec<AbortHandle>,
     registry: BTreeSet<String>,
     down: bool,
     failures: BTreeMap<Op, Vec<RuntimeError>>,

@@ -46,6 +46,13 @@ impl FakeRuntime {
         self.tell(over.as_ref());
     }
 
+    /// Kills what serves within containers, as the kernel would for want of memory.
+    pub fn break_entered(&self) {
+        for serving in self.lock().entered.drain(..) {
+            serving.abort();
+        }
+    }
+
     pub(super) async fn entered(&self, container_id: &str) -> Result<Pipe, RuntimeError> {
         self.call(Op::Enter, container_id).await?;
         let state = self.lock().containers.get(container_id).map(|c| c.state);
@@ -54,7 +61,8 @@ impl FakeRuntime {
             return Err(RuntimeError::refused(code::ENGINE_REFUSED, why));
         }
         let (ours, theirs) = duplex(PIPE_BYTES);
-        tokio::spawn(inside::serve(theirs, Arc::new(Place::in_process())));
+        let serving = tokio::spawn(inside::serve(theirs, Arc::new(Place::in_process())));
+        self.lock().entered.push(serving.abort_handle());
         Ok(Box::new(ours))
     }
 

@@ -1,0 +1,96 @@
+//! What is told as lines of JSON: what a rental wrote.
+//!
+//! # Invariants
+//! - Who asked keeps its half of the stream open for as long as it listens: its end is the end of the stream.
+//! - A line that isn't taken for [`IDLE_MAX`] ends it.
+
+use std::io;
+
+use futures_util::{StreamExt as _, stream::BoxStream};
+use serde::Serialize;
+use shared::{
+    id::RentalId,
+    link::{
+        open::{self, Entry, LogsQuery, Opened},
+        session::Stream,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use super::{IDLE_MAX, Known, Streams, known, not_here, not_running};
+use crate::runtime::RuntimeError;
+
+/// Lines that are written at once, if there are as many.
+const LINES_AT_ONCE: usize = 256;
+
+impl Streams {
+    pub(super) async fn logs(
+        &self,
+        rental_id: RentalId,
+        query: LogsQuery,
+        stream: &mut Stream,
+    ) -> io::Result<()> {
+        match self.log_of(rental_id, query) {
+            Ok(entries) => {
+                open::send(stream, &Opened::Ready {}).await?;
+                let entries = entries.map(|entry| entry.map_err(io::Error::other));
+                tell(entries.boxed(), stream).await
+            }
+            Err(refused) => open::send(stream, &refused).await,
+        }
+    }
+
+    fn log_of(
+        &self,
+        rental_id: RentalId,
+        query: LogsQuery,
+    ) -> Result<BoxStream<'static, Result<Entry, RuntimeError>>, Opened> {
+        let runtime = &self.sources.runtime;
+        let known = known(&self.sources.live.borrow(), rental_id);
+        let kept = &self.sources.kept;
+        match known {
+            Known::Running(id) => Ok(runtime.logs(&id, query)),
+            // its container may be gone, and is if it was told before that
+            Known::Resting(_) | Known::Unknown if kept.has(rental_id) => {
+                Ok(kept.logs(rental_id, query))
+            }
+            Known::Resting(Some(id)) => Ok(runtime.logs(&id, query)),
+            Known::Resting(None) => Err(not_running()),
+            Known::Unknown => Err(not_here()),
+        }
+    }
+}
+
+/// Writes what `lines` brings, until it ends or nobody listens.
+pub(super) async fn tell<T: Serialize>(
+    lines: BoxStream<'static, io::Result<T>>,
+    stream: &mut Stream,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut gone = [0; 1];
+    let telling = async {
+        let mut chunks = lines.ready_chunks(LINES_AT_ONCE);
+        while let Some(chunk) = chunks.next().await {
+            let mut text = Vec::new();
+            for line in chunk {
+                serde_json::to_writer(&mut text, &line?)?;
+                text.push(b'\n');
+            }
+            let writing = async {
+                writer.write_all(&text).await?;
+                writer.flush().await
+            };
+            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+            timeout(IDLE_MAX, writing).await.map_err(late)??;
+        }
+        writer.shutdown().await
+    };
+    tokio::select! {
+        told = telling => told,
+        // whatever comes: nothing is asked for any more
+        _gone = reader.read(&mut gone) => Ok(()),
+    }
+}
