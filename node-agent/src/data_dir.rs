@@ -62,6 +62,12 @@ impl DataDir {
         self.0.join("logs")
     }
 
+    /// What rentals used.
+    #[must_use]
+    pub fn samples(&self) -> PathBuf {
+        self.0.join("samples")
+    }
+
     /// How the agent was doing at its last beat.
     #[must_use]
     pub fn status(&self) -> PathBuf {

@@ -37,7 +37,7 @@ use crate::{
     operator::{self, orders::Orders, socket::Desk},
     probe::{self, Prober},
     reconcile,
-    report::{self, Contact, Meter, Parts, Reporter},
+    report::{self, Contact, Meter, Parts, Reporter, samples::Samples},
     runtime::{
         ContainerRuntime, RuntimeError,
         disk::{Space, Volumes},
@@ -121,6 +121,7 @@ async fn start(
         tracker,
     )
     .await?;
+    let samples = Arc::new(Samples::open(dir.samples())?);
     let prober = Arc::new(Mutex::new(Prober::new()));
     let folder = dir.path().to_owned();
     let inventory = keep_inventory((&prober, folder), runtime, shutdown, tracker).await?;
@@ -129,6 +130,7 @@ async fn start(
         Parts {
             identity: identity.clone(),
             meter: Meter::new(journal, Sampler::new("/")),
+            samples: Arc::clone(&samples),
             prober,
             inventory,
             rentals: Arc::new(rentals),

@@ -231,7 +231,7 @@ async fn told(runtime: &dyn ContainerRuntime, container_id: &str) -> Result<Vec<
                 bytes -= lines.pop_front().map_or(bytes, |line| line.len());
             }
         }
-        Ok(())
+        Ok::<(), RuntimeError>(())
     };
     if let Ok(failed) = timeout(TOLD_WITHIN, reading).await {
         failed?;

@@ -30,11 +30,13 @@ use shared::{
     },
     wire::observed::Phase,
 };
-use tokio::sync::watch;
+use tokio::{io::AsyncWriteExt as _, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::room::Room;
-use crate::{kept::KeptLogs, rental::LiveRental, runtime::ContainerRuntime};
+use crate::{
+    kept::KeptLogs, rental::LiveRental, report::samples::Samples, runtime::ContainerRuntime,
+};
 
 /// Streams of one rental at once.
 pub const STREAMS_MAX: usize = 64;
@@ -48,6 +50,8 @@ pub struct Sources {
     pub runtime: Arc<dyn ContainerRuntime>,
     /// What rentals wrote that are over.
     pub kept: Arc<KeptLogs>,
+    /// What rentals used.
+    pub samples: Arc<Samples>,
     /// What runs here now.
     pub live: watch::Receiver<Vec<LiveRental>>,
 }
@@ -119,10 +123,8 @@ impl Streams {
             Open::Exec { .. } | Open::Sftp { .. } | Open::Dial { .. } => {
                 self.within(&room, (rental_id, &open), stream).await
             }
-            Open::Control {} | Open::Metrics { .. } => {
-                let why = "this node doesn't tell that";
-                open::send(stream, &Opened::refused(code::NOT_SUPPORTED, why)).await
-            }
+            Open::Metrics { follow, .. } => self.metrics(rental_id, follow, stream).await,
+            Open::Control {} => Ok(()),
         };
         drop(guest);
         served
@@ -151,8 +153,8 @@ impl Streams {
             Ok(container_id) => container_id,
             Err(refused) => return open::send(stream, &refused).await,
         };
-        let mut inner = match room.open(self, &container_id, open).await {
-            Ok(inner) => inner,
+        let (first, mut inner) = match room.open(self, &container_id, open).await {
+            Ok(opened) => opened,
             Err(error) => {
                 tracing::info!(rental.id = %rental_id, %error, "a rental can't be entered");
                 let why =
@@ -160,6 +162,7 @@ impl Streams {
                 return open::send(stream, &Opened::refused(code::UNAVAILABLE, why)).await;
             }
         };
+        stream.write_all(&[first]).await?;
         tokio::select! {
             carried = carry::both_ways(stream, &mut inner, IDLE_MAX) => carried,
             () = self.ended(rental_id, &container_id) => Ok(()),

@@ -11,14 +11,17 @@ use shared::link::{
     session::{Role, Session, Started, Stream},
 };
 use tokio::{
+    io::AsyncReadExt as _,
     sync::{Mutex, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{STREAMS_MAX, Streams};
 
 /// How long a session is kept without streams.
 const UNUSED_MAX: Duration = Duration::from_secs(60);
+/// Longer than what serves a rental takes for any answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a rental's streams share.
 #[derive(Debug, Default)]
@@ -54,21 +57,24 @@ impl Room {
         entered.then(|| Guest(Arc::clone(self)))
     }
 
-    /// Asks within the container for what `open` says; the answer is the first thing to be read.
+    /// Asks within the container for what `open` says, and returns the stream with the answer's first byte.
     pub(super) async fn open(
         self: &Arc<Self>,
         streams: &Streams,
         container_id: &str,
         open: &Open,
-    ) -> io::Result<Stream> {
-        // a session that is just about to end, or whose container's program was killed, is replaced
+    ) -> io::Result<(u8, Stream)> {
+        // a session that is just about to end, or whose program was killed, doesn't answer: it is replaced
+        let mut broken = io::Error::from(io::ErrorKind::ConnectionReset);
         for _ in 0..2 {
             let mut stream = self.stream(streams, container_id).await?;
-            if open::send(&mut stream, open).await.is_ok() {
-                return Ok(stream);
+            match timeout(ANSWER_WITHIN, asked(&mut stream, open)).await {
+                Ok(Ok(first)) => return Ok((first, stream)),
+                Ok(Err(error)) => broken = error,
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             }
         }
-        Err(io::ErrorKind::ConnectionReset.into())
+        Err(broken)
     }
 
     async fn stream(self: &Arc<Self>, streams: &Streams, container_id: &str) -> io::Result<Stream> {
@@ -112,6 +118,11 @@ impl Room {
             }
         }
     }
+}
+
+async fn asked(stream: &mut Stream, open: &Open) -> io::Result<u8> {
+    open::send(stream, open).await?;
+    stream.read_u8().await
 }
 
 impl Inner {

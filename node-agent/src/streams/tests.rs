@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use shared::{
     clock::{ManualClock, SystemClock},
     id::{Ids, LeaseId},
     link::{
         frame::{self, Exit, Frame},
-        open::{Entry, Exec, LogsQuery, Output},
+        open::{Entry, Exec, LogsQuery, Output, Sample},
         session::{Role, Session, Started},
     },
     time::Timestamp,
@@ -16,7 +18,7 @@ use crate::runtime::{
     Container, ContainerState, RuntimeError, code as engine_code,
     fake::{FakeRuntime, Op},
 };
-use crate::{kept::Limits, testing::TempDir};
+use crate::{journal::Counters, kept::Limits, measure::Used, testing::TempDir};
 
 const CONTAINER: &str = "c1";
 
@@ -28,6 +30,7 @@ struct Stage {
     rental_id: RentalId,
     shutdown: CancellationToken,
     kept: Arc<KeptLogs>,
+    samples: Arc<Samples>,
     _home: TempDir,
 }
 
@@ -74,10 +77,12 @@ fn stage() -> Stage {
     };
     let kept = KeptLogs::open(home.path().join("logs"), limits, Arc::new(SystemClock));
     let kept = Arc::new(kept.expect("a folder"));
+    let samples = Arc::new(Samples::open(home.path().join("samples")).expect("a folder"));
     let (live, now) = watch::channel(vec![observed(rental_id, lease_id, Phase::Running)]);
     let sources = Sources {
         runtime: Arc::new(engine.clone()),
         kept: Arc::clone(&kept),
+        samples: Arc::clone(&samples),
         live: now,
     };
     let shutdown = CancellationToken::new();
@@ -89,6 +94,7 @@ fn stage() -> Stage {
         rental_id,
         shutdown,
         kept,
+        samples,
         _home: home,
     }
 }
@@ -255,6 +261,39 @@ async fn a_rental_has_so_many_streams_and_no_more() {
     };
     let freed = tokio::time::timeout(Duration::from_secs(60), freed).await;
     freed.expect("one that is closed makes room");
+}
+
+#[tokio::test]
+async fn samples_follow_until_the_rental_is_over() {
+    let stage = stage();
+    let rental_id = stage.rental_id;
+    let metrics = Open::Metrics {
+        rental_id,
+        follow: true,
+    };
+    assert_eq!(refusal(&stage.open(&metrics).await.1), code::NOT_RUNNING);
+    let used = [Used {
+        rental_id,
+        counters: Counters::default(),
+        ram_bytes: Some(5),
+    }];
+    let none = BTreeMap::new();
+    stage
+        .samples
+        .take(Timestamp::from_secs(1_000), &used, &none);
+    let (stream, opened) = stage.open(&metrics).await;
+    assert_eq!(opened, Opened::Ready {});
+    let mut lines = BufReader::new(stream).lines();
+    for second in [1_000, 1_010] {
+        let line = lines.next_line().await.expect("read").expect("a line");
+        let sample: Sample = serde_json::from_str(&line).expect("a sample");
+        assert_eq!((sample.at.as_secs(), sample.ram_bytes), (second, Some(5)));
+        stage
+            .samples
+            .take(Timestamp::from_secs(1_010), &used, &none);
+    }
+    stage.samples.take(Timestamp::from_secs(1_020), &[], &none);
+    assert_eq!(lines.next_line().await.expect("an end"), None);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use node_agent::{
     operator::orders::Orders,
     probe::{Prober, gpu::GpuProbe},
     rental::LiveRental,
-    report::{self, Contact, Meter, Parts, Rentals, Reporter},
+    report::{self, Contact, Meter, Parts, Rentals, Reporter, samples::Samples},
 };
 use shared::{
     clock::{Clock, SystemClock},
@@ -240,6 +240,7 @@ impl Node {
                 Sampler::new(self.folder.join("root")),
             ),
             identity,
+            samples: Arc::new(Samples::open(self.dir().samples()).expect("a folder")),
             prober: Arc::new(Mutex::new(Prober::new())),
             inventory,
             rentals: Arc::clone(&rentals) as Arc<dyn Rentals>,

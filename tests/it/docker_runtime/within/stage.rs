@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use node_agent::{
     boundary::{Engine as Guarded, Helper, HelperRuntime, Peers, Room},
+    report::samples::Samples,
     streams::{Sources, Streams},
 };
 use shared::{
@@ -97,9 +98,11 @@ impl Stage {
         let socket = start_helper(&node, &helper);
         let streams = CancellationToken::new();
         let runtime = HelperRuntime::new(socket, node.scope().to_owned());
+        let samples = Samples::open(node.folder().join("samples"));
         let sources = Sources {
             runtime: Arc::new(runtime),
             kept: Arc::new(node.kept()),
+            samples: Arc::new(samples.expect("a folder")),
             live: agent.handle.live(),
         };
         let served = Streams::new(sources, streams.clone(), TaskTracker::new());
