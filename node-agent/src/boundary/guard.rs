@@ -14,7 +14,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
 use shared::{
     container,
     id::RentalId,
@@ -223,7 +222,7 @@ impl Guard {
     pub(super) fn events(
         &self,
         since: Timestamp,
-    ) -> BoxStream<'static, Result<Event, RuntimeError>> {
+    ) -> futures_util::stream::BoxStream<'static, Result<Event, RuntimeError>> {
         self.engine.events(since)
     }
 

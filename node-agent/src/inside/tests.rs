@@ -11,6 +11,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
     net::TcpListener,
     task::JoinHandle,
+    time::interval,
 };
 
 use super::*;
@@ -126,9 +127,10 @@ async fn a_program_goes_with_its_stream_and_with_the_session() {
 }
 
 async fn gone(process: &Path) {
+    let mut look_again = interval(Duration::from_millis(20));
     let look = async {
         while process.exists() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            look_again.tick().await;
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(60), look).await;
@@ -147,9 +149,11 @@ async fn output_that_nobody_reads_stops_the_program() {
     let (mut stream, _) = opened(&rental, &exec(&["sh", "-c", &script])).await;
     let written = || std::fs::metadata(&count).map_or(0, |found| found.len() / 2);
     let stuck = async {
+        let mut look_again = interval(Duration::from_millis(500));
+        look_again.tick().await;
         loop {
             let before = written();
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            look_again.tick().await;
             if before > 0 && written() == before {
                 return before;
             }

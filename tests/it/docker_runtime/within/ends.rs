@@ -14,7 +14,7 @@ const PROGRAM: &str = "/ramarket-inside";
 
 /// Starts what is deaf to SIGHUP, and waits until it runs.
 async fn deaf(stage: &Stage) -> shared::link::session::Stream {
-    let script = "trap '' HUP; echo up; while :; do sleep 1234; done";
+    let script = "trap '' HUP; echo up; while :; do sleep $((1200+34)); done";
     let (mut stream, opened) = stage.open(&stage.exec(&["sh", "-c", script])).await;
     assert_eq!(opened, Opened::Ready {});
     let up = frame::read(&mut stream).await.expect("a frame");

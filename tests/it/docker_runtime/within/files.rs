@@ -1,6 +1,6 @@
 //! Files by OpenSSH's own `sftp`, over a stream; how fast bytes go both ways.
 
-use std::{path::Path, time::Instant};
+use std::path::Path;
 
 use ring::digest::{Context, SHA256};
 use shared::link::{
@@ -11,6 +11,7 @@ use tokio::{
     io::{AsyncWriteExt as _, copy_bidirectional},
     net::UnixListener,
     process::Command,
+    time::Instant,
 };
 
 use super::stage::{Stage, output};
