@@ -232,7 +232,10 @@ impl Series {
 
 #[cfg(test)]
 mod tests {
-    use shared::id::Ids;
+    use shared::{
+        clock::{Clock as _, SystemClock},
+        id::Ids,
+    };
 
     use super::*;
     use crate::{journal::Counters, testing::TempDir};
@@ -253,7 +256,8 @@ mod tests {
         let home = TempDir::new();
         let samples = Samples::open(home.path().to_owned()).expect("opened");
         let (rental_id, other) = (Ids::System.mint(), Ids::System.mint());
-        let start = 1_800_000_000;
+        // files carry this machine's own time
+        let start = SystemClock.now().as_secs();
         // two hours at 5 s
         for tick in 0..1_440_i64 {
             let at = Timestamp::from_secs(start + 5 * tick);
@@ -281,7 +285,7 @@ mod tests {
         let line = "x".repeat(1_023) + "\n";
         std::fs::write(samples.path(rental_id), line.repeat(FILE_BYTES_MAX / 1_024))
             .expect("written");
-        let at = Timestamp::from_secs(1_800_000_000);
+        let at = SystemClock.now();
         samples.take(at, &[used(rental_id, 1)], &BTreeMap::new());
         let bytes = std::fs::metadata(samples.path(rental_id))
             .expect("there")

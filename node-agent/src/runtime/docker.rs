@@ -49,6 +49,7 @@ mod held;
 mod image_cache;
 mod images;
 mod keep;
+mod leave;
 mod logs;
 mod networks;
 mod police;
