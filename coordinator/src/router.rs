@@ -30,8 +30,8 @@ use crate::{
     app::App,
     cron,
     domain::{
-        admin, agentlink, analytics, apikeys, audit, auth, disputes, events, invoices, kyc, nodes,
-        offers, oidc, payouts, rentals, settlement, wallets, webhooks,
+        admin, agentlink, analytics, apikeys, audit, auth, disputes, events, gateway, invoices,
+        kyc, nodes, offers, oidc, payouts, rentals, settlement, wallets, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -101,6 +101,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .merge(api)
         .merge(web::routes())
         .merge(telemetry::health::routes())
+        .merge(gateway::api::peer::routes())
         .route("/api/openapi.json", get(async || Json(document)))
         .route("/llms.txt", get(async || for_programs))
         .merge(viewer())

@@ -1,5 +1,5 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `images` → `offers` → `rates` → `payments` → `wallets` → `rentals` → `metering` → `disputes` → `settlement` → `payouts` → `invoices` → `agentlink` → `analytics` → `admin`.
+//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `images` → `offers` → `rates` → `payments` → `wallets` → `rentals` → `metering` → `disputes` → `settlement` → `payouts` → `invoices` → `gateway` → `agentlink` → `analytics` → `admin`.
 
 pub mod access;
 pub mod admin;
@@ -11,6 +11,7 @@ pub mod auth;
 pub mod disputes;
 pub mod earnings;
 pub mod events;
+pub mod gateway;
 pub mod images;
 pub mod invoices;
 pub mod kyc;

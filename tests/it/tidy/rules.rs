@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 27] = [
+const SLICES: [&str; 28] = [
     "access",
     "events",
     "audit",
@@ -34,6 +34,7 @@ const SLICES: [&str; 27] = [
     "settlement",
     "payouts",
     "invoices",
+    "gateway",
     "agentlink",
     "analytics",
     "admin",

@@ -34,7 +34,7 @@ async fn a_killed_program_ends_its_streams_and_the_next_one_works() {
         .args(["-9", &serving[0]])
         .status();
     assert!(killed.expect("kill runs").success());
-    assert_eq!(frame::read(&mut stream).await.expect("an end"), None);
+    frame::read(&mut stream).await.expect_err("cut");
     stage.until_left_with("trap", 0).await;
     let (mut stream, opened) = stage.open(&stage.exec(&["echo", "hello"])).await;
     assert_eq!(opened, Opened::Ready {});
@@ -77,7 +77,7 @@ async fn helper_and_agent_that_die_leave_nothing_behind_and_touch_no_rental() {
         let first = stage.processes("sleep 600");
         let mut stream = deaf(&stage).await;
         stage.cut(helper).await;
-        assert_eq!(frame::read(&mut stream).await.expect("an end"), None);
+        frame::read(&mut stream).await.expect_err("cut");
         for words in [PROGRAM, "trap", "sleep 1234"] {
             stage.until_left_with(words, 0).await;
         }
