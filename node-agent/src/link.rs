@@ -291,7 +291,7 @@ fn pause_ms(failures: u32, refused: bool, random: u64) -> u64 {
     } else {
         PAUSE_MAX_MS
     };
-    let whole = (2 * PAUSE_MIN_MS << failures.clamp(1, 7).saturating_sub(1)).min(longest);
+    let whole = ((2 * PAUSE_MIN_MS) << failures.clamp(1, 7).saturating_sub(1)).min(longest);
     whole / 2 + random % (whole / 2 + 1)
 }
 

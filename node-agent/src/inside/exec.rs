@@ -176,5 +176,5 @@ async fn feed(
         input.write_all(&[END_OF_INPUT]).await.ok();
     }
     drop((input, chunks));
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -1,3 +1,5 @@
+//! Programs, connections and ends over a session, in this very process; terminals and files of a container are shown with a real engine.
+
 use std::{path::PathBuf, time::Duration};
 
 use shared::{

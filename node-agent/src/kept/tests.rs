@@ -1,3 +1,5 @@
+//! Logs of a simulated engine in a folder of this machine.
+
 use shared::{
     clock::{ManualClock, SystemClock},
     id::Ids,

@@ -82,13 +82,12 @@ impl Streams {
         let runtime = &self.sources.runtime;
         let known = known(&self.sources.live.borrow(), rental_id);
         let kept = &self.sources.kept;
+        // its container may be gone, and is if it was told before that
+        if !matches!(known, Known::Running(_)) && kept.has(rental_id) {
+            return Ok(kept.logs(rental_id, query));
+        }
         match known {
-            Known::Running(id) => Ok(runtime.logs(&id, query)),
-            // its container may be gone, and is if it was told before that
-            Known::Resting(_) | Known::Unknown if kept.has(rental_id) => {
-                Ok(kept.logs(rental_id, query))
-            }
-            Known::Resting(Some(id)) => Ok(runtime.logs(&id, query)),
+            Known::Running(id) | Known::Resting(Some(id)) => Ok(runtime.logs(&id, query)),
             Known::Resting(None) => Err(not_running()),
             Known::Unknown => Err(not_here()),
         }

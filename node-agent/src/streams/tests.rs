@@ -1,3 +1,5 @@
+//! A link with a node at its other end whose engine is simulated.
+
 use std::collections::BTreeMap;
 
 use shared::{

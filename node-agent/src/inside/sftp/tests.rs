@@ -1,3 +1,5 @@
+//! Requests as `sftp` sends them, against a folder of this machine.
+
 use std::{
     collections::VecDeque,
     io::{self, Read},

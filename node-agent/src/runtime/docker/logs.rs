@@ -7,13 +7,17 @@
 use bollard::{
     Docker,
     container::LogOutput,
+    errors::Error,
     query_parameters::{InspectContainerOptions, LogsOptions},
 };
 use futures_util::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
-use shared::link::open::{Entry, LogsQuery, Output};
+use shared::{
+    link::open::{Entry, LogsQuery, Output},
+    time::Timestamp,
+};
 
 use super::{DockerRuntime, engine, engine::is_status, parse};
 use crate::runtime::{
@@ -120,7 +124,7 @@ impl Log {
 
     fn read(&self, query: &LogsQuery, follow: bool, tail: Option<u32>) -> Entries {
         let is = |stream| query.stream.is_none_or(|wanted| wanted == stream);
-        let since = query.since.map_or(0, |since| since.as_secs());
+        let since = query.since.map_or(0, Timestamp::as_secs);
         let options = LogsOptions {
             follow,
             stdout: is(Output::Stdout),
@@ -140,8 +144,19 @@ impl Log {
             let entries = logs::entries(from, &part.into_bytes());
             stream::iter(entries.into_iter().map(Ok))
         });
-        let entries = entries.map_err(|error| engine::unavailable(&error));
+        let entries = entries.map_err(failed);
         entries.try_flatten().boxed()
+    }
+}
+
+/// An error status is the engine's answer.
+fn failed(error: Error) -> RuntimeError {
+    match error {
+        Error::DockerResponseServerError {
+            status_code,
+            message,
+        } if status_code != 503 => RuntimeError::refused(code::ENGINE_REFUSED, message),
+        other => engine::unavailable(&other),
     }
 }
 
