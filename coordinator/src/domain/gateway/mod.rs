@@ -27,6 +27,7 @@ use shared::{
     clock::Clock,
     id::{NodeId, RentalId},
     link::{
+        address::may_be_dialled,
         open::{self, Open, Opened},
         session::{Session, Stream},
     },
@@ -242,7 +243,7 @@ fn check_address(open: &Open) -> Result<()> {
     let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() else {
         return Ok(());
     };
-    if address.to_canonical().is_loopback() || crate::outbound::address::is_public(address) {
+    if may_be_dialled(address) {
         return Ok(());
     }
     Err(Error::new(

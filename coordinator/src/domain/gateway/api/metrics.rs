@@ -31,7 +31,8 @@ pub(super) struct MetricsParams {
 /// Samples, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MetricsPage {
-    /// Each as its node measured it: every 10 s for the last hour, every 5 min before that.
+    /// Each as its node measured it, every 10 s for the last hour and every 5 min before that: `at`, `cpu_ns`, `ram_bytes`, `rx_bytes`,
+    /// `tx_bytes`, `disk_bytes`, and `gpus` with `uuid`, `busy_percent` and `vram_used_bytes`. Counters begin with its container.
     #[schema(value_type = Vec<Object>)]
     items: Vec<Value>,
     /// Whether there were more than fit.
