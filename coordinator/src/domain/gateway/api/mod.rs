@@ -9,6 +9,7 @@ mod head;
 mod host;
 mod logs;
 mod metrics;
+mod pages;
 mod pass;
 pub mod peer;
 mod sockets;
