@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use reqwest::{
-    Client, Method, StatusCode, Url,
+    Client, ClientBuilder, Method, Response, StatusCode, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
     redirect::Policy,
 };
@@ -87,6 +87,11 @@ impl Request {
         }
     }
 
+    /// `DELETE`, as whoever is signed in.
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path.into(), None)
+    }
+
     /// As somebody else.
     pub fn auth(mut self, auth: Auth) -> Self {
         self.auth = auth;
@@ -97,6 +102,12 @@ impl Request {
     pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query
             .extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    /// With a header whose value is ours.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
         self
     }
 
@@ -141,6 +152,8 @@ impl Answer {
 #[derive(Debug, Clone)]
 pub struct Api {
     client: Client,
+    /// For what lasts: no time-out but to connect.
+    lasting: Client,
     base: Url,
     /// Given with this command.
     key: Option<Secret<String>>,
@@ -154,15 +167,17 @@ impl Api {
     /// # Errors
     /// The HTTP client can't be set up.
     pub fn new(base: Url, local: Local, key: Option<Secret<String>>) -> Result<Self> {
-        let client = Client::builder()
-            .user_agent(concat!("ramarket/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .redirect(Policy::none())
-            .build()
-            .map_err(|error| Failure::failed(format!("HTTP can't be set up: {error}")))?;
+        let made = |builder: ClientBuilder| {
+            let client = builder
+                .user_agent(concat!("ramarket/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .redirect(Policy::none())
+                .build();
+            client.map_err(|error| Failure::failed(format!("HTTP can't be set up: {error}")))
+        };
         Ok(Self {
-            client,
+            client: made(Client::builder().timeout(REQUEST_TIMEOUT))?,
+            lasting: made(Client::builder().http1_only())?,
             base,
             key,
             local,
@@ -190,11 +205,37 @@ impl Api {
         }
     }
 
+    /// Where the market is.
+    pub const fn base(&self) -> &Url {
+        &self.base
+    }
+
     /// Sends a request and returns the answer to it. A sign-in that is over is renewed once.
     ///
     /// # Errors
     /// No answer (exit code 3), or the client's own files are unusable.
     pub async fn send(&self, request: &Request) -> Result<Answer> {
+        let response = self.respond(&self.client, request).await?;
+        self.read(response).await
+    }
+
+    /// Sends a request whose answer lasts; the answer's head has come, and its body is read as it comes.
+    ///
+    /// # Errors
+    /// As [`Api::send`], and what the market says if it refuses.
+    pub async fn open(&self, request: &Request) -> Result<Response> {
+        let response = self.respond(&self.lasting, request);
+        let response = tokio::time::timeout(REQUEST_TIMEOUT, response)
+            .await
+            .map_err(|_| self.late())??;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        Err(self.read(response).await?.failure())
+    }
+
+    async fn respond(&self, client: &Client, request: &Request) -> Result<Response> {
         let key = match request.auth {
             Auth::Account => self.account_key()?,
             _ => None,
@@ -208,13 +249,13 @@ impl Api {
             (.., Some(session)) => Some(session.access_token.as_str()),
             _ => None,
         };
-        let answer = self.send_as(request, token).await?;
+        let response = self.respond_to(client, request, token).await?;
         match session {
-            Some(session) if answer.status == StatusCode::UNAUTHORIZED => {
+            Some(session) if response.status() == StatusCode::UNAUTHORIZED => {
                 let renewed = self.renew(session).await?;
-                self.send_as(request, Some(&renewed)).await
+                self.respond_to(client, request, Some(&renewed)).await
             }
-            _ => Ok(answer),
+            _ => Ok(response),
         }
     }
 
@@ -252,13 +293,22 @@ impl Api {
     }
 
     async fn send_as(&self, request: &Request, token: Option<&str>) -> Result<Answer> {
+        let response = self.respond_to(&self.client, request, token).await?;
+        self.read(response).await
+    }
+
+    async fn respond_to(
+        &self,
+        client: &Client,
+        request: &Request,
+        token: Option<&str>,
+    ) -> Result<Response> {
         let mut url = self.base.clone();
         url.set_path(&request.path);
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
-        let mut builder = self
-            .client
+        let mut builder = client
             .request(request.method.clone(), url)
             .headers(request.headers.clone());
         if let Some(body) = &request.body {
@@ -267,14 +317,11 @@ impl Api {
         if let Some(token) = token {
             builder = builder.bearer_auth(token);
         }
-        let response = builder
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
-        self.read(response).await
+        let response = builder.send().await;
+        response.map_err(|error| self.unreachable(&error))
     }
 
-    async fn read(&self, mut response: reqwest::Response) -> Result<Answer> {
+    async fn read(&self, mut response: Response) -> Result<Answer> {
         let mut bytes = Vec::new();
         while let Some(chunk) = response
             .chunk()
@@ -294,7 +341,16 @@ impl Api {
         })
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    fn late(&self) -> Failure {
+        let base = &self.base;
+        Failure::new(
+            Kind::Unreachable,
+            format!("the market at {base} doesn't answer in time: check --url and your network"),
+        )
+    }
+
+    /// The failure to reach the market.
+    pub fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let mut cause: &dyn std::error::Error = error;
         while let Some(deeper) = cause.source() {
             cause = deeper;

@@ -45,7 +45,7 @@ async fn somebody_without_an_account_rents_looks_extends_and_stops() {
     let run = ["busybox:latest", "--", "sleep", "600"];
     let unpaid = client.fails(USAGE, &[&rent[..], &run].concat()).await;
     assert!(unpaid.contains("wallet"), "{unpaid}");
-    let wallet = client.json(&["wallet", "new"]).await;
+    let wallet = client.json(&["wallet", "new", "--plain"]).await;
     assert_eq!(
         client.json(&["wallet", "address"]).await["address"],
         wallet["address"]
@@ -107,7 +107,7 @@ async fn failures_can_be_told_apart() {
         [AUTH, NOT_FOUND].contains(&output.status.code().unwrap_or(0)),
         "{output:?}"
     );
-    client.json(&["wallet", "new"]).await;
+    client.json(&["wallet", "new", "--plain"]).await;
     let slice = ["--ram", "256MiB", "--cpu", "0.1", "--duration", "10m"];
     let of_nobody = ["quote", "--offer", "ofr_00000000000000000000000000000001"];
     client

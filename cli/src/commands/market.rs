@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{Api, Request},
-    args::{Offers, Order, Sort},
+    args::market::{Offers, Order, Sort},
     failure::{Failure, Result},
     output::{self, Column, Form, money, number, text},
     units::{gib_text, show_bytes, show_cpu},
