@@ -1,7 +1,7 @@
 //! The consumer's client of the market: `ramarket`.
 //!
-//! Top down: [`commands`] (what a person asks for) → [`payment`], [`wait`], [`receipts`] (what takes time or thought) → [`api`] (one
-//! request, one answer), [`sse`] → [`local`], [`key_file`], [`spending`] (what is kept between commands, in [`private_file`]s) ·
+//! Top down: [`commands`] (what a person or a program asks for) → [`payment`], [`wait`], [`receipts`], [`reach`] (what takes time or
+//! thought) → [`api`] (one request, one answer), [`sse`] → [`local`], [`key_file`], [`spending`] (what is kept between commands, in [`private_file`]s) ·
 //! [`args`], [`config`], [`units`], [`output`], [`terminal`] (words in and out) · [`failure`].
 //!
 //! # Invariants
@@ -22,6 +22,7 @@ pub mod payment;
 pub mod private_file;
 pub mod progress;
 pub mod random;
+pub mod reach;
 pub mod receipts;
 pub mod spending;
 pub mod sse;

@@ -74,6 +74,17 @@ pub fn create_new(path: &Path, text: &str) -> Result<()> {
     write(path, text)
 }
 
+/// Writes a private file whether there is one or not; what was there stays until the new one is whole.
+///
+/// # Errors
+/// The system refuses.
+pub fn replace(path: &Path, text: &str) -> Result<()> {
+    make_folder(path)?;
+    let beside = path.with_added_extension(hex::encode(crate::random::bytes::<8>()?));
+    write(&beside, text)?;
+    fs::rename(&beside, path).map_err(|error| failure(path, "can't be replaced", &error))
+}
+
 /// The first line of a private file, or of standard input for `-`.
 ///
 /// # Errors
@@ -109,7 +120,11 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .map_err(|error| failure(path, "can't be written", &error))
 }
 
-fn make_folder(path: &Path) -> Result<()> {
+/// Makes the folder of a file.
+///
+/// # Errors
+/// The system refuses.
+pub fn make_folder(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|error| failure(folder, "can't be made", &error))
 }

@@ -85,26 +85,29 @@ impl Parser {
     }
 }
 
-/// Hands each event to `take` until the market refuses, or `take` does; connects again when a connection is lost.
+/// Hands each event to `take` until it breaks off, or the market refuses; connects again when a connection is lost.
 ///
 /// # Errors
 /// What the market says, and what `take` says.
 pub async fn follow(
     api: &Api,
     request: &Request,
-    mut take: impl FnMut(&Event) -> Result<()>,
+    take: &mut impl FnMut(&Event) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
     let mut last: Option<String> = None;
     let mut pause = Duration::from_secs(1);
     loop {
         let behind = last.clone();
         let mut note = |event: &Event| {
-            take(event)?;
-            last.clone_from(&event.id);
-            Ok(ControlFlow::Continue(()))
+            let heard = take(event)?;
+            if event.id.is_some() {
+                last.clone_from(&event.id);
+            }
+            Ok(heard)
         };
         match read(api, request, behind.as_deref(), &mut note).await {
-            Ok(_) => pause = Duration::from_secs(1),
+            Ok(ControlFlow::Break(())) => return Ok(()),
+            Ok(ControlFlow::Continue(())) => pause = Duration::from_secs(1),
             Err(failure) if failure.kind == Kind::Unreachable => tell(&failure.to_string()),
             Err(failure) => return Err(failure),
         }

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod market;
+pub mod reach;
 
 use std::path::PathBuf;
 
@@ -11,12 +12,13 @@ use reqwest::Url;
 use shared::id::RentalId;
 
 use self::{
-    account::{Events, Invoices, Login, Receipts, Show, TopUp, Wallet},
+    account::{Events, Invoices, Login, Mcp, Receipts, Show, TopUp, Wallet},
     market::{Blocklists, Extend, Offers, Quote, Rent},
+    reach::{Cp, Exec, Logs, PortForward, Ssh},
 };
 use crate::api;
 
-/// Rent RAM, CPU and GPUs by the hour, pay by x402 or from a balance.
+/// Rent RAM, CPU and GPUs by the hour, pay by x402 or from a balance, reach what runs.
 #[derive(Debug, Parser)]
 #[command(name = "ramarket", version, max_term_width = 100, after_help = EXIT_CODES,
           after_long_help = LONG_HELP)]
@@ -79,6 +81,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 
 
 const LONG_HELP: &str = "Examples:
   ramarket wallet new && ramarket rent --ram 256MiB --duration 10m busybox:latest -- sleep 600
+  ramarket exec -it rnt_…                   # a shell in it; also logs -f, cp, port-forward, ssh
   ramarket wallet limit 5 --per-day 20      # what is paid without asking
   ramarket login                            # by browser; or with --email, or with --api-key-file
   RAMARKET_API_KEY_FILE=ci.key ramarket --json rent --balance --ram 1GiB --duration 1h busybox:latest
@@ -113,6 +116,16 @@ pub enum Command {
     /// Show one rental: its state, cost and usage.
     #[command(visible_alias = "status")]
     Show(Show),
+    /// What a rental wrote.
+    Logs(Logs),
+    /// Run a command in a rental.
+    Exec(Exec),
+    /// Lead ports of this machine to ports of a rental.
+    PortForward(PortForward),
+    /// Run ssh to a rental.
+    Ssh(Ssh),
+    /// Copy files from and to a rental.
+    Cp(Cp),
     /// Stop a rental; what isn't used is refunded.
     Stop(Which),
     /// Pay for more time.
@@ -135,6 +148,8 @@ pub enum Command {
     /// The key that pays.
     #[command(subcommand)]
     Wallet(Wallet),
+    /// Serve the market's tools to a program over standard input and output (Model Context Protocol).
+    Mcp(Box<Mcp>),
     /// Print a completion script for a shell.
     Completions {
         /// For which one.

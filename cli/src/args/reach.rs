@@ -122,7 +122,11 @@ pub struct Ssh {
     /// The rental.
     pub rental: RentalId,
     /// Passed on to ssh.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
     pub args: Vec<String>,
 }
 
@@ -156,7 +160,10 @@ impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some((id, path)) = text.split_once(':').filter(|(id, _)| id.starts_with("rnt_")) else {
+        let Some((id, path)) = text
+            .split_once(':')
+            .filter(|(id, _)| id.starts_with("rnt_"))
+        else {
             return Ok(Self::Here(PathBuf::from(text)));
         };
         let id = id
@@ -173,7 +180,10 @@ mod tests {
 
     #[test]
     fn ports_and_places_are_read_as_people_write_them() {
-        let pair = |text: &str| text.parse::<PortPair>().map(|pair| (pair.local, pair.remote));
+        let pair = |text: &str| {
+            text.parse::<PortPair>()
+                .map(|pair| (pair.local, pair.remote))
+        };
         assert_eq!(pair("8080"), Ok((8080, 8080)));
         assert_eq!(pair("15432:5432"), Ok((15432, 5432)));
         assert_eq!(pair(":5432"), Ok((0, 5432)));

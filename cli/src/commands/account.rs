@@ -1,6 +1,6 @@
 //! What belongs to the account: the API key that a command is given, `balance`, `topup`, `invoices`, `events`.
 
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
 use serde_json::{Map, Value, json};
 use shared::{money::Money, secret::Secret};
@@ -146,19 +146,23 @@ pub(super) async fn events(desk: &Desk, wanted: &Events) -> Result<()> {
         };
     }
     let request = Request::get("/api/v1/events").auth(auth);
-    sse::follow(&desk.api, &request, |event| {
+    let mut take = |event: &sse::Event| {
         let about = event.data.get("rental_id").and_then(Value::as_str);
-        if id.is_some() && about != id.as_deref() {
-            return Ok(());
+        if id.is_none() || about == id.as_deref() {
+            show_event(desk.form, &event.data)?;
         }
-        match desk.form {
-            Form::Json => output::json_line(&event.data),
-            Form::Ids => output::lines(&[text(&event.data, "/id")]),
-            Form::Text => {
-                let cells = EVENTS.iter().map(|(_, cell)| cell(&event.data));
-                output::lines(&[cells.collect::<Vec<_>>().join("  ")])
-            }
+        Ok(ControlFlow::Continue(()))
+    };
+    sse::follow(&desk.api, &request, &mut take).await
+}
+
+fn show_event(form: Form, event: &Value) -> Result<()> {
+    match form {
+        Form::Json => output::json_line(event),
+        Form::Ids => output::lines(&[text(event, "/id")]),
+        Form::Text => {
+            let cells = EVENTS.iter().map(|(_, cell)| cell(event));
+            output::lines(&[cells.collect::<Vec<_>>().join("  ")])
         }
-    })
-    .await
+    }
 }

@@ -5,8 +5,11 @@ mod blocklists;
 mod buy;
 mod login;
 mod market;
+mod mcp;
+mod reach;
 mod receipts;
 mod rentals;
+mod ssh;
 mod wallet;
 
 use std::{io, path::Path};
@@ -89,6 +92,12 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Stop(which) => rentals::stop(&desk, which.rental).await,
         Command::Extend(extend) => rentals::extend(&desk, &extend).await,
         Command::Resume => rentals::resume(&desk).await,
+        Command::Logs(logs) => reach::logs(&desk, &logs).await,
+        Command::Exec(exec) => return reach::exec(&desk, &exec).await,
+        Command::PortForward(ports) => reach::port_forward(&desk, &ports).await,
+        Command::Ssh(ssh) => ssh::ssh(&desk, &ssh).await,
+        Command::Cp(cp) => reach::cp(&desk, &cp).await,
+        Command::Mcp(mcp) => mcp::serve(desk, *mcp).await,
         Command::Receipts(receipts) => receipts::run(&desk, receipts).await,
         Command::Invoices(invoices) => account::invoices(&desk, &invoices).await,
         Command::Events(events) => account::events(&desk, &events).await,

@@ -30,7 +30,7 @@ use crate::{
 /// Most rentals that are listed.
 const LISTED_MAX: usize = 1_000;
 
-pub(super) const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 7] = [
     ("RENTAL", |r| text(r, "/id")),
     ("STATE", |r| text(r, "/state")),
     ("REASON", |r| text(r, "/reason")),
@@ -40,7 +40,7 @@ pub(super) const COLUMNS: [Column; 7] = [
     ("PAID UNTIL", |r| text(r, "/paid_until")),
 ];
 
-pub(super) const FIELDS: [Column; 19] = [
+const FIELDS: [Column; 19] = [
     ("rental", |r| text(r, "/id")),
     ("state", |r| text(r, "/state")),
     ("reason", |r| text(r, "/reason")),
@@ -120,6 +120,11 @@ fn rent_body(rent: &Rent) -> Result<Map<String, Value>> {
 
 /// Lists the account's rentals and those whose tokens are here.
 pub(super) async fn list(desk: &Desk) -> Result<()> {
+    output::list(desk.form, &all(desk).await?, &COLUMNS)
+}
+
+/// The account's rentals and those whose tokens are here.
+pub(super) async fn all(desk: &Desk) -> Result<Vec<Value>> {
     let api = &desk.api;
     let mut rentals = if api.is_somebody()? {
         market::pages(api, &Request::get("/api/v1/rentals"), LISTED_MAX).await?
@@ -141,7 +146,7 @@ pub(super) async fn list(desk: &Desk) -> Result<()> {
             Err(failure) => return Err(failure),
         }
     }
-    output::list(desk.form, &rentals, &COLUMNS)
+    Ok(rentals)
 }
 
 /// Shows one, or watches it until it has ended.
@@ -165,11 +170,14 @@ pub(super) async fn show(desk: &Desk, show: &Show) -> Result<()> {
 
 /// Stops one.
 pub(super) async fn stop(desk: &Desk, id: RentalId) -> Result<()> {
-    let id = id.to_string();
-    let path = format!("/api/v1/rentals/{id}/stop");
-    let auth = desk.auth_for(&id)?;
-    let rental = send_keyed(&desk.api, &path, Map::new(), auth).await?;
+    let rental = end(desk, &id.to_string()).await?;
     output::one(desk.form, &rental, &FIELDS)
+}
+
+/// Stops a rental; as it is then.
+pub(super) async fn end(desk: &Desk, id: &str) -> Result<Value> {
+    let path = format!("/api/v1/rentals/{id}/stop");
+    send_keyed(&desk.api, &path, Map::new(), desk.auth_for(id)?).await
 }
 
 /// Pays for more time.

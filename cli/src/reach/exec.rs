@@ -16,6 +16,7 @@ use tokio::{
     sync::mpsc,
 };
 
+use super::told;
 use crate::{
     failure::{Failure, Kind, Result},
     terminal::{self, Mode},
@@ -60,7 +61,7 @@ async fn listen(from: &mut (impl AsyncRead + Unpin)) -> Result<u8> {
             Ok(Some(Frame::Exit(exit))) => return Ok(status(exit)),
             Ok(Some(_)) => return Err(broken("it sent what only we send")),
             Ok(None) => return Err(broken("it ended without saying how")),
-            Err(error) => return Err(broken(&error.to_string())),
+            Err(error) => return Err(told(&error).unwrap_or_else(|| broken(&error.to_string()))),
         }
     }
 }

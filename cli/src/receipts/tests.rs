@@ -122,7 +122,7 @@ fn every_change_is_found() {
         }),
         ("one key", |b| b.receipts[1].node_key = key().public()),
         ("one key", |b| b.receipts.clear()),
-        ("subject", |b| b.rental.id = Ids::counting().mint()),
+        ("subject", |b| b.rental.id = Ids::System.mint()),
         ("chain", |b| b.receipts.swap(0, 1)),
         ("chain", |b| {
             let before = b.receipts[0].clone();

@@ -108,8 +108,8 @@ async fn decide(
         let user = credentials::user_of_form(&app, &headers).await?;
         let ctx = credentials::context_of(&app, client, user);
         let (Some(code), Some(approve)) = (code.clone(), approve) else {
-            return Err(Error::bad_request(
-                "form",
+            return Err(Error::invalid(
+                "/decision",
                 "the form isn't complete: open the page again",
             ));
         };

@@ -9,11 +9,14 @@ mod calls;
 mod purse;
 mod tools;
 
-use std::sync::Arc;
+use std::{
+    io::{BufRead as _, Read as _, Write as _},
+    sync::Arc,
+    thread,
+};
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     sync::{Mutex, Semaphore, mpsc},
     task::JoinSet,
 };
@@ -28,10 +31,11 @@ use crate::{
 
 /// Versions of the protocol, newest first.
 const VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
-const LINE_BYTES_MAX: usize = 1024 * 1024;
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// Calls at work at once.
 const CALLS_MAX: usize = 8;
-const ANSWERS_MAX: usize = 64;
+/// Lines and answers that wait.
+const QUEUE: usize = 64;
 
 const NOT_JSON: i64 = -32_700;
 const NOT_A_REQUEST: i64 = -32_600;
@@ -51,22 +55,38 @@ pub(super) async fn serve(desk: Desk, wanted: Mcp) -> Result<()> {
         wanted,
         purse: Mutex::new(purse),
     });
-    let (answers, queue) = mpsc::channel(ANSWERS_MAX);
-    let writing = tokio::spawn(write(queue));
-    let outcome = listen(&counter, &answers).await;
+    // threads of their own: who doesn't write or read holds nobody else up
+    let (lines, mut input) = mpsc::channel(QUEUE);
+    thread::spawn(move || read(&lines));
+    let (answers, output) = mpsc::channel(QUEUE);
+    let writing = tokio::task::spawn_blocking(move || write(output));
+    let outcome = listen(&counter, &mut input, &answers).await;
     drop(answers);
     match writing.await {
         Ok(written) => written.and(outcome),
-        Err(error) => Err(Failure::failed(format!("answers can't be written: {error}"))),
+        Err(error) => Err(Failure::failed(format!(
+            "answers can't be written: {error}"
+        ))),
     }
 }
 
-async fn listen(counter: &Arc<Counter>, answers: &mpsc::Sender<Value>) -> Result<()> {
-    let mut input = BufReader::new(tokio::io::stdin());
+async fn listen(
+    counter: &Arc<Counter>,
+    input: &mut mpsc::Receiver<Result<Vec<u8>>>,
+    answers: &mpsc::Sender<Value>,
+) -> Result<()> {
     let places = Arc::new(Semaphore::new(CALLS_MAX));
     let mut calls = JoinSet::new();
-    while let Some(line) = line(&mut input).await? {
+    let mut outcome = Ok(());
+    while let Some(line) = input.recv().await {
         while calls.try_join_next().is_some() {}
+        let line = match line {
+            Ok(line) => line,
+            Err(failure) => {
+                outcome = Err(failure);
+                break;
+            }
+        };
         match understand(&line) {
             Understood::Nothing => {}
             Understood::Answer(answer) => {
@@ -74,7 +94,11 @@ async fn listen(counter: &Arc<Counter>, answers: &mpsc::Sender<Value>) -> Result
                     break;
                 }
             }
-            Understood::Call { id, name, arguments } => {
+            Understood::Call {
+                id,
+                name,
+                arguments,
+            } => {
                 let place = Arc::clone(&places).acquire_owned().await;
                 let (counter, answers) = (Arc::clone(counter), answers.clone());
                 calls.spawn(async move {
@@ -88,43 +112,37 @@ async fn listen(counter: &Arc<Counter>, answers: &mpsc::Sender<Value>) -> Result
     }
     // what was begun is brought to its end: it may have been paid
     while calls.join_next().await.is_some() {}
-    Ok(())
+    outcome
 }
 
-/// The next line without its end; nothing at the end of the input.
-async fn line(input: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
+/// Passes lines on until the input ends.
+fn read(lines: &mpsc::Sender<Result<Vec<u8>>>) {
+    let mut input = std::io::stdin().lock();
     loop {
-        let read = input.fill_buf().await;
-        let read = read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
-        if read.is_empty() {
-            return Ok((!line.is_empty()).then_some(line));
-        }
-        let (taken, ended) = match read.iter().position(|byte| *byte == b'\n') {
-            Some(at) => (at, true),
-            None => (read.len(), false),
+        let mut line = Vec::new();
+        let read = input
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line);
+        let line = match read {
+            Ok(0) => return,
+            Ok(_) if line.ends_with(b"\n") || line.len() < 1024 * 1024 => Ok(line),
+            Ok(_) => Err(Failure::failed("a message is larger than 1 MiB")),
+            Err(error) => Err(Failure::failed(format!("standard input: {error}"))),
         };
-        line.extend_from_slice(&read[..taken]);
-        input.consume(taken + usize::from(ended));
-        if line.len() > LINE_BYTES_MAX {
-            return Err(Failure::failed("a message is larger than 1 MiB"));
-        }
-        if ended {
-            return Ok(Some(line));
+        let is_over = line.is_err();
+        if lines.blocking_send(line).is_err() || is_over {
+            return;
         }
     }
 }
 
-async fn write(mut queue: mpsc::Receiver<Value>) -> Result<()> {
-    let mut out = tokio::io::stdout();
-    while let Some(answer) = queue.recv().await {
-        let line = format!("{answer}\n");
-        let written = async {
-            out.write_all(line.as_bytes()).await?;
-            out.flush().await
-        };
-        let written = written.await;
-        written.map_err(|error| Failure::failed(format!("standard output: {error}")))?;
+fn write(mut answers: mpsc::Receiver<Value>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    while let Some(answer) = answers.blocking_recv() {
+        writeln!(out, "{answer}")
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure::failed(format!("standard output: {error}")))?;
     }
     Ok(())
 }
@@ -153,7 +171,9 @@ fn understand(line: &[u8]) -> Understood {
     };
     let id = message.get("id").cloned();
     let method = message.get("method").and_then(Value::as_str);
-    let versioned = message.get("jsonrpc").is_some_and(|version| version == "2.0");
+    let versioned = message
+        .get("jsonrpc")
+        .is_some_and(|version| version == "2.0");
     let (id, method) = match (id, method) {
         (_, None) if message.get("result").or(message.get("error")).is_some() => {
             return Understood::Nothing;
@@ -171,16 +191,26 @@ fn understand(line: &[u8]) -> Understood {
         "ping" => answer(&id, json!({})),
         "tools/list" => answer(&id, json!({"tools": tools::list()})),
         "tools/call" => return call(id, &params),
-        _ => refused(&id, NO_SUCH_METHOD, "this server has tools and nothing else"),
+        _ => refused(
+            &id,
+            NO_SUCH_METHOD,
+            "this server has tools and nothing else",
+        ),
     })
 }
 
 fn call(id: Value, params: &Value) -> Understood {
-    let name = params.get("name").and_then(Value::as_str).unwrap_or_default();
+    let name = params
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if !tools::is_known(name) {
         return Understood::Answer(refused(&id, WRONG_PARAMETERS, "there is no such tool"));
     }
-    let arguments = params.get("arguments").cloned().unwrap_or_else(|| json!({}));
+    let arguments = params
+        .get("arguments")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
     if !arguments.is_object() {
         return Understood::Answer(refused(&id, WRONG_PARAMETERS, "arguments are an object"));
     }
@@ -230,10 +260,22 @@ mod tests {
             ("[]", NOT_A_REQUEST),
             ("1", NOT_A_REQUEST),
             (r#"{"id":1,"method":"ping"}"#, NOT_A_REQUEST),
-            (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, NOT_A_REQUEST),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#, NO_SUCH_METHOD),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}"#, WRONG_PARAMETERS),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"stop","arguments":[]}}"#, WRONG_PARAMETERS),
+            (
+                r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+                NOT_A_REQUEST,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#,
+                NO_SUCH_METHOD,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}"#,
+                WRONG_PARAMETERS,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"stop","arguments":[]}}"#,
+                WRONG_PARAMETERS,
+            ),
         ] {
             assert_eq!(said(line)["error"]["code"], code, "{line}");
         }
@@ -256,7 +298,10 @@ mod tests {
         assert_eq!(hello("1999-01-01"), VERSIONS[0]);
         let listed = said(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
         let tools = listed["result"]["tools"].as_array().expect("tools").clone();
-        let names: Vec<&str> = tools.iter().filter_map(|tool| tool["name"].as_str()).collect();
+        let names: Vec<&str> = tools
+            .iter()
+            .filter_map(|tool| tool["name"].as_str())
+            .collect();
         assert_eq!(names, ["search", "quote", "rent", "status", "exec", "stop"]);
         for tool in &tools {
             assert_eq!(tool["inputSchema"]["type"], "object", "{tool}");

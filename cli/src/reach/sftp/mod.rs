@@ -151,7 +151,9 @@ impl<S: AsyncRead + AsyncWrite> Sftp<S> {
                 Answer::End => ended = true,
                 // asked for behind what was the end
                 Answer::Data(_) if ended => {}
-                Answer::Data(bytes) if !bytes.is_empty() && bytes.len() <= wanted && at == total => {
+                Answer::Data(bytes)
+                    if !bytes.is_empty() && bytes.len() <= wanted && at == total =>
+                {
                     to.write_all(&bytes).await?;
                     let got = u64::try_from(bytes.len()).map_err(io::Error::other)?;
                     total += got;
@@ -196,8 +198,7 @@ impl<S: AsyncRead + AsyncWrite> Sftp<S> {
         loop {
             let got = from.read(&mut buffer).await?;
             if got > 0 {
-                let write =
-                    |packet: Packet| packet.bytes(&handle).large(at).bytes(&buffer[..got]);
+                let write = |packet: Packet| packet.bytes(&handle).large(at).bytes(&buffer[..got]);
                 asked.push_back(self.ask(WRITE, write).await?);
                 at += u64::try_from(got).map_err(io::Error::other)?;
                 told(u64::try_from(got).map_err(io::Error::other)?);
