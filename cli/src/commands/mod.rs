@@ -10,6 +10,7 @@ mod reach;
 mod receipts;
 mod rentals;
 mod ssh;
+mod usage;
 mod wallet;
 
 use std::{io, path::Path};

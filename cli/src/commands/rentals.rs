@@ -12,7 +12,7 @@ use shared::{
 use super::{
     Desk,
     buy::{buy, send_keyed},
-    market,
+    market, usage,
 };
 use crate::{
     api::{Auth, Request},
@@ -40,7 +40,7 @@ const COLUMNS: [Column; 7] = [
     ("PAID UNTIL", |r| text(r, "/paid_until")),
 ];
 
-const FIELDS: [Column; 19] = [
+const FIELDS: [Column; 22] = [
     ("rental", |r| text(r, "/id")),
     ("state", |r| text(r, "/state")),
     ("reason", |r| text(r, "/reason")),
@@ -56,6 +56,11 @@ const FIELDS: [Column; 19] = [
     ("balance", |r| text(r, "/balance_currency")),
     ("cost so far", |r| money(r, "/cost_so_far")),
     ("billed", |r| number(r, "/billed_ms", show_ms)),
+    ("CPU now", |r| number(r, "/usage_now/cpu_millis", show_cpu)),
+    ("RAM now", |r| number(r, "/usage_now/ram_bytes", show_bytes)),
+    ("disk now", |r| {
+        number(r, "/usage_now/disk_bytes", show_bytes)
+    }),
     ("started", |r| text(r, "/started_at")),
     ("paid until", |r| text(r, "/paid_until")),
     ("ended", |r| text(r, "/ended_at")),
@@ -155,7 +160,8 @@ pub(super) async fn show(desk: &Desk, show: &Show) -> Result<()> {
     let request = Request::get(format!("/api/v1/rentals/{id}")).auth(desk.auth_for(&id)?);
     let every = Duration::from_secs(u64::try_from(show.every).unwrap_or(2));
     loop {
-        let rental = desk.api.send(&request).await?.ok()?;
+        let mut rental = desk.api.send(&request).await?.ok()?;
+        usage::add(desk, &id, &mut rental).await;
         output::one(desk.form, &rental, &FIELDS)?;
         let over = rental["settled_at"].is_string();
         if !show.watch || over {

@@ -147,16 +147,20 @@ mod tests {
 
     use super::*;
 
+    /// How a program ends that sends `frames` once its input is over.
     async fn ended(frames: &[Frame]) -> Result<u8> {
         let (ours, mut theirs) = duplex(64 * 1024);
-        for frame in frames {
-            frame::write(&mut theirs, frame).await.unwrap();
-        }
-        theirs.shutdown().await.unwrap();
-        let running = run(ours, false, false);
-        let ended = running.await;
-        let said = frame::read(&mut theirs).await.unwrap();
-        assert_eq!(said, Some(Frame::Stdin(Vec::new())), "its input is over");
+        let frames = frames.to_vec();
+        let program = tokio::spawn(async move {
+            let said = frame::read(&mut theirs).await.unwrap();
+            assert_eq!(said, Some(Frame::Stdin(Vec::new())), "its input is over");
+            for frame in &frames {
+                frame::write(&mut theirs, frame).await.unwrap();
+            }
+            theirs.shutdown().await.unwrap();
+        });
+        let ended = run(ours, false, false).await;
+        program.await.unwrap();
         ended
     }
 

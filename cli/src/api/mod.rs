@@ -5,16 +5,15 @@
 //! - Redirects aren't followed: a payment or a token never goes to another host than the one that was named.
 //! - Answers are bounded in size and time.
 
+mod request;
+
 use std::time::Duration;
 
-use reqwest::{
-    Client, ClientBuilder, Method, Response, StatusCode, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
-    redirect::Policy,
-};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, redirect::Policy};
 use serde_json::{Value, json};
-use shared::{secret::Secret, wire::problem::Problem};
+use shared::secret::Secret;
 
+pub use self::request::{Answer, Auth, Request};
 use crate::{
     failure::{Failure, Kind, Result},
     local::{Local, Session},
@@ -26,127 +25,6 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The code of a failure that happened before anything was sent.
 pub const NOT_SENT: &str = "not_sent";
-
-/// Who asks.
-#[derive(Debug, Clone)]
-pub enum Auth {
-    /// Nobody in particular.
-    Anonymous,
-    /// Whose API key was given, else whoever signed in, if anybody did.
-    Account,
-    /// The holder of a rental's token.
-    Token(Secret<String>),
-}
-
-/// A request. Not `Debug`: its body may hold a password, its headers a payment.
-#[derive(Clone)]
-pub struct Request {
-    method: Method,
-    path: String,
-    query: Vec<(&'static str, String)>,
-    body: Option<Value>,
-    headers: HeaderMap,
-    auth: Auth,
-}
-
-/// An answer, whatever its status.
-#[derive(Debug)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its JSON; null if it had none.
-    pub body: Value,
-}
-
-impl Request {
-    /// `GET`, as whoever is signed in.
-    pub fn get(path: impl Into<String>) -> Self {
-        Self::new(Method::GET, path.into(), None)
-    }
-
-    /// `POST` with a JSON body, as whoever is signed in.
-    pub fn post(path: impl Into<String>, body: Value) -> Self {
-        Self::new(Method::POST, path.into(), Some(body))
-    }
-
-    /// `PUT` with a JSON body, as whoever is signed in.
-    pub fn put(path: impl Into<String>, body: Value) -> Self {
-        Self::new(Method::PUT, path.into(), Some(body))
-    }
-
-    fn new(method: Method, path: String, body: Option<Value>) -> Self {
-        Self {
-            method,
-            path,
-            query: Vec::new(),
-            body,
-            headers: HeaderMap::new(),
-            auth: Auth::Account,
-        }
-    }
-
-    /// `DELETE`, as whoever is signed in.
-    pub fn delete(path: impl Into<String>) -> Self {
-        Self::new(Method::DELETE, path.into(), None)
-    }
-
-    /// As somebody else.
-    pub fn auth(mut self, auth: Auth) -> Self {
-        self.auth = auth;
-        self
-    }
-
-    /// With a parameter, if there is a value.
-    pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
-        self.query
-            .extend(value.map(|value| (name, value.to_string())));
-        self
-    }
-
-    /// With a header whose value is ours.
-    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
-    }
-
-    /// With a header.
-    ///
-    /// # Errors
-    /// The value has characters that a header doesn't take.
-    pub fn header(mut self, name: &'static str, value: &str) -> Result<Self> {
-        let value = HeaderValue::try_from(value)
-            .map_err(|_| Failure::failed(format!("the header {name} can't hold this value")))?;
-        self.headers.insert(HeaderName::from_static(name), value);
-        Ok(self)
-    }
-}
-
-impl Answer {
-    /// The body of a success.
-    ///
-    /// # Errors
-    /// Any other status, with what the market says about it.
-    pub fn ok(self) -> Result<Value> {
-        if self.status.is_success() {
-            Ok(self.body)
-        } else {
-            Err(self.failure())
-        }
-    }
-
-    /// The failure that an answer is.
-    pub fn failure(&self) -> Failure {
-        let problem = serde_json::from_value::<Problem>(self.body.clone()).ok();
-        Failure::from_status(self.status.as_u16(), problem)
-    }
-
-    /// Seconds after which to ask again.
-    pub fn retry_after_s(&self) -> Option<u64> {
-        self.headers.get("retry-after")?.to_str().ok()?.parse().ok()
-    }
-}
 
 /// The market.
 #[derive(Debug, Clone)]
