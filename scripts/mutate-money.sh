@@ -4,8 +4,8 @@
 #   scripts/mutate-money.sh [PATCH…]     builds and tests a scratch copy of HEAD with each patch; fails if one survives or doesn't apply
 #   scripts/mutate-money.sh --check      only whether each applies to the files as they are; seconds
 #
-# Above its diff a patch says what the defect is. The tests are the crash matrix on SQLite, with few seeds, and those of the ledger; of each
-# patch the first test that fails is named. Without any patch all of them must pass first. The copy and what is built of it lie in
+# Above its diff a patch says what the defect is. The tests are the crash matrix on SQLite, with few seeds, those of the ledger, and those of
+# payouts' steps and sending; of each patch the first test that fails is named. Without any patch all of them must pass first. The copy and what is built of it lie in
 # target/mutations.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,8 @@ home=$PWD
 copy=$home/target/mutations/copy
 # matched as parts of the tests' names
 tests=(tests::matrix_money::sqlite:: tests::matrix_money::payouts::sqlite:: tests::matrix_money::started::sqlite::
-    tests::matrix_money::without tests::matrix_money::payouts::without domain::ledger::tests::sqlite::)
+    tests::matrix_money::without tests::matrix_money::payouts::without domain::ledger::tests::sqlite::
+    domain::payouts::tests::sending::sqlite:: domain::payouts::tests::steps::)
 output=$(mktemp)
 
 clean_up() {

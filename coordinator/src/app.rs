@@ -18,6 +18,7 @@ use crate::{
         apikeys::LiveKeys,
         auth::AuthState,
         events::Events,
+        gateway::Gateway,
         images::Images,
         mail::{Postbox, ports::Mailer},
         nodes::model::Patience,
@@ -75,6 +76,8 @@ pub struct App {
     pub postbox: Arc<Postbox>,
     /// The link to agents.
     pub agents: Arc<AgentLink>,
+    /// Streams into rentals.
+    pub gateway: Arc<Gateway>,
     /// Which images are sold.
     pub images: Images,
     /// Sends webhooks.
@@ -109,6 +112,7 @@ impl App {
         ));
         let purchases = Arc::new(purchases);
         let agents = Arc::new(agents(&config, &keys, &purchases)?);
+        let gateway = Arc::new(Gateway::new(&config.gateway, &db, &clock, &keys.token)?);
         let outbound = Arc::new(Outbound::new(&config.outbound)?);
         let registry = HttpRegistry::new(&config.images, &config.outbound, Arc::clone(&outbound))?;
         let images = Images::new(&config.images, Arc::new(registry));
@@ -128,6 +132,7 @@ impl App {
             payouts,
             postbox,
             agents,
+            gateway,
             images,
             outbound,
             auth,

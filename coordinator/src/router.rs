@@ -30,7 +30,7 @@ use crate::{
     app::App,
     cron,
     domain::{
-        admin, agentlink, analytics, apikeys, audit, auth, device_login, disputes, events,
+        admin, agentlink, analytics, apikeys, audit, auth, device_login, disputes, events, gateway,
         invoices, kyc, nodes, offers, oidc, payouts, rentals, settlement, wallets, webhooks,
     },
     error::{Error, Kind},
@@ -102,6 +102,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .merge(api)
         .merge(web::routes())
         .merge(telemetry::health::routes())
+        .merge(gateway::api::peer::routes())
         .route("/api/openapi.json", get(async || Json(document)))
         .route("/llms.txt", get(async || for_programs))
         .merge(viewer())

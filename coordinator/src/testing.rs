@@ -6,9 +6,11 @@
 pub mod dump;
 pub mod facilitator;
 pub mod ledger_run;
+pub mod link;
 pub mod market;
 pub mod node;
 pub mod payer;
+pub mod served;
 
 use std::sync::Arc;
 
@@ -162,15 +164,7 @@ impl TestApp {
     /// If it can't be made.
     #[must_use]
     pub fn beside(&self) -> Self {
-        let (config, db) = (self.app.config.clone(), self.app.db.clone());
-        let clock = Arc::new(self.clock.clone());
-        let app = App::new(config, db, clock, Arc::new(Ids::System)).expect("it starts");
-        Self {
-            router: router(&app),
-            app,
-            clock: self.clock.clone(),
-            folder: TempDir::new(),
-        }
+        self.beside_with(|_| {})
     }
 
     /// The same coordinator, paid through another facilitator.

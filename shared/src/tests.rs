@@ -18,7 +18,7 @@ use crate::{
     time::Timestamp,
     wire::{
         enroll::EnrollRequest,
-        heartbeat::{Beat, Nudge, Reply},
+        heartbeat::{Beat, Reply},
     },
 };
 
@@ -75,7 +75,6 @@ fn samples_are_accepted() {
     serde_json::from_value::<ContainerSpec>(spec()).expect("a spec");
     serde_json::from_value::<Beat>(beat()).expect("a beat");
     serde_json::from_value::<Reply>(reply()).expect("a reply");
-    serde_json::from_value::<Nudge>(json!({"type": "fetch"})).expect("a nudge");
 }
 
 proptest! {
@@ -150,16 +149,36 @@ proptest! {
 
     #[test]
     fn messages_of_the_link_are_read_or_refused(
-        beat in mangled(beat().to_string()), reply in mangled(reply().to_string()), nudge in mangled(r#"{"type":"fetch"}"#),
+        beat in mangled(beat().to_string()), reply in mangled(reply().to_string()),
         noise in prop::collection::vec(any::<u8>(), 0..300),
     ) {
         holds::<Beat>(&beat);
         holds::<Reply>(&reply);
-        holds::<Nudge>(&nudge);
-        for parse in [holds::<Beat>, holds::<Reply>, holds::<Nudge>, holds::<SignedRecord>] {
+        for parse in [holds::<Beat>, holds::<Reply>, holds::<SignedRecord>] {
             parse(&noise);
         }
         prop_assert!(serde_json::from_slice::<EnrollRequest>(&noise).is_err());
+    }
+}
+
+#[cfg(feature = "link")]
+fn open() -> Value {
+    json!({"exec": {"rental_id": format!("rnt_{}", "2".repeat(32)), "exec": {"command": ["sh", "-c", "x"], "shell": false,
+        "terminal": {"term": "xterm", "size": {"columns": 80, "rows": 24}}, "env": {"A": "b"}}}})
+}
+
+#[cfg(feature = "link")]
+proptest! {
+    #![proptest_config(cases(1_000))]
+
+    #[test]
+    fn what_opens_a_stream_is_read_or_refused(
+        open in mangled(open().to_string()),
+        opened in mangled(r#"{"refused":{"code":"port_not_open","detail":"nobody listens"}}"#),
+    ) {
+        use crate::link::open::{Open, Opened};
+        holds::<Open>(&open);
+        holds::<Opened>(&opened);
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use system_tests::{containers::Engine, market::Store, node, stage::Stage};
 
 /// Every check, as programs that read them know it.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 27] = [
     "helper",
     "docker",
     "docker_version",
@@ -31,6 +31,7 @@ const NAMES: [&str; 26] = [
     "disk_quota",
     "memory",
     "files",
+    "ports",
     "clock_sync",
     "enrolment",
     "dns",

@@ -36,7 +36,8 @@ async fn packages_install_start_upgrade_and_purge_as_a_provider_expects() {
     let node = installed_by_script(&machine, &api, &provider).await;
     unprivileged(&machine);
 
-    let rental = rented(&api, &provider, &node).await;
+    let offer = offered(&provider, &node).await;
+    let rental = rented(&api, &offer).await;
     let pid = pid_of(&rental).await;
     hung_agent_is_replaced(&machine).await;
     assert_eq!(pid_of(&rental).await, pid, "the watchdog touched a rental");
@@ -49,9 +50,28 @@ async fn packages_install_start_upgrade_and_purge_as_a_provider_expects() {
     online(&provider, &node).await;
     assert_eq!(pid_of(&rental).await, pid, "coming back touched a rental");
 
+    upgraded_ending(&machine, &node).await;
+    online(&provider, &node).await;
+    rented(&api, &offer).await;
+    removed_ending(&machine, &node).await;
+    back(&machine).await;
+    online(&provider, &node).await;
+    // kept by the removal and taken by the purge
+    rented(&api, &offer).await;
+    set(&machine, "RENTALS_ON_REMOVE", "keep");
     purged(&machine).await;
-    let left = Engine::shared().of_node(&node).await;
+    nothing_left_at_the_engine(&node).await;
+}
+
+async fn nothing_left_at_the_engine(node: &str) {
+    let engine = Engine::shared();
+    let left = engine.of_node(node).await;
     assert!(left.is_empty(), "containers are left: {left:?}");
+    let label = format!("label=ramarket.node={node}");
+    for kind in ["network", "volume"] {
+        let left = engine.docker(&[kind, "ls", "--quiet", "--filter", &label]);
+        assert_eq!(left, "", "of {kind}s are left");
+    }
 }
 
 /// The coordinator's package, and the market that it serves; it offers the packages of `folder`.
@@ -202,20 +222,25 @@ fn unprivileged(machine: &Machine) {
     assert_eq!(machine.run(&format!("ps -o user= -p {helper}")), "root");
 }
 
-async fn rented(api: &Api, provider: &Api, node: &str) -> String {
+/// An offer of the node that can be rented: its id.
+async fn offered(provider: &Api, node: &str) -> String {
     let offer = json!({
         "node_id": node, "region": "test",
         "prices": {"ram_gib_hour": "3.60", "cpu_hour": "0.36"},
     });
     let offer = provider.post("/offers", &offer).await.is(201);
-    let path = format!("/offers/{}", offer["id"].as_str().expect("an id"));
+    offer["id"].as_str().expect("an id").to_owned()
+}
+
+async fn rented(api: &Api, offer: &str) -> String {
+    let path = format!("/offers/{offer}");
     wait::until("the offer is on the market", || async {
         let answer = api.get(&path).await;
         (answer.status == 200 && answer.body["available"] == true).then_some(())
     })
     .await;
     let order = json!({
-        "offer_id": offer["id"],
+        "offer_id": offer,
         "resources": {"ram_bytes": 32 * MIB, "cpu_millis": 100},
         "duration_seconds": 3_600,
         "image": "busybox:latest",
@@ -269,10 +294,16 @@ async fn upgraded(machine: &Machine, folder: &std::path::Path) {
     assert_eq!(version, "0.1.0-2");
 }
 
+/// What the provider chooses in `/etc/default/ramarket-agent`.
+fn set(machine: &Machine, name: &str, value: &str) {
+    machine.run(&format!(
+        "sed -i s/^{name}=.*/{name}={value}/ /etc/default/ramarket-agent && grep -q ^{name}={value} /etc/default/ramarket-agent"
+    ));
+}
+
 /// Removed by a provider who chose to keep what runs.
 fn removed(machine: &Machine) {
-    machine
-        .run("sed -i s/^RENTALS_ON_REMOVE=.*/RENTALS_ON_REMOVE=keep/ /etc/default/ramarket-agent");
+    set(machine, "RENTALS_ON_REMOVE", "keep");
     machine.run("dpkg --remove ramarket-agent");
     for unit in [AGENT, HELPER] {
         assert_eq!(machine.property(unit, "LoadState"), "not-found");
@@ -281,12 +312,28 @@ fn removed(machine: &Machine) {
     assert!(machine.holds("test -s /var/lib/ramarket-agent/node.key"));
 }
 
-/// Installed again, with the key and the settings that were kept; from now on a removal ends rentals.
+/// Installed again, with the key and the settings that were kept.
 async fn back(machine: &Machine) {
     machine.run("dpkg --install /srv/upgrade/ramarket-agent_*.deb");
     another_runs(machine, AGENT, "0").await;
-    machine
-        .run("sed -i s/^RENTALS_ON_REMOVE=.*/RENTALS_ON_REMOVE=end/ /etc/default/ramarket-agent");
+}
+
+/// Upgraded by a provider who chose to end what runs.
+async fn upgraded_ending(machine: &Machine, node: &str) {
+    set(machine, "RENTALS_ON_UPGRADE", "end");
+    let agent = machine.property(AGENT, "MainPID");
+    machine.run("dpkg --install /srv/upgrade/ramarket-agent_*.deb");
+    let left = Engine::shared().of_node(node).await;
+    assert!(left.is_empty(), "containers are left: {left:?}");
+    another_runs(machine, AGENT, &agent).await;
+    set(machine, "RENTALS_ON_UPGRADE", "keep");
+}
+
+/// Removed by a provider who chose to end what runs.
+async fn removed_ending(machine: &Machine, node: &str) {
+    set(machine, "RENTALS_ON_REMOVE", "end");
+    machine.run("dpkg --remove ramarket-agent");
+    nothing_left_at_the_engine(node).await;
 }
 
 /// Both packages are purged, and nothing of them is left.

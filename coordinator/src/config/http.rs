@@ -146,7 +146,7 @@ impl HttpConfig {
 }
 
 /// Scheme and host of a URL without path, query and user.
-fn parts(url: &str) -> Option<(String, String)> {
+pub(super) fn parts(url: &str) -> Option<(String, String)> {
     let uri: http::Uri = url.parse().ok()?;
     let scheme = uri
         .scheme_str()

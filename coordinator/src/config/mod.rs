@@ -8,6 +8,7 @@
 mod agents;
 mod audit;
 mod auth;
+mod gateway;
 mod http;
 mod images;
 mod kyc;
@@ -39,6 +40,7 @@ pub use self::{
     agents::AgentsConfig,
     audit::AuditConfig,
     auth::{AuthConfig, SecondFactor},
+    gateway::GatewayConfig,
     http::HttpConfig,
     images::{ImagesConfig, Resolve, registry_of},
     kyc::{KycConfig, KycGate},
@@ -110,6 +112,8 @@ pub struct Config {
     pub market: MarketConfig,
     /// How often nodes speak and when they are missed.
     pub agents: AgentsConfig,
+    /// Streams into rentals.
+    pub gateway: GatewayConfig,
     /// Proof of identity.
     pub kyc: KycConfig,
     /// The audit log.
@@ -145,6 +149,7 @@ impl Default for Config {
             rates: RatesConfig::default(),
             market: MarketConfig::default(),
             agents: AgentsConfig::default(),
+            gateway: GatewayConfig::default(),
             kyc: KycConfig::default(),
             audit: AuditConfig::default(),
             images: ImagesConfig::default(),
@@ -217,6 +222,7 @@ impl Config {
         self.rates.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
+        self.gateway.validate()?;
         self.kyc.validate()?;
         self.audit.validate()?;
         self.images.validate()?;

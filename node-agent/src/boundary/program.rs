@@ -8,7 +8,6 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use futures_util::future::try_join_all;
 use sd_notify::NotifyState;
 use shared::clock::SystemClock;
 use tokio::{
@@ -27,7 +26,7 @@ use super::{
 use crate::{
     data_dir::DataDir,
     logging, manual,
-    runtime::{ContainerRuntime as _, disk::Volumes, docker::DockerRuntime, profile},
+    runtime::{disk::Volumes, docker::DockerRuntime},
     systemd,
 };
 
@@ -50,7 +49,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Stop and remove every rental of this machine's agent, whether agent and helper run or not
+    /// Stop and remove every rental of this machine's agent with all that was made for rentals, whether agent and helper run or not
     EndRentals,
     /// Print completions for a shell
     Completions {
@@ -98,16 +97,7 @@ async fn end_rentals(settings: &Settings) -> anyhow::Result<()> {
     };
     let volumes = Volumes::open(settings.disks(), Arc::new(SystemClock))?;
     let engine = DockerRuntime::new(Some(&settings.docker_host), scope)?.with_disks(Some(volumes));
-    let found = engine.list().await?;
-    tracing::info!(rentals = found.len(), "ending every rental");
-    let ended = found.iter().map(|container| async {
-        let grace = Duration::from_secs(profile::STOP_GRACE_S.unsigned_abs());
-        engine.stop(&container.id, grace).await?;
-        engine.remove(&container.id).await
-    });
-    try_join_all(ended).await?;
-    // their disks' files stay for their grace, or until the package is purged; volumes and loop devices go now
-    engine.sweep_disks().await
+    engine.leave().await
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {

@@ -95,19 +95,23 @@ pub(super) fn live_restore(name: &'static str, facts: &Facts) -> Finding {
 
 /// Whether the engine can be used over the network: whoever reaches it is root here.
 pub(super) fn over_tcp(name: &'static str, facts: &Facts) -> Finding {
-    match facts.docker_tcp.as_slice() {
+    /// In plain text, and with TLS.
+    const PORTS: [u16; 2] = [2_375, 2_376];
+    let open = facts.listening.iter().map(|found| found.port);
+    let open: Vec<String> = open
+        .filter(|port| PORTS.contains(port))
+        .map(|port| port.to_string())
+        .collect();
+    match open.as_slice() {
         [] => ok(name, "nothing listens on the ports of Docker's network API"),
-        open => {
-            let open: Vec<String> = open.iter().map(ToString::to_string).collect();
-            failed(
-                name,
-                &format!(
-                    "something listens on {}: whoever reaches Docker there is root on this machine",
-                    open.join(" and ")
-                ),
-                "take the tcp:// address out of \"hosts\" in /etc/docker/daemon.json and out of dockerd's unit, then restart Docker",
-            )
-        }
+        open => failed(
+            name,
+            &format!(
+                "something listens on {}: whoever reaches Docker there is root on this machine",
+                open.join(" and ")
+            ),
+            "take the tcp:// address out of \"hosts\" in /etc/docker/daemon.json and out of dockerd's unit, then restart Docker",
+        ),
     }
 }
 

@@ -8,6 +8,8 @@ mod coordinator;
 mod kernel;
 mod systemd;
 
+pub use kernel::Listening;
+
 use std::{
     net::IpAddr,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
@@ -36,8 +38,6 @@ use crate::{
 
 /// How long a program or a name server may take.
 const WITHIN: Duration = Duration::from_secs(5);
-/// Ports of Docker's network API: in plain text, and with TLS.
-const DOCKER_PORTS: [u16; 2] = [2_375, 2_376];
 /// Longest answer of a coordinator that is read.
 const ANSWER_BYTES_MAX: usize = 256 * 1_024;
 
@@ -54,8 +54,8 @@ pub struct Facts {
     pub ram_available_bytes: Option<i64>,
     /// Whether an NVIDIA device is there.
     pub nvidia_device: bool,
-    /// Ports of Docker's network API on which something listens.
-    pub docker_tcp: Vec<u16>,
+    /// Ports on which something listens.
+    pub listening: Vec<Listening>,
     /// The agent's files.
     pub files: Vec<FileFact>,
     /// Whether a time service keeps the clock; `None` if nobody says.
@@ -192,7 +192,7 @@ impl Facts {
             helper: helper(config, &inventory),
             inventory,
             nvidia_device: Path::new("/dev/nvidiactl").exists(),
-            docker_tcp: kernel::listening(root, &DOCKER_PORTS),
+            listening: kernel::listening(root),
             files: files(&dir),
             clock_synced: systemd::clock_synced().await,
             enrolled,

@@ -174,6 +174,52 @@ pub(super) fn is_open(file: &FileFact) -> bool {
     file.mode.is_some_and(|mode| mode & !file.wanted != 0)
 }
 
+/// Services that as they are installed ask nobody who they are, by port.
+const TRUSTING: [(u16, &str); 8] = [
+    (111, "rpcbind"),
+    (2_049, "NFS"),
+    (6_000, "X11"),
+    (6_379, "Redis"),
+    (9_200, "Elasticsearch"),
+    (10_255, "kubelet"),
+    (11_211, "memcached"),
+    (27_017, "MongoDB"),
+];
+
+/// Whether something waits for connections that shouldn't: lending needs no open port at all.
+pub(super) fn ports(name: &'static str, facts: &Facts) -> Finding {
+    let open: Vec<u16> = facts
+        .listening
+        .iter()
+        .filter(|found| found.from_outside)
+        .map(|found| found.port)
+        .collect();
+    let trusting: Vec<String> = TRUSTING
+        .into_iter()
+        .filter(|(port, _)| open.contains(port))
+        .map(|(port, service)| format!("{port} ({service})"))
+        .collect();
+    if !trusting.is_empty() {
+        return warning(
+            name,
+            &format!(
+                "open to the network, and as installed to everybody: {}; rentals can't reach it, others can",
+                trusting.join(", ")
+            ),
+            "let it listen on 127.0.0.1 only, or close it in this machine's own firewall",
+        );
+    }
+    let shown: Vec<String> = open.iter().map(ToString::to_string).collect();
+    let open = match shown.as_slice() {
+        [] => "nothing here waits for connections from outside".to_owned(),
+        shown => format!("open to the network: {}", shown.join(", ")),
+    };
+    ok(
+        name,
+        &format!("{open}; lending needs no open port, the agent dials out"),
+    )
+}
+
 /// Whether something keeps the clock right.
 pub(super) fn clock_sync(name: &'static str, facts: &Facts) -> Finding {
     match facts.clock_synced {

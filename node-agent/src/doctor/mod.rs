@@ -54,6 +54,7 @@ const CHECKS: &[Check] = &[
     check("disk_quota", host::disk_quota),
     check("memory", host::memory),
     check("files", host::files),
+    check("ports", host::ports),
     check("clock_sync", host::clock_sync),
     check("enrolment", market::enrolment),
     check("dns", market::dns),

@@ -11,7 +11,7 @@ use shared::{
 
 use super::{
     CHECKS, exit_code,
-    facts::{Answered, Enrolled, Facts, FileFact, Helper, Market, Unit},
+    facts::{Answered, Enrolled, Facts, FileFact, Helper, Listening, Market, Unit},
     judge, known,
     mend::{self, Mend},
 };
@@ -64,6 +64,13 @@ fn inventory() -> Inventory {
     }
 }
 
+fn listening(port: u16) -> Listening {
+    Listening {
+        port,
+        from_outside: true,
+    }
+}
+
 fn status() -> Status {
     let text = serde_json::json!({
         "node_id": Ids::counting().mint::<shared::id::NodeId>(), "url": "https://market.example",
@@ -82,7 +89,7 @@ fn well() -> Facts {
         controllers: ["cpu", "memory", "pids"].map(str::to_owned).into(),
         ram_available_bytes: Some(12 << 30),
         nvidia_device: false,
-        docker_tcp: Vec::new(),
+        listening: vec![listening(22)],
         files: vec![FileFact {
             path: "/var/lib/ramarket-agent/node.key".into(),
             wanted: 0o600,
@@ -236,7 +243,12 @@ fn what_is_wrong_is_found_by_its_check_with_what_to_do() {
         (
             "docker_over_tcp",
             Failed,
-            Box::new(|f| f.docker_tcp = vec![2_375]),
+            Box::new(|f| f.listening.push(listening(2_375))),
+        ),
+        (
+            "ports",
+            Warning,
+            Box::new(|f| f.listening.push(listening(6_379))),
         ),
         ("gpu_toolkit", Failed, Box::new(|f| f.nvidia_device = true)),
         ("cgroups", Failed, Box::new(|f| f.cgroup_version = None)),

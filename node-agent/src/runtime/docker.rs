@@ -41,6 +41,7 @@ mod held;
 mod image_cache;
 mod images;
 mod keep;
+mod leave;
 mod networks;
 mod police;
 mod probe_image;

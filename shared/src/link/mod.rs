@@ -8,7 +8,16 @@
 //! - What opens a stream is bounded before it is read, and answered before anything else flows.
 //! - This module is the only one of the crate that does input and output; it needs the feature `link`.
 
+pub mod alive;
 pub mod frame;
+pub mod lines;
 pub mod open;
 pub mod session;
 pub mod socket;
+
+/// The WebSocket subprotocol of a link between an agent and a coordinator.
+pub const SUBPROTOCOL: &str = "ramarket-link-2";
+/// The coordinator asks so often whether the agent is there.
+pub const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// A link on which nothing is heard for so long is dead.
+pub const SILENCE_MAX: std::time::Duration = std::time::Duration::from_secs(25);

@@ -95,11 +95,3 @@ pub struct Recover {
     /// A fresh beacon (hex).
     pub beacon: String,
 }
-
-/// What the coordinator says on the link (`GET /api/v1/nodes/{id}/link`): a nudge, never data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Nudge {
-    /// The desired state changed: beat now.
-    Fetch,
-}

@@ -19,11 +19,18 @@ use shared::{
     http_signature::{Request, parse},
     id::{Ids, NodeId},
     journal::{ACK_DOMAIN, Ack, Hash, SignedRecord, verify_chain},
+    link::{
+        SUBPROTOCOL,
+        lines::{self, Lines},
+        open::{self, Control, Open, Opened},
+        session::{Role, Session, Started},
+        socket::{ByteSocket, Carried},
+    },
     sign::{PublicKey, SigningKey},
     wire::{
         desired::DesiredState,
         enroll::{DOMAIN, EnrollReply, EnrollRequest},
-        heartbeat::{Beat, Nudge, Recover, Reply},
+        heartbeat::{Beat, Recover, Reply},
         problem::{Problem, agent_codes},
     },
 };
@@ -67,6 +74,10 @@ pub(super) struct Known {
     pub(super) accepted: usize,
     pub(super) refused: usize,
     pub(super) links: usize,
+    /// Pings that were answered.
+    pub(super) pongs: usize,
+    /// Links are refused as an older agent's are.
+    pub(super) refuse_links: bool,
     pub(super) largest_usage: usize,
     pub(super) interval_ms: i64,
     /// What an agent must never do.
@@ -78,11 +89,19 @@ pub(super) struct Known {
     always_refuse: bool,
 }
 
+/// What is said on links.
+#[derive(Debug, Clone)]
+enum Said {
+    Control(Control),
+    /// Nothing more: it is cut.
+    Cut,
+}
+
 #[derive(Clone)]
 struct Shared {
     known: Arc<watch::Sender<Known>>,
     key: Arc<SigningKey>,
-    nudges: broadcast::Sender<Option<Nudge>>,
+    nudges: broadcast::Sender<Said>,
 }
 
 pub(super) struct Coordinator {
@@ -107,6 +126,8 @@ impl Coordinator {
             accepted: 0,
             refused: 0,
             links: 0,
+            pongs: 0,
+            refuse_links: false,
             largest_usage: 0,
             interval_ms: 5_000,
             faults: Vec::new(),
@@ -197,14 +218,25 @@ impl Coordinator {
     }
 
     pub(super) fn nudge(&self) {
-        self.shared
-            .nudges
-            .send(Some(Nudge::Fetch))
-            .expect("a link listens");
+        self.say(Said::Control(Control::Beat));
+    }
+
+    pub(super) fn ping(&self) {
+        self.say(Said::Control(Control::Ping));
     }
 
     pub(super) fn cut_links(&self) {
-        self.shared.nudges.send(None).expect("a link listens");
+        self.say(Said::Cut);
+    }
+
+    pub(super) fn refuse_links(&self, refuse: bool) {
+        self.shared
+            .known
+            .send_modify(|known| known.refuse_links = refuse);
+    }
+
+    fn say(&self, said: Said) {
+        self.shared.nudges.send(said).expect("a link listens");
     }
 }
 
@@ -466,14 +498,54 @@ async fn link(
     if let Some(refusal) = refusal {
         return *refusal;
     }
-    let mut nudges = shared.nudges.subscribe();
-    upgrade.on_upgrade(move |mut socket| async move {
+    let upgrade = upgrade.protocols([SUBPROTOCOL]);
+    assert!(upgrade.selected_protocol().is_some(), "{headers:?}");
+    if shared.known.borrow().refuse_links {
         shared.known.send_modify(|known| known.links += 1);
-        while let Ok(Some(nudge)) = nudges.recv().await {
-            let text = serde_json::to_string(&nudge).expect("json");
-            if socket.send(ws::Message::Text(text.into())).await.is_err() {
-                break;
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    upgrade.on_upgrade(move |socket| talk(shared, socket))
+}
+
+fn carried(message: ws::Message) -> Carried {
+    match message {
+        ws::Message::Binary(bytes) => Carried::Bytes(bytes),
+        ws::Message::Ping(_) | ws::Message::Pong(_) => Carried::Nothing,
+        ws::Message::Close(_) => Carried::End,
+        ws::Message::Text(_) => Carried::Violation,
+    }
+}
+
+/// The coordinator's end of a link.
+async fn talk(shared: Shared, socket: ws::WebSocket) {
+    let mut said = shared.nudges.subscribe();
+    let socket = ByteSocket::new(socket, ws::Message::Binary, carried);
+    let Started {
+        session, driver, ..
+    } = Session::start(socket, Role::Server);
+    let driven = tokio::spawn(driver);
+    let mut control = session.stream().await.expect("a stream");
+    let opened = open::send(&mut control, &Open::Control {}).await;
+    opened.expect("the control stream is asked for");
+    let opened: Opened = open::receive(&mut control).await.expect("an answer");
+    assert_eq!(opened, Opened::Ready {});
+    let mut lines = Lines::new(control);
+    shared.known.send_modify(|known| known.links += 1);
+    loop {
+        tokio::select! {
+            word = said.recv() => match word.expect("words") {
+                Said::Control(control) => {
+                    if lines::write(lines.stream(), &control).await.is_err() {
+                        break;
+                    }
+                }
+                Said::Cut => break,
+            },
+            line = lines.next::<Control>() => match line {
+                Ok(Some(Control::Pong)) => shared.known.send_modify(|known| known.pongs += 1),
+                _ => break,
             }
         }
-    })
+    }
+    driven.abort();
 }

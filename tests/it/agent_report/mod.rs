@@ -321,8 +321,29 @@ async fn a_nudge_on_the_link_brings_a_beat_at_once_and_the_link_comes_back() {
         )
         .await
         .expect("sooner than the interval of 5 s");
+        coordinator.ping();
+        coordinator
+            .until("the answer to a ping", |state| state.pongs == round)
+            .await;
         coordinator.cut_links();
     }
     agent.stop().await;
     coordinator.with(|state| assert!(state.faults.is_empty(), "{:?}", state.faults));
+}
+
+#[tokio::test]
+async fn an_agent_whose_link_is_refused_goes_on_by_beats() {
+    let coordinator = Coordinator::start().await;
+    coordinator.refuse_links(true);
+    coordinator.set_interval_ms(100);
+    let node = Node::enrolled("refused-link", &coordinator).await;
+    let agent = node.start_with_link();
+    coordinator
+        .until("an attempt", |state| state.links >= 1)
+        .await;
+    let before = coordinator.with(|state| state.accepted);
+    coordinator
+        .until("more beats", |state| state.accepted > before + 3)
+        .await;
+    agent.stop().await;
 }

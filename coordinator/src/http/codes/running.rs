@@ -194,6 +194,14 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
         ],
     ),
     ("node_link", &DISBELIEVED),
+    (
+        "node_link",
+        &[(
+            400,
+            "link_version",
+            "links are of the subprotocol ramarket-link-2: update the agent; until then it goes on by beats alone",
+        )],
+    ),
     ("ban_node", &[NODE_RETIRED]),
     (
         "create_webhook",

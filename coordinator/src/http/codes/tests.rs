@@ -11,12 +11,14 @@ use super::{CONFLICT, OURS, SHARED, all_own};
 use crate::domain::access;
 
 /// Said where no operation is: another path, another method, the metrics.
-const OUTSIDE: [&str; 4] = [
+const OUTSIDE: [&str; 5] = [
     "no_such_route",
     "method_not_allowed",
     "no_metrics",
     // an operation that nobody opened; the tests refuse to let one in
     "not_open",
+    // another coordinator
+    "peer_proof",
 ];
 /// How a problem is made; its code is the first text after it.
 const MAKERS: [&str; 4] = [

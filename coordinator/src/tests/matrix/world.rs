@@ -452,6 +452,7 @@ fn upgrade(request: &mut Request<Body>) {
         ("upgrade", "websocket"),
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-protocol", shared::link::SUBPROTOCOL),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }

@@ -78,7 +78,7 @@ impl DockerRuntime {
     }
 
     /// The images that were fetched here.
-    async fn own_images(&self) -> Result<Vec<Cached>, RuntimeError> {
+    pub(super) async fn own_images(&self) -> Result<Vec<Cached>, RuntimeError> {
         let client = self.engine.client().await?;
         let own = own_repository(&self.scope);
         let filters = [("reference".to_owned(), vec![own.clone()])];
@@ -125,7 +125,7 @@ impl DockerRuntime {
     }
 
     /// Removes an image that was fetched here: our tag, and the names by that digest. Whatever else names it keeps it.
-    async fn remove_image(&self, digest: &Digest) -> Result<(), RuntimeError> {
+    pub(super) async fn remove_image(&self, digest: &Digest) -> Result<(), RuntimeError> {
         let client = self.engine.client().await?;
         let own = format!("{}:{}", own_repository(&self.scope), digest.hex());
         let held = match client.inspect_image(&own).await {

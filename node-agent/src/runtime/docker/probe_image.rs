@@ -51,11 +51,16 @@ impl DockerRuntime {
             .create_image(Some(options), Some(body), None)
             .try_collect::<Vec<_>>()
             .await?;
-        self.remove_older(&reference).await?;
+        self.remove_others(Some(&reference)).await?;
         Ok(ProbeImage { reference, command })
     }
 
-    async fn remove_older(&self, kept: &str) -> anyhow::Result<()> {
+    /// Removes each of them.
+    pub(super) async fn remove_probe_images(&self) -> anyhow::Result<()> {
+        self.remove_others(None).await
+    }
+
+    async fn remove_others(&self, kept: Option<&str>) -> anyhow::Result<()> {
         let client = self.engine.client().await?;
         let options = ListImagesOptions {
             filters: Some(HashMap::from([(
@@ -65,13 +70,17 @@ impl DockerRuntime {
             ..ListImagesOptions::default()
         };
         for image in client.list_images(Some(options)).await? {
-            for tag in image.repo_tags.into_iter().filter(|tag| tag != kept) {
+            for tag in image
+                .repo_tags
+                .into_iter()
+                .filter(|tag| Some(tag.as_str()) != kept)
+            {
                 if let Err(error) = client
                     .remove_image(&tag, None::<RemoveImageOptions>, None)
                     .await
                 {
                     // another agent of this machine may be using it
-                    tracing::debug!(image = tag, %error, "an older probe image stays");
+                    tracing::debug!(image = tag, %error, "a probe image stays");
                 }
             }
         }

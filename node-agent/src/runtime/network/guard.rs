@@ -72,6 +72,22 @@ impl Guard {
         done
     }
 
+    /// Takes the table away; without it no rental gets a network.
+    ///
+    /// # Errors
+    /// As of [`Self::check`].
+    pub async fn remove(&self) -> anyhow::Result<()> {
+        let _turn = self.turn.lock().await;
+        *self.lock() = None;
+        // added first, so that it is no error if it isn't there
+        nft(
+            &["-f", "-"],
+            &format!("add table {TABLE}\ndelete table {TABLE}\n"),
+        )
+        .await
+        .map(drop)
+    }
+
     async fn check_in_turn(&self) -> anyhow::Result<bool> {
         let document = self.document()?;
         let known = self.lock().clone();

@@ -29,6 +29,13 @@ impl Routes {
         Ok(Self::parse(&text))
     }
 
+    /// Whether an address is in a network that this machine is connected to for rentals only.
+    #[must_use]
+    pub fn is_of_rentals(&self, address: Ipv4Addr) -> bool {
+        let holds = |subnets: &[Subnet]| subnets.iter().any(|subnet| subnet.holds(address));
+        holds(&self.taken) && !holds(&self.nearby)
+    }
+
     fn parse(text: &str) -> Self {
         let mut routes = Self::default();
         for line in text.lines().skip(1) {
@@ -118,6 +125,13 @@ mod tests {
                 net("192.0.2.0/24")
             ]
         );
+        for (address, of_rentals) in [
+            (Ipv4Addr::new(10, 213, 0, 1), true),
+            (Ipv4Addr::new(192, 0, 2, 2), false),
+            (Ipv4Addr::new(203, 0, 113, 9), false),
+        ] {
+            assert_eq!(routes.is_of_rentals(address), of_rentals, "{address}");
+        }
         assert_eq!(Routes::parse(""), Routes::default());
         assert_eq!(Routes::parse("head\neth0 zz zz\n"), Routes::default());
     }

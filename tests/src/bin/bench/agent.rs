@@ -198,7 +198,7 @@ impl Passes {
     fn new(market: &Market) -> Result<Self> {
         let key = Arc::new(SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()?)?);
         let node_id: NodeId = Ids::System.mint();
-        let path = market.folder().join("bench-journal.db");
+        let path = market.folder().join(format!("{node_id}.db"));
         Journal::create(&path, node_id, &key.public())?;
         let owner = Owner {
             node_id,

@@ -1,21 +1,19 @@
-//! `/nodes/{id}/heartbeat` and `/nodes/{id}/link`, for agents.
+//! `/nodes/{id}/heartbeat` and, in [`link`], `/nodes/{id}/link`, for agents.
 
-use std::{sync::Arc, time::Duration};
+mod link;
+
+use std::sync::Arc;
 
 use axum::{
-    extract::{
-        OriginalUri, State,
-        ws::{Message, WebSocket, WebSocketUpgrade},
-    },
+    extract::{OriginalUri, State},
     http::{HeaderMap, Method, Uri},
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 use shared::{
     id::NodeId,
     wire::{
         HEARTBEAT_BYTES_MAX,
-        heartbeat::{Beat, Nudge, Reply},
+        heartbeat::{Beat, Reply},
         problem::agent_codes,
     },
 };
@@ -24,14 +22,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     admission::{Refusal, Signed},
     beat::Admitted,
-    nudger::Link,
-    presence::Presence,
 };
 use crate::{
     app::App,
     error::{Error, Kind},
     http::{
-        Json, Path, Problems, Query, RawBody,
+        Json, Path, Problems, RawBody,
         error::{problem, respond, status_of},
         extract::parse_json,
     },
@@ -43,7 +39,7 @@ use crate::{
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(heartbeat))
-        .routes(routes!(link))
+        .routes(routes!(link::link))
 }
 
 impl IntoResponse for Refusal {
@@ -125,86 +121,4 @@ async fn heartbeat(
 fn path_and_query(uri: &Uri) -> &str {
     uri.path_and_query()
         .map_or_else(|| uri.path(), |both| both.as_str())
-}
-
-#[derive(Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-struct LinkParams {
-    /// The latest beacon.
-    beacon: String,
-}
-
-#[utoipa::path(
-    get, path = "/nodes/{id}/link", operation_id = "node_link", tag = "agents",
-    params(("id" = String, Path), LinkParams),
-    description = "A WebSocket that only says when to beat. Signed like a beat, without a body.",
-    responses((status = 101), Problems), security(())
-)]
-async fn link(
-    State(app): State<Arc<App>>,
-    Path(id): Path<NodeId>,
-    Query(params): Query<LinkParams>,
-    OriginalUri(uri): OriginalUri,
-    method: Method,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Result<Response, Refusal> {
-    let now = app.clock.now();
-    let signed = Signed {
-        method: &method,
-        path_and_query: path_and_query(&uri),
-        headers: &headers,
-        body: None,
-    };
-    let (_key, nonce) = app.agents.authenticate(id, signed, now).await?;
-    if !app.agents.beacons.is_live(id, &params.beacon, now) {
-        return Err(app.agents.stale_beacon(id, now));
-    }
-    app.agents.presence.admit_link(id, &nonce)?;
-    let link = app.agents.nudger.open(id);
-    let shutdown = app.shutdown.clone();
-    Ok(upgrade
-        .max_message_size(1_024)
-        .on_upgrade(move |socket| async move {
-            tokio::select! {
-                () = serve_link(socket, link, &app.agents.presence, id) => {}
-                () = shutdown.cancelled() => {}
-            }
-        }))
-}
-
-/// A link is kept alive by our pings; one that answers nothing for so long is closed.
-const PING_EVERY: Duration = Duration::from_secs(15);
-const SILENCE_MAX: Duration = Duration::from_secs(45);
-
-async fn serve_link(mut socket: WebSocket, link: Link, presence: &Presence, node: NodeId) {
-    let Ok(fetch) = serde_json::to_string(&Nudge::Fetch) else {
-        return;
-    };
-    let mut ping = tokio::time::interval(PING_EVERY);
-    let mut heard = tokio::time::Instant::now();
-    loop {
-        let sent = tokio::select! {
-            () = link.nudged() => {
-                presence.ask_beat(node);
-                socket.send(Message::Text(fetch.clone().into())).await
-            }
-            _ = ping.tick() => {
-                if heard.elapsed() > SILENCE_MAX {
-                    return;
-                }
-                socket.send(Message::Ping(Vec::new().into())).await
-            }
-            message = socket.recv() => match message {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => {
-                    heard = tokio::time::Instant::now();
-                    Ok(())
-                }
-            },
-        };
-        if sent.is_err() {
-            return;
-        }
-    }
 }

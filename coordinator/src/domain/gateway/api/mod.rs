@@ -1,0 +1,3 @@
+//! How streams are asked for: by other coordinators ([`peer`]).
+
+pub mod peer;
