@@ -118,9 +118,9 @@ async fn a_rental_is_reached_through_all_of_it_and_a_cut_is_told() {
     // the agent dies in the middle of both
     stage.node.kill9();
     let cut = timeout(Duration::from_secs(60), until_closed(&mut listening)).await;
-    assert_eq!(cut.expect("no hang").2, 1014);
+    assert_eq!(cut.expect("no hang").2, 4502);
     let cut = timeout(Duration::from_secs(60), until_closed(&mut port)).await;
-    assert_eq!(cut.expect("no hang").2, 1014);
+    assert_eq!(cut.expect("no hang").2, 4502);
     let logs = format!("/api/v1/rentals/{}/logs", rented.id);
     rented.api.get(&logs).await.refused(503, "node_unreachable");
     stage.node.launch();

@@ -61,7 +61,7 @@ type Upgrade = std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
         payload of at most 32 KiB. To the program: 0 input (empty at its end), 3 the terminal's size (columns and rows, two bytes each), 4 a \
         signal (its number). From it: 1 output, 2 errors, and at the end 5, JSON: `{\"code\": 0}` or `{\"signal\": 9}`. What can't be started is \
         told by a text message, a problem, and the close code 4000 + its status. Close codes: 1000 it ended, 1003 not understood, 1008 access \
-        ended or nothing was taken for too long, 1012 the coordinator restarts, 1014 the node's connection broke, 4408 nothing went either way \
+        ended or nothing was taken for too long, 1012 the coordinator restarts, 4502 the node's connection broke, 4408 nothing went either way \
         for 15 minutes.",
     responses((status = 101), Problems),
     security(("access_token" = []), ("rental_token" = []), ("wallet" = []))

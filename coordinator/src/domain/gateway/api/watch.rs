@@ -39,7 +39,7 @@ impl End {
             Self::Stalled => (1008, "nothing was taken for too long"),
             Self::NoAccess => (1008, "the rental has ended, or access to it"),
             Self::Idle => (4408, "nothing went either way for too long"),
-            Self::Cut => (1014, "the connection to the rental's node broke"),
+            Self::Cut => (4502, "the connection to the rental's node broke"),
             Self::Stopping => (1012, "the coordinator restarts: connect again"),
         }
     }

@@ -201,8 +201,8 @@ async fn a_link_that_breaks_and_a_coordinator_that_stops_are_told_by_their_codes
     send_frame(&mut socket, &Frame::Stdin(b"x".to_vec())).await;
     let mut port = place.own_socket("ports/7").await;
     place.link.cut().await;
-    assert_eq!(close_code(&mut socket).await, 1014);
-    assert_eq!(close_code(&mut port).await, 1014);
+    assert_eq!(close_code(&mut socket).await, 4502);
+    assert_eq!(close_code(&mut port).await, 4502);
     let bearer = format!("Bearer {}", place.token());
     let (path, by) = (place.path("ports/7"), [("authorization", &*bearer)]);
     let away = place.socket(&path, &by).await;

@@ -14,7 +14,12 @@ use crate::testing::{TestApp, request};
 const DOMAIN: &str = "apps.test";
 
 async fn place() -> Place {
-    let test = TestApp::with(|config| config.gateway.tenant_domain = Some(DOMAIN.to_owned())).await;
+    let test = TestApp::with(|config| {
+        config.gateway.tenant_domain = Some(DOMAIN.to_owned());
+        // or what this machine says of a client would be believed
+        config.http.trusted_proxies.clear();
+    })
+    .await;
     Place::open(test).await
 }
 
