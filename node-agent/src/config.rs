@@ -19,6 +19,7 @@ use shared::image::rules::{ImageRules, Pattern};
 
 use crate::{
     data_dir::DataDir,
+    kept,
     runtime::{
         cache, disk,
         network::{Settings, subnet::Subnet},
@@ -35,6 +36,7 @@ pub const ENV_PREFIX: &str = "RAMARKET_AGENT_";
 pub const DEFAULT_FILE: &str = "/etc/ramarket/agent.toml";
 
 const JOURNAL_KEEP_DAYS_MAX: u32 = 3_650;
+const LOGS_KEPT_DAYS_MAX: u32 = 365;
 
 /// The agent's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// How long usage records are kept after the coordinator acknowledged them.
     pub journal_keep_days: u32,
+    /// The most that the logs of rentals that are over take together; 0 keeps none.
+    pub logs_kept_bytes: i64,
+    /// How long they are kept.
+    pub logs_kept_days: u32,
     /// Where Docker's engine listens: `unix://` and a path.
     pub docker_host: String,
     /// Where `ramarket-helper` listens; empty for an agent that works with Docker's engine itself.
@@ -108,6 +114,8 @@ impl Default for Config {
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
             journal_keep_days: 7,
+            logs_kept_bytes: 1 << 30,
+            logs_kept_days: 7,
             docker_host: "unix:///var/run/docker.sock".to_owned(),
             helper_socket: String::new(),
             operator_socket: String::new(),
@@ -225,6 +233,16 @@ impl Config {
             "journal_keep_days is {}; it may be 1 to {JOURNAL_KEEP_DAYS_MAX}",
             self.journal_keep_days
         );
+        anyhow::ensure!(
+            self.logs_kept_bytes >= 0,
+            "logs_kept_bytes is {}; it may not be negative",
+            self.logs_kept_bytes
+        );
+        anyhow::ensure!(
+            (1..=LOGS_KEPT_DAYS_MAX).contains(&self.logs_kept_days),
+            "logs_kept_days is {}; it may be 1 to {LOGS_KEPT_DAYS_MAX}",
+            self.logs_kept_days
+        );
         self.disks().check()?;
         anyhow::ensure!(
             self.operator_socket.is_empty() || self.operator_socket.starts_with('/'),
@@ -288,6 +306,15 @@ impl Config {
         }
     }
 
+    /// How much is kept of what rentals wrote.
+    #[must_use]
+    pub fn kept_logs(&self) -> kept::Limits {
+        kept::Limits {
+            bytes: self.logs_kept_bytes,
+            keep_ms: i64::from(self.logs_kept_days) * 24 * 3_600_000,
+        }
+    }
+
     /// [`Config::journal_keep_days`] in milliseconds.
     #[must_use]
     pub fn journal_keep_ms(&self) -> i64 {
@@ -296,95 +323,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::TempDir;
-
-    const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/agent.example.toml");
-    const DOCUMENT: &str = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../docs/AGENT_CONFIGURATION.md"
-    );
-
-    #[test]
-    fn the_example_holds_every_setting_with_its_default() {
-        let config = Config::load(Some(Path::new(EXAMPLE)), &Flags::default()).expect("loads");
-        assert_eq!(config, Config::default());
-        let example = std::fs::read_to_string(EXAMPLE).expect("example");
-        for name in settings() {
-            assert!(
-                example
-                    .lines()
-                    .any(|line| line.starts_with(&format!("{name} = "))),
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_setting_is_documented_with_flag_variable_and_default() {
-        let document = std::fs::read_to_string(DOCUMENT).expect("document");
-        let defaults = serde_json::to_value(Config::default()).expect("json");
-        for name in settings() {
-            let row = document
-                .lines()
-                .find(|line| line.starts_with(&format!("| `{name}` ")))
-                .unwrap_or_else(|| panic!("{name} has no row"));
-            let flag = format!("`--{}`", name.replace('_', "-"));
-            let variable = format!("`{ENV_PREFIX}{}`", name.to_uppercase());
-            let default = match &defaults[&name] {
-                serde_json::Value::String(text) => format!("`{text}`"),
-                other => format!("`{other}`"),
-            };
-            for part in [flag, variable, default] {
-                assert!(row.contains(&part), "{name}: {part}");
-            }
-        }
-    }
-
-    fn settings() -> Vec<String> {
-        let value = serde_json::to_value(Config::default()).expect("json");
-        value.as_object().expect("object").keys().cloned().collect()
-    }
-
-    #[test]
-    fn flags_win_over_the_file_and_mistakes_are_refused() {
-        let temp = TempDir::new();
-        let file = temp.path().join("agent.toml");
-        std::fs::write(&file, "journal_keep_days = 3\nlog = \"debug\"\n").expect("written");
-        let flags = Flags {
-            journal_keep_days: Some(9),
-            ..Flags::default()
-        };
-        let config = Config::load(Some(&file), &flags).expect("loads");
-        assert_eq!(
-            (config.journal_keep_days, config.log.as_str()),
-            (9, "debug")
-        );
-        for wrong in [
-            "journal_keep_day = 3",
-            "journal_keep_days = 0",
-            "log_format = \"xml\"",
-            "docker_host = \"tcp://10.0.0.1:2375\"",
-            "helper_socket = \"helper.sock\"",
-            "operator_socket = \"agent.sock\"",
-            "network_pool = \"8.8.0.0/16\"",
-            "network_pool = \"10.0.0.1/16\"",
-            "network_dns = [\"192.168.1.1\"]",
-            "network_blocked = [\"site\"]",
-        ] {
-            std::fs::write(&file, wrong).expect("written");
-            assert!(
-                Config::load(Some(&file), &Flags::default()).is_err(),
-                "{wrong}"
-            );
-        }
-        assert!(
-            Config::load(
-                Some(Path::new("/nonexistent/agent.toml")),
-                &Flags::default()
-            )
-            .is_err()
-        );
-    }
-}
+mod tests;

@@ -56,6 +56,18 @@ impl DataDir {
         self.0.join("journal.db")
     }
 
+    /// What rentals wrote that are over.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
+    /// What rentals used.
+    #[must_use]
+    pub fn samples(&self) -> PathBuf {
+        self.0.join("samples")
+    }
+
     /// How the agent was doing at its last beat.
     #[must_use]
     pub fn status(&self) -> PathBuf {

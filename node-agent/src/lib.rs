@@ -3,6 +3,8 @@
 //! `report` owns the beat: it samples (`measure`), appends to the `journal`, sends, and hands the reply to `reconcile`.
 //! `reconcile` owns the containers: it compares the desired state on disk with Docker (`runtime`) and publishes what it sees
 //! as [`rental::LiveRental`]s on a watch channel, which `report` reads. `boundary` puts Docker into a process of root's own.
+//!
+//! `inside` is a program of its own that runs within rentals and serves streams there; `streams` carries them from the `link` to it.
 
 pub mod boot;
 pub mod boundary;
@@ -16,7 +18,9 @@ pub mod endpoint;
 pub mod enroll;
 pub mod http;
 pub mod identity;
+pub mod inside;
 pub mod journal;
+pub mod kept;
 pub mod lease;
 pub mod lifecycle;
 pub mod link;
@@ -34,6 +38,7 @@ pub mod report;
 pub mod runtime;
 pub mod sealed_file;
 pub mod status;
+pub mod streams;
 mod systemd;
 mod written;
 

@@ -31,17 +31,19 @@ use crate::{
     data_dir::DataDir,
     identity::{self, Identity},
     journal::{Journal, Owner},
+    kept::KeptLogs,
     link,
     measure::Sampler,
     operator::{self, orders::Orders, socket::Desk},
     probe::{self, Prober},
     reconcile,
-    report::{self, Contact, Meter, Parts, Reporter},
+    report::{self, Contact, Meter, Parts, Reporter, samples::Samples},
     runtime::{
         ContainerRuntime, RuntimeError,
         disk::{Space, Volumes},
         docker::DockerRuntime,
     },
+    streams::{Sources, Streams},
     systemd,
 };
 
@@ -101,35 +103,37 @@ async fn start(
 ) -> anyhow::Result<Reporter> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let boot_id = boot::id()?;
-    let journal = Journal::open(
-        &dir.journal(),
-        Owner {
-            node_id: identity.node_id,
-            key: Arc::clone(&identity.key),
-            boot_id: boot_id.clone(),
-            coordinator_key: identity.coordinator_key,
-        },
-    )?
-    .with_reserve(&dir.journal(), JOURNAL_RESERVE_BYTES);
+    let journal = journal(dir, &identity, boot_id.clone())?;
     let scope = identity::container_scope(dir, identity.node_id)?;
     let runtime = kept_engine(config, scope, shutdown, tracker)?;
+    let kept = keep_logs(config, dir, (&clock, shutdown), tracker)?;
     let rentals = reconcile::start(
         dir.path(),
         Arc::clone(&runtime),
+        Arc::clone(&kept),
         Arc::clone(&clock),
         boot_id.clone(),
         shutdown.clone(),
         tracker,
     )
     .await?;
+    let samples = Arc::new(Samples::open(dir.samples())?);
     let prober = Arc::new(Mutex::new(Prober::new()));
     let folder = dir.path().to_owned();
+    let sources = Sources {
+        runtime: Arc::clone(&runtime),
+        kept,
+        samples: Arc::clone(&samples),
+        live: rentals.live(),
+    };
+    let streams = Streams::new(sources, shutdown.clone(), tracker.clone());
     let inventory = keep_inventory((&prober, folder), runtime, shutdown, tracker).await?;
     let orders = Arc::new(Orders::open(dir.orders(), identity.node_id)?);
     let reporter = report::start(
         Parts {
             identity: identity.clone(),
             meter: Meter::new(journal, Sampler::new("/")),
+            samples,
             prober,
             inventory,
             rentals: Arc::new(rentals),
@@ -143,8 +147,33 @@ async fn start(
         tracker,
     )?;
     hear_operator(config, &reporter, (orders, &clock), shutdown, tracker);
-    link::start(identity, reporter.clone(), clock, shutdown, tracker)?;
+    let served = (reporter.clone(), streams);
+    link::start(identity, served, clock, shutdown, tracker)?;
     Ok(reporter)
+}
+
+fn journal(dir: &DataDir, identity: &Identity, boot_id: String) -> anyhow::Result<Journal> {
+    let owner = Owner {
+        node_id: identity.node_id,
+        key: Arc::clone(&identity.key),
+        boot_id,
+        coordinator_key: identity.coordinator_key,
+    };
+    let journal = Journal::open(&dir.journal(), owner)?;
+    Ok(journal.with_reserve(&dir.journal(), JOURNAL_RESERVE_BYTES))
+}
+
+/// The logs of rentals that are over.
+fn keep_logs(
+    config: &Config,
+    dir: &DataDir,
+    (clock, shutdown): (&Arc<dyn Clock>, &CancellationToken),
+    tracker: &TaskTracker,
+) -> anyhow::Result<Arc<KeptLogs>> {
+    let kept = KeptLogs::open(dir.logs(), config.kept_logs(), Arc::clone(clock))?;
+    let kept = Arc::new(kept);
+    tracker.spawn(Arc::clone(&kept).sweep(shutdown.clone()));
+    Ok(kept)
 }
 
 /// Answers the person in front of the machine.

@@ -42,7 +42,7 @@ use tokio_tungstenite::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{http, identity::Identity, report::Reporter};
+use crate::{http, identity::Identity, report::Reporter, streams::Streams};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A refusal's problem document.
@@ -54,13 +54,13 @@ const REFUSED_PAUSE_MAX_MS: u64 = 60_000;
 /// A link that lived this long is no attempt that failed.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
 
-/// Keeps the link up until `shutdown`.
+/// Keeps the link up until `shutdown`; what the coordinator opens about rentals is for `streams`.
 ///
 /// # Errors
 /// The HTTP client can't be set up.
 pub fn start(
     identity: Identity,
-    reporter: Reporter,
+    (reporter, streams): (Reporter, Arc<Streams>),
     clock: Arc<dyn Clock>,
     shutdown: &CancellationToken,
     tracker: &TaskTracker,
@@ -69,6 +69,7 @@ pub fn start(
         client: http::link_client(&identity.url)?,
         identity,
         reporter,
+        streams,
         clock,
     };
     let shutdown = shutdown.clone();
@@ -85,6 +86,7 @@ struct Link {
     client: reqwest::Client,
     identity: Identity,
     reporter: Reporter,
+    streams: Arc<Streams>,
     clock: Arc<dyn Clock>,
 }
 
@@ -210,7 +212,7 @@ impl Link {
                 stream = accepted.recv() => match stream {
                     Some(stream) if served.len() < STREAMS_MAX => {
                         let nudge = Arc::clone(&self.reporter.nudge);
-                        served.spawn(serve(stream, nudge));
+                        served.spawn(serve(stream, nudge, Arc::clone(&self.streams)));
                     }
                     // as many as may be: dropping it resets it
                     Some(_) => {}
@@ -226,13 +228,10 @@ impl Link {
     }
 }
 
-async fn serve(mut stream: Stream, nudge: Arc<Notify>) {
+async fn serve(mut stream: Stream, nudge: Arc<Notify>, streams: Arc<Streams>) {
     let opened = match open::receive::<Open>(&mut stream).await {
         Ok(Open::Control {}) => return hear(stream, &nudge).await,
-        Ok(_) => Opened::refused(
-            code::NOT_SUPPORTED,
-            "this node's agent can't reach into rentals: its owner has to update it",
-        ),
+        Ok(open) => return streams.serve(open, stream).await,
         // of a newer coordinator, or cut
         Err(error) => Opened::refused(code::NOT_SUPPORTED, error.to_string()),
     };
@@ -292,7 +291,7 @@ fn pause_ms(failures: u32, refused: bool, random: u64) -> u64 {
     } else {
         PAUSE_MAX_MS
     };
-    let whole = (2 * PAUSE_MIN_MS << failures.clamp(1, 7).saturating_sub(1)).min(longest);
+    let whole = ((2 * PAUSE_MIN_MS) << failures.clamp(1, 7).saturating_sub(1)).min(longest);
     whole / 2 + random % (whole / 2 + 1)
 }
 

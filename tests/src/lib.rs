@@ -23,7 +23,7 @@ pub mod npm;
 pub mod oidc_issuer;
 pub mod payer;
 pub mod people;
-mod program;
+pub mod program;
 pub mod registry;
 pub mod stage;
 pub mod stock_client;

@@ -18,7 +18,11 @@ pub(crate) struct Program {
 }
 
 /// The path of one of our programs: beside the test's own binary.
-pub(crate) fn binary(name: &str) -> PathBuf {
+///
+/// # Panics
+/// If they can't be built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         let own = std::env::current_exe().expect("a test is a program");
@@ -41,6 +45,7 @@ fn build_missing(folder: &Path) {
         "ramarket-coordinator",
         "ramarket-agent",
         "ramarket-helper",
+        "ramarket-inside",
         "ramarket",
     ];
     let missing = || names.iter().any(|name| !folder.join(name).exists());

@@ -11,7 +11,12 @@ use std::{path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
-use shared::{image::Digest, time::Timestamp, wire::desired::DesiredRental};
+use shared::{
+    image::Digest,
+    link::open::{Entry, LogsQuery},
+    time::Timestamp,
+    wire::desired::DesiredRental,
+};
 use tokio::{net::UnixStream, time::timeout};
 
 use super::{
@@ -19,12 +24,14 @@ use super::{
     protocol::{self, Call, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request, VERSION},
 };
 use crate::runtime::{
-    Container, ContainerRuntime, Created, EngineFacts, Event, Fetch, OnProgress, RuntimeError,
-    self_test::SelfTest,
+    Container, ContainerRuntime, Created, EngineFacts, Event, Fetch, OnProgress, Pipe,
+    RuntimeError, self_test::SelfTest,
 };
 
 /// How much longer than the helper's own limit an answer is waited for.
 const MARGIN: Duration = Duration::from_secs(5);
+/// What a helper of another mind says.
+const UNASKED: &str = "it answers what it wasn't asked";
 
 /// A node's share of the engine behind a helper.
 #[derive(Debug, Clone)]
@@ -88,7 +95,7 @@ impl HelperRuntime {
                     }
                     Reply::Failed(failure) => return Err(failure.into()),
                     Reply::NotServed(why) => return Err(self.away(why)),
-                    Reply::Event(_) => return Err(self.away("an event where none was asked for")),
+                    Reply::Event(_) | Reply::Entry(_) => return Err(self.away(UNASKED)),
                 }
             }
         };
@@ -105,10 +112,30 @@ impl HelperRuntime {
                 Reply::Failed(failure) => Err(failure.into()),
                 Reply::NotServed(why) => Err(helper.away(why)),
                 Reply::Done(_) => Ok(None),
-                Reply::Progress(_) => Err(helper.away("progress where none was asked for")),
+                Reply::Progress(_) | Reply::Entry(_) => Err(helper.away(UNASKED)),
             }
         })
         .boxed()
+    }
+
+    /// Lines until the log ends or the helper goes away.
+    fn read(self, stream: UnixStream) -> BoxStream<'static, Result<Entry, RuntimeError>> {
+        stream::try_unfold((self, stream), |(helper, mut stream)| async move {
+            match helper.next(&mut stream).await? {
+                Reply::Entry(entry) => Ok(Some((entry, (helper, stream)))),
+                Reply::Failed(failure) => Err(failure.into()),
+                Reply::NotServed(why) => Err(helper.away(why)),
+                Reply::Done(_) => Ok(None),
+                Reply::Progress(_) | Reply::Event(_) => Err(helper.away(UNASKED)),
+            }
+        })
+        .boxed()
+    }
+
+    /// Connects for what comes in parts.
+    async fn connect(&self, call: Call) -> Result<UnixStream, RuntimeError> {
+        let connected = timeout(limits::REQUEST + MARGIN, self.open(call)).await;
+        connected.unwrap_or_else(|_| Err(self.away("it doesn't listen")))
     }
 
     async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, RuntimeError> {
@@ -173,9 +200,46 @@ impl ContainerRuntime for HelperRuntime {
             since_micros: since.as_micros(),
         };
         stream::once(async move {
-            let connected = timeout(limits::REQUEST + MARGIN, helper.open(call)).await;
-            let connected = connected.unwrap_or_else(|_| Err(helper.away("it doesn't listen")));
+            let connected = helper.connect(call).await;
             connected.map(|stream| helper.follow(stream))
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    async fn enter(&self, container_id: &str) -> Result<Pipe, RuntimeError> {
+        let call = Call::Enter {
+            container_id: container_id.to_owned(),
+        };
+        let within = limits::within(&call) + MARGIN;
+        let entered = async {
+            let mut stream = self.open(call).await?;
+            match self.next(&mut stream).await? {
+                // what follows are the container's bytes
+                Reply::Done(_) => Ok(Box::new(stream) as Pipe),
+                Reply::Failed(failure) => Err(failure.into()),
+                Reply::NotServed(why) => Err(self.away(why)),
+                Reply::Progress(_) | Reply::Event(_) | Reply::Entry(_) => Err(self.away(UNASKED)),
+            }
+        };
+        timeout(within, entered).await.unwrap_or_else(|_| {
+            Err(self.away(format!("no answer to enter within {} s", within.as_secs())))
+        })
+    }
+
+    fn logs(
+        &self,
+        container_id: &str,
+        query: LogsQuery,
+    ) -> BoxStream<'static, Result<Entry, RuntimeError>> {
+        let helper = self.clone();
+        let call = Call::Logs {
+            container_id: container_id.to_owned(),
+            query: Box::new(query),
+        };
+        stream::once(async move {
+            let connected = helper.connect(call).await;
+            connected.map(|stream| helper.read(stream))
         })
         .try_flatten()
         .boxed()

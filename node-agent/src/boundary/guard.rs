@@ -394,5 +394,7 @@ fn check_id(id: &str) -> Result<(), RuntimeError> {
     Err(RuntimeError::refused(code::ENGINE_REFUSED, why))
 }
 
+mod within;
+
 #[cfg(test)]
 pub(in crate::boundary) mod tests;

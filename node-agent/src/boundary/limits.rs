@@ -5,9 +5,17 @@ use std::time::Duration;
 use super::protocol::Call;
 
 /// Connections that are served at once; the next one waits to be accepted.
-pub(super) const CONNECTIONS_MAX: usize = 128;
+pub(super) const CONNECTIONS_MAX: usize = 384;
 /// Connections that follow events: an agent needs one, and an old one may not be closed yet when the next comes.
 pub(super) const FOLLOWERS_MAX: usize = 4;
+/// Logs that are read at once.
+pub(super) const READERS_MAX: usize = 96;
+/// Containers that are entered at once; an agent keeps one connection for each rental that somebody uses.
+pub(super) const ENTERED_MAX: usize = 160;
+/// What is in hand of a connection to a container, for each direction.
+pub(super) const CARRIED_BYTES: usize = 64 * 1_024;
+/// How long a container that was entered may take to end what the agent has left.
+pub(super) const LEAVE: Duration = Duration::from_secs(10);
 /// Pulls that run at once; the next one waits.
 pub(super) const PULLS_MAX: usize = 4;
 /// A connection that hasn't sent its request by then is closed.
@@ -31,8 +39,10 @@ pub(super) fn within(call: &Call) -> Duration {
         Call::Stop { grace_ms, .. } => {
             return Duration::from_millis(*grace_ms).min(GRACE) + Duration::from_secs(60);
         }
+        // an upload and two starts by a busy engine
+        Call::Enter { .. } => 180,
         // until the agent closes it
-        Call::Events { .. } => return Duration::MAX,
+        Call::Events { .. } | Call::Logs { .. } => return Duration::MAX,
     };
     Duration::from_secs(seconds)
 }

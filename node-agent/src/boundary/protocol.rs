@@ -10,7 +10,10 @@
 use std::io;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use shared::wire::desired::DesiredRental;
+use shared::{
+    link::open::{Entry, LogsQuery},
+    wire::desired::DesiredRental,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::runtime::{Event, Fetch, PullProgress, RuntimeError, code};
@@ -65,6 +68,13 @@ pub(super) enum Call {
     Remove { container_id: String },
     /// Changes of the scope's containers since a moment, until the connection is closed.
     Events { since_micros: i64 },
+    /// What a container wrote, until it ends or the connection is closed.
+    Logs {
+        container_id: String,
+        query: Box<LogsQuery>,
+    },
+    /// Starts what serves within a running container; after [`Reply::Done`] the connection is the one to it, both ways.
+    Enter { container_id: String },
 }
 
 impl Call {
@@ -81,11 +91,13 @@ impl Call {
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
             Self::Events { .. } => "events",
+            Self::Logs { .. } => "logs",
+            Self::Enter { .. } => "enter",
         }
     }
 }
 
-/// A frame of the helper's. [`Reply::Progress`] and [`Reply::Event`] come before the last one.
+/// A frame of the helper's. [`Reply::Progress`], [`Reply::Event`] and [`Reply::Entry`] come before the last one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Reply {
@@ -93,6 +105,8 @@ pub(super) enum Reply {
     Progress(PullProgress),
     /// Something happened to a container.
     Event(Event),
+    /// A line that a container wrote.
+    Entry(Entry),
     /// The call's result as JSON.
     Done(serde_json::Value),
     /// The call's error.

@@ -55,6 +55,8 @@ pub struct Helper {
     binding: Mutex<Binding>,
     guard: Mutex<Option<Arc<Guard>>>,
     followers: Semaphore,
+    readers: Semaphore,
+    entered: Semaphore,
     shutdown: CancellationToken,
 }
 
@@ -69,8 +71,8 @@ impl fmt::Debug for Helper {
 
 /// A connection whose request was read.
 struct Connection {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    pub(super) reader: OwnedReadHalf,
+    pub(super) writer: OwnedWriteHalf,
 }
 
 /// The agent closed the connection, or doesn't take what is sent.
@@ -95,6 +97,8 @@ impl Helper {
             binding: Mutex::new(Binding::read(state_dir)?),
             guard: Mutex::default(),
             followers: Semaphore::new(limits::FOLLOWERS_MAX),
+            readers: Semaphore::new(limits::READERS_MAX),
+            entered: Semaphore::new(limits::ENTERED_MAX),
             shutdown,
         })
     }
@@ -196,6 +200,14 @@ impl Helper {
             Call::Events { since_micros } => {
                 let since = Timestamp::from_micros(since_micros);
                 return self.follow(guard, since, connection).await;
+            }
+            Call::Logs {
+                container_id,
+                query,
+            } => return self.logs(guard, (&container_id, *query), connection).await,
+            Call::Enter { container_id } => {
+                let entering = timeout(within, guard.enter(&container_id));
+                return self.enter(entering, connection).await;
             }
             Call::Pull { wanted } => {
                 let pull = self.pull(guard, &wanted, connection);
@@ -300,9 +312,9 @@ async fn perform(guard: &Guard, call: Call) -> Result<serde_json::Value, Runtime
             value(guard.stop(&container_id, grace).await?)
         }
         Call::Remove { container_id } => value(guard.remove(&container_id).await?),
-        Call::Pull { .. } | Call::Events { .. } => Err(RuntimeError::Unavailable(
-            "this call is answered in parts".to_owned(),
-        )),
+        Call::Pull { .. } | Call::Events { .. } | Call::Logs { .. } | Call::Enter { .. } => Err(
+            RuntimeError::Unavailable("this call is answered in parts".to_owned()),
+        ),
     }
 }
 
@@ -327,6 +339,8 @@ impl Connection {
         drop(self.reader.read(&mut byte).await);
     }
 }
+
+mod carry;
 
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,14 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "DAYS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal_keep_days: Option<u32>,
+    /// The most that the logs of rentals that are over take together; 0 keeps none
+    #[arg(long, global = true, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logs_kept_bytes: Option<i64>,
+    /// How many days they are kept
+    #[arg(long, global = true, value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logs_kept_days: Option<u32>,
     /// Where Docker's engine listens: unix:// and a path
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]

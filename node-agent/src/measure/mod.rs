@@ -42,12 +42,25 @@ pub struct InUse {
     pub oom_kills: Option<i64>,
 }
 
+/// What a container had used when it was measured last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// Whose.
+    pub rental_id: RentalId,
+    /// Since its container started.
+    pub counters: Counters,
+    /// Memory then; `None` if it couldn't be read.
+    pub ram_bytes: Option<i64>,
+}
+
 /// One container that is measured.
 #[derive(Debug)]
 struct Tracked {
     container_id: String,
     meter: Meter,
     source: Source,
+    /// Of the last reading.
+    ram_bytes: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -96,6 +109,7 @@ impl Sampler {
                     container_id: container_id.to_owned(),
                     meter: Meter::from_record(base.as_ref()),
                     source: Source::None,
+                    ram_bytes: None,
                 },
             );
         }
@@ -106,8 +120,20 @@ impl Sampler {
         if let Source::Open { files, .. } = &mut tracked.source {
             let reading = files.read(&mut self.buffer);
             tracked.meter.take(&reading, boot_ms);
+            tracked.ram_bytes = reading.memory_bytes;
         }
         Ok(tracked.meter.counters())
+    }
+
+    /// What running containers had used when they were measured last; reads nothing.
+    pub fn used(&self) -> impl Iterator<Item = Used> {
+        let running = self.rentals.iter();
+        let running = running.filter(|(_, one)| matches!(one.source, Source::Open { .. }));
+        running.map(|(rental_id, tracked)| Used {
+            rental_id: *rental_id,
+            counters: tracked.meter.counters(),
+            ram_bytes: tracked.ram_bytes,
+        })
     }
 
     /// What running containers use at this moment; changes no counter.

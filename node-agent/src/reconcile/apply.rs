@@ -32,7 +32,10 @@ use super::{
     plan::Key,
     secrets::Secrets,
 };
-use crate::runtime::{ContainerRuntime, Created, Fetch, PullProgress, RuntimeError, code, profile};
+use crate::{
+    kept::KeptLogs,
+    runtime::{ContainerRuntime, Created, Fetch, PullProgress, RuntimeError, code, profile},
+};
 
 /// Pulls that run at once; others wait.
 pub(super) const PULLS_AT_ONCE: usize = 4;
@@ -47,6 +50,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
     pub(super) runtime: Arc<dyn ContainerRuntime>,
+    pub(super) kept: Arc<KeptLogs>,
     pub(super) notes: Arc<NoteStore>,
     pub(super) secrets: Arc<Secrets>,
     pub(super) pulls: Arc<Semaphore>,
@@ -209,8 +213,12 @@ impl Worker {
         self.runtime.stop(&container_id, grace).await
     }
 
-    /// Removes.
-    pub(super) async fn remove(self, container_id: String) -> Result<(), RuntimeError> {
+    /// Removes, after what it wrote is kept.
+    pub(super) async fn remove(self, key: Key, container_id: String) -> Result<(), RuntimeError> {
+        if let Key::Rental(rental_id) = key {
+            let runtime = self.runtime.as_ref();
+            self.kept.keep(runtime, rental_id, &container_id).await?;
+        }
         self.runtime.remove(&container_id).await
     }
 }

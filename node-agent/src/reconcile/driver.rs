@@ -248,7 +248,7 @@ impl Driver {
             }
             Step::Remove(key, container_id, why) => {
                 tracing::info!(container.id = container_id, remove.why = ?why, "removing a container");
-                let work = worker.remove(container_id);
+                let work = worker.remove(key.clone(), container_id);
                 self.works
                     .spawn(key, Busy::Ending, CancellationToken::new(), work);
             }

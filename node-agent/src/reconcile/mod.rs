@@ -30,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     desired::DesiredStore,
+    kept::KeptLogs,
     rental::LiveRental,
     runtime::{ContainerRuntime, Event},
 };
@@ -98,13 +99,15 @@ impl Handle {
 }
 
 /// Starts the reconciler on the state kept in `dir`. Returns when the engine has answered once, or after 5 s without an answer (an
-/// engine that is away is waited for in the background). `boot_id`: the kernel's; leases on disk of another boot are converted.
+/// engine that is away is waited for in the background). `boot_id`: the kernel's; leases on disk of another boot are converted. `kept`: where
+/// logs go before their containers do.
 ///
 /// # Errors
 /// The state on disk can't be read (a broken file is no error).
 pub async fn start(
     dir: &Path,
     runtime: Arc<dyn ContainerRuntime>,
+    kept: Arc<KeptLogs>,
     clock: Arc<dyn Clock>,
     boot_id: String,
     shutdown: CancellationToken,
@@ -119,6 +122,7 @@ pub async fn start(
     let worker = Worker {
         secrets: Arc::clone(&secrets),
         runtime: Arc::clone(&runtime),
+        kept,
         notes,
         pulls: Arc::new(Semaphore::new(PULLS_AT_ONCE)),
         messages: messages.clone(),

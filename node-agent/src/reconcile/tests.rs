@@ -16,6 +16,7 @@ use shared::{
 
 use super::*;
 use crate::{
+    kept::Limits,
     runtime::{
         Container, ContainerState, RuntimeError, code,
         fake::{FakeRuntime, Op},
@@ -55,12 +56,22 @@ impl Node {
         }
     }
 
+    fn kept(&self) -> KeptLogs {
+        let limits = Limits {
+            bytes: 1 << 20,
+            keep_ms: 1 << 40,
+        };
+        let folder = self.folder.path().join("logs");
+        KeptLogs::open(folder, limits, Arc::new(self.clock.clone())).expect("a folder")
+    }
+
     async fn start(&self) -> Agent {
         let shutdown = CancellationToken::new();
         let tracker = TaskTracker::new();
         let handle = start(
             self.folder.path(),
             Arc::new(self.engine.clone()),
+            Arc::new(self.kept()),
             Arc::new(self.clock.clone()),
             "boot-a".to_owned(),
             shutdown.clone(),

@@ -1,9 +1,10 @@
 //! Which rentals don't have what they pay for: a GPU of theirs is broken, gone, or used by somebody else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::{
     id::RentalId,
+    link::open::GpuSample,
     resources::{Gpu, GpuLoad},
 };
 
@@ -19,6 +20,26 @@ pub(super) fn faulty(live: &[LiveRental], gpus: &[(Gpu, GpuLoad)]) -> BTreeSet<R
     live.iter()
         .filter(|rental| !rental.gpus.iter().all(|uuid| works(rental, uuid)))
         .map(|rental| rental.observed.rental_id)
+        .collect()
+}
+
+/// How each rental's own GPUs are used, by what they said last.
+pub(super) fn samples(
+    live: &[LiveRental],
+    gpus: &[(Gpu, GpuLoad)],
+) -> BTreeMap<RentalId, Vec<GpuSample>> {
+    let sample = |uuid: &String| {
+        let mut same = gpus.iter().filter(|(gpu, _)| gpu.uuid == *uuid);
+        same.next().map(|(_, load)| GpuSample {
+            uuid: uuid.clone(),
+            busy_percent: load.busy_percent,
+            vram_used_bytes: load.vram_used_bytes,
+        })
+    };
+    let of = |rental: &LiveRental| rental.gpus.iter().filter_map(sample).collect();
+    live.iter()
+        .filter(|rental| !rental.gpus.is_empty())
+        .map(|rental| (rental.observed.rental_id, of(rental)))
         .collect()
 }
 

@@ -17,7 +17,7 @@ use shared::{
 
 use crate::{
     journal::{Draft, Journal, JournalError, Moment},
-    measure::{InUse, Sampler},
+    measure::{InUse, Sampler, Used},
     rental::LiveRental,
 };
 
@@ -82,6 +82,11 @@ impl Meter {
     /// What running containers use at this moment.
     pub(super) fn look(&mut self) -> Vec<InUse> {
         self.sampler.look()
+    }
+
+    /// What running containers had used at the last pass.
+    pub(super) fn used(&self) -> Vec<Used> {
+        self.sampler.used().collect()
     }
 
     /// Deletes old records, except those that a live rental's next record goes on from.

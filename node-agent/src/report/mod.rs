@@ -15,6 +15,7 @@ mod gather;
 mod gpus;
 mod meter;
 mod reply;
+pub mod samples;
 mod sender;
 mod server_clock;
 mod teller;
@@ -40,6 +41,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::{
     contact::Contact,
     meter::{Due, Meter, sample_pass},
+    samples::Samples,
     server_clock::ServerClock,
     teller::Teller,
 };
@@ -100,6 +102,8 @@ pub struct Parts {
     pub identity: Identity,
     /// Measures containers and keeps the journal.
     pub meter: Meter,
+    /// What rentals used, for whoever rents.
+    pub samples: Arc<Samples>,
     /// Measures the machine's load.
     pub prober: Arc<Mutex<Prober>>,
     /// What the machine has, measured anew from time to time.
@@ -219,6 +223,7 @@ pub fn start(
     let ticker = ticker::Ticker {
         shared,
         prober: parts.prober,
+        samples: parts.samples,
         inventory: parts.inventory,
         beacon: beacon_now.clone(),
         interval_ms: interval_now,

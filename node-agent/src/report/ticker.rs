@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, gpus, lock,
     meter::{Due, sample_pass},
+    samples::Samples,
 };
 use crate::{journal::Moment, probe::Prober, rental::LiveRental};
 
@@ -26,6 +27,8 @@ const PRUNE_EVERY_MS: i64 = 60_000;
 pub(super) struct Ticker {
     pub(super) shared: Shared,
     pub(super) prober: Arc<Mutex<Prober>>,
+    /// Where what rentals used goes for whoever rents.
+    pub(super) samples: Arc<Samples>,
     /// What the machine has, as it was measured last.
     pub(super) inventory: watch::Receiver<Arc<Inventory>>,
     pub(super) beacon: watch::Receiver<String>,
@@ -94,6 +97,11 @@ impl Ticker {
             self.pruned_boot_ms = boot_ms;
             moment.t_wall.plus_ms(-self.keep_ms)
         });
+        let samples = (due == Due::Tick).then(|| {
+            let gpus = gpus::samples(&rentals, &self.shared.gpus.borrow());
+            (Arc::clone(&self.samples), gpus)
+        });
+        let at = moment.t_wall;
         let done = self
             .shared
             .with_meter(move |meter| {
@@ -106,6 +114,9 @@ impl Ticker {
                     moment.beacon = beacon;
                 }
                 sample_pass(meter, &rentals, &faulty, &moment, due)?;
+                if let Some((samples, gpus)) = samples {
+                    samples.take(at, &meter.used(), &gpus);
+                }
                 prune_before.map_or(Ok(0), |before| meter.prune(before))
             })
             .await;

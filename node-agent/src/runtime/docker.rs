@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,24 +25,32 @@ use futures_util::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use shared::{image::Digest, time::Timestamp, wire::desired::DesiredRental};
+use shared::{
+    image::Digest,
+    link::open::{Entry, LogsQuery},
+    time::Timestamp,
+    wire::desired::DesiredRental,
+};
 
 use super::{
     Container, ContainerRuntime, Created, EngineFacts, Event, Fetch, LABEL_NODE, LABEL_RENTAL,
-    OnProgress, RuntimeError, cache, code, digest, disk::Volumes, isolation::Decision,
+    OnProgress, Pipe, RuntimeError, cache, code, digest, disk::Volumes, isolation::Decision,
     network::Settings, parse, profile::Ground, self_test::SelfTest,
 };
 
+mod archive;
 mod bridges;
 mod create;
 mod disks;
 mod engine;
+mod enter;
 mod facts;
 mod held;
 mod image_cache;
 mod images;
 mod keep;
 mod leave;
+mod logs;
 mod networks;
 mod police;
 mod probe_image;
@@ -50,6 +59,7 @@ mod self_test;
 
 use disks::Disks;
 use engine::{Engine, is_status};
+use enter::Inside;
 use images::Images;
 use networks::Networks;
 use police::Police;
@@ -70,6 +80,7 @@ pub struct DockerRuntime {
     disks: Disks,
     police: Police,
     images: Images,
+    inside: Inside,
     /// By (image id, reference): an image id never changes what it stands for.
     digests: Mutex<HashMap<(String, String), String>>,
 }
@@ -97,6 +108,7 @@ impl DockerRuntime {
             disks: Disks::default(),
             police: Police::default(),
             images: Images::default(),
+            inside: Inside::new(None),
             digests: Mutex::new(HashMap::new()),
         })
     }
@@ -124,6 +136,15 @@ impl DockerRuntime {
     pub fn with_images(self, settings: cache::Settings) -> Self {
         Self {
             images: Images::new(settings),
+            ..self
+        }
+    }
+
+    /// With `ramarket-inside` from this file, in place of the one beside this program or the packaged one.
+    #[must_use]
+    pub fn with_inside(self, program: PathBuf) -> Self {
+        Self {
+            inside: Inside::new(Some(program)),
             ..self
         }
     }
@@ -355,6 +376,18 @@ impl ContainerRuntime for DockerRuntime {
             .take_while(|event| std::future::ready(event.is_some()))
             .filter_map(std::future::ready)
             .boxed()
+    }
+
+    async fn enter(&self, container_id: &str) -> Result<Pipe, RuntimeError> {
+        Box::pin(self.entered(container_id)).await
+    }
+
+    fn logs(
+        &self,
+        container_id: &str,
+        query: LogsQuery,
+    ) -> BoxStream<'static, Result<Entry, RuntimeError>> {
+        self.read_log(container_id, query)
     }
 }
 

@@ -13,19 +13,28 @@ use std::{
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use shared::{
-    clock::Clock, id::RentalId, image::Digest, journal::Exit, time::Timestamp,
+    clock::Clock,
+    id::RentalId,
+    image::Digest,
+    journal::Exit,
+    link::open::{Entry, LogsQuery},
+    time::Timestamp,
     wire::desired::DesiredRental,
 };
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch},
+    task::AbortHandle,
+};
 
 use super::{
     Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, Fetch, HeldLimits,
-    OnProgress, PullProgress, RuntimeError, code, profile, self_test::SelfTest,
+    OnProgress, Pipe, PullProgress, RuntimeError, code, profile, self_test::SelfTest,
 };
 
 mod calls;
 mod looks;
 mod said;
+mod within;
 
 pub use calls::Op;
 use looks::Waiting;
@@ -44,6 +53,8 @@ struct State {
     images: BTreeMap<String, Image>,
     fetched: Vec<Fetch>,
     limits: BTreeMap<String, HeldLimits>,
+    written: BTreeMap<String, Vec<Entry>>,
+    entered: Vec<AbortHandle>,
     registry: BTreeSet<String>,
     down: bool,
     failures: BTreeMap<Op, Vec<RuntimeError>>,
@@ -134,20 +145,6 @@ impl FakeRuntime {
         self.tell(ended.as_ref());
     }
 
-    /// Says of a rental's container that it wrote too much.
-    pub fn overdo(&self, rental_id: RentalId, why: &str) {
-        let over = {
-            let mut state = self.lock();
-            let mut containers = state.containers.values_mut();
-            let found = containers.find(|c| c.rental_id == Some(rental_id));
-            found.map(|container| {
-                container.over_disk = Some(why.to_owned());
-                container.clone()
-            })
-        };
-        self.tell(over.as_ref());
-    }
-
     /// Removes a container behind the agent's back.
     pub fn vanish(&self, container_id: &str) {
         let gone = self.lock().containers.remove(container_id);
@@ -175,6 +172,7 @@ impl FakeRuntime {
         if let Some(event) = event {
             // nobody listens: nobody needs to know
             self.events.send(event).ok();
+            self.turn();
         }
     }
 
@@ -377,5 +375,17 @@ impl ContainerRuntime for FakeRuntime {
             },
         )
         .boxed()
+    }
+
+    async fn enter(&self, container_id: &str) -> Result<Pipe, RuntimeError> {
+        self.entered(container_id).await
+    }
+
+    fn logs(
+        &self,
+        container_id: &str,
+        query: LogsQuery,
+    ) -> BoxStream<'static, Result<Entry, RuntimeError>> {
+        self.written(container_id, query)
     }
 }

@@ -17,10 +17,12 @@ use shared::{
         rules::{NodeImages, PinnedImage},
     },
     journal::Exit,
+    link::open::{Entry, LogsQuery},
     resources::{Docker, Isolation, RentalDisk},
     time::Timestamp,
     wire::desired::DesiredRental,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub mod cache;
 mod digest;
@@ -29,6 +31,7 @@ pub mod docker;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub mod isolation;
+pub mod logs;
 pub mod network;
 mod parse;
 pub mod profile;
@@ -274,6 +277,14 @@ impl RuntimeError {
     }
 }
 
+/// A connection to what serves within a container.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// A [`Connection`] of whichever engine.
+pub type Pipe = Box<dyn Connection>;
+
 /// Called with the progress of a pull; may be called often.
 pub type OnProgress<'a> = &'a (dyn Fn(PullProgress) + Send + Sync);
 
@@ -316,4 +327,15 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug {
     /// Changes of this node's containers since `since` (the engine's wall clock) and from now on. The stream ends or yields an error
     /// when the engine goes away; whoever reads it connects anew and lists.
     fn events(&self, since: Timestamp) -> BoxStream<'static, Result<Event, RuntimeError>>;
+
+    /// Starts `ramarket-inside` (see [`crate::inside`]) in a running container, as the container's own user and with no more rights than
+    /// its first process, and returns the connection that a session of [`shared::link`] runs over. Dropping it ends what was started.
+    async fn enter(&self, container_id: &str) -> Result<Pipe, RuntimeError>;
+
+    /// What a container wrote, oldest first; what follows if asked for, until the container ends.
+    fn logs(
+        &self,
+        container_id: &str,
+        query: LogsQuery,
+    ) -> BoxStream<'static, Result<Entry, RuntimeError>>;
 }

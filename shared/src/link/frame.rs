@@ -3,6 +3,7 @@
 //! # Invariants
 //! - A frame is a byte for its kind, its length as four bytes (big end first) and at most [`FRAME_BYTES_MAX`] of payload.
 //! - [`Frame::Exit`] is the last of the program's side; an empty [`Frame::Stdin`] is the end of its input.
+//! - Who asked for the program keeps its half of the stream open until then: ending it hangs the program up.
 
 use std::io;
 

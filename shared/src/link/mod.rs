@@ -8,6 +8,7 @@
 //! - What opens a stream is bounded before it is read, and answered before anything else flows.
 //! - This module is the only one of the crate that does input and output; it needs the feature `link`.
 
+pub mod address;
 pub mod alive;
 pub mod frame;
 pub mod lines;

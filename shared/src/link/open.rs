@@ -154,6 +154,38 @@ pub struct Entry {
     pub line: String,
 }
 
+/// What a rental used, at a moment. Counters begin with its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// When, by the node's clock.
+    pub at: Timestamp,
+    /// CPU time so far, nanoseconds.
+    pub cpu_ns: i64,
+    /// Memory in use; `None` if it couldn't be read.
+    pub ram_bytes: Option<i64>,
+    /// Bytes received so far.
+    pub rx_bytes: i64,
+    /// Bytes sent so far.
+    pub tx_bytes: i64,
+    /// What it takes of the disk; `None` where the node doesn't count it.
+    pub disk_bytes: Option<i64>,
+    /// Its GPUs.
+    pub gpus: Vec<GpuSample>,
+}
+
+/// How one of a rental's GPUs is used, at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuSample {
+    /// Which.
+    pub uuid: String,
+    /// Share of time that something ran on it, per cent; `None` where it doesn't say.
+    pub busy_percent: Option<i64>,
+    /// Memory in use.
+    pub vram_used_bytes: i64,
+}
+
 /// A line of the control stream. The coordinator opens it, and sends `Beat` and `Ping`; the agent answers `Pong`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -11,17 +11,21 @@ use std::{
 
 use async_trait::async_trait;
 use node_agent::{
+    boundary::HelperRuntime,
+    config::Config,
     data_dir::DataDir,
     endpoint::BaseUrl,
     enroll::{Order, enroll},
     identity::Identity,
     journal::{Counters, Draft, Journal, Moment, Owner, verify_file},
+    kept::KeptLogs,
     link,
     measure::Sampler,
     operator::orders::Orders,
     probe::{Prober, gpu::GpuProbe},
     rental::LiveRental,
-    report::{self, Contact, Meter, Parts, Rentals, Reporter},
+    report::{self, Contact, Meter, Parts, Rentals, Reporter, samples::Samples},
+    streams::{Sources, Streams},
 };
 use shared::{
     clock::{Clock, SystemClock},
@@ -240,6 +244,7 @@ impl Node {
                 Sampler::new(self.folder.join("root")),
             ),
             identity,
+            samples: Arc::new(Samples::open(self.dir().samples()).expect("a folder")),
             prober: Arc::new(Mutex::new(Prober::new())),
             inventory,
             rentals: Arc::clone(&rentals) as Arc<dyn Rentals>,
@@ -258,11 +263,26 @@ impl Node {
         }
     }
 
+    /// Of a node without rentals and without an engine.
+    fn streams(&self, agent: &Agent) -> Arc<Streams> {
+        let limits = Config::default().kept_logs();
+        let clock = Arc::clone(&agent.clock) as Arc<dyn Clock>;
+        let kept = KeptLogs::open(self.dir().logs(), limits, clock).expect("a folder");
+        let engine = HelperRuntime::new(self.folder.join("nowhere.sock"), String::new());
+        let sources = Sources {
+            runtime: Arc::new(engine),
+            kept: Arc::new(kept),
+            samples: Arc::new(Samples::open(self.dir().samples()).expect("a folder")),
+            live: agent.rentals.live(),
+        };
+        Streams::new(sources, agent.shutdown.clone(), agent.tracker.clone())
+    }
+
     pub(super) fn start_with_link(&self) -> Agent {
         let agent = self.start(0);
         link::start(
             Identity::load(&self.dir()).expect("enrolled"),
-            agent.reporter.clone(),
+            (agent.reporter.clone(), self.streams(&agent)),
             Arc::clone(&agent.clock) as Arc<dyn Clock>,
             &agent.shutdown,
             &agent.tracker,

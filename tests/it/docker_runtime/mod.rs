@@ -15,3 +15,4 @@ mod networks;
 mod node;
 mod pulls;
 mod restarts;
+mod within;

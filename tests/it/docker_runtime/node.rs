@@ -7,6 +7,8 @@ use std::{
 };
 
 use node_agent::{
+    config::Config,
+    kept::KeptLogs,
     reconcile::{self, Handle},
     rental::LiveRental,
     runtime::{cache, docker::DockerRuntime},
@@ -88,11 +90,19 @@ impl Node {
     pub(super) fn runtime(&self) -> Arc<DockerRuntime> {
         let host = self.engine.host();
         let runtime = DockerRuntime::new(Some(&host), self.scope.clone()).expect("a unix socket");
-        Arc::new(runtime.with_images(images()))
+        let inside = system_tests::program::binary("ramarket-inside");
+        Arc::new(runtime.with_images(images()).with_inside(inside))
     }
 
     pub(super) async fn start(&self) -> Agent {
         self.start_on(self.runtime()).await
+    }
+
+    /// Where this node keeps logs.
+    pub(super) fn kept(&self) -> KeptLogs {
+        let limits = Config::default().kept_logs();
+        let folder = self.folder.join("logs");
+        KeptLogs::open(folder, limits, Arc::new(SystemClock)).expect("a folder")
     }
 
     /// An agent on this runtime.
@@ -102,6 +112,7 @@ impl Node {
         let handle = reconcile::start(
             &self.folder,
             runtime,
+            Arc::new(self.kept()),
             Arc::new(SystemClock),
             "this-boot".to_owned(),
             shutdown.clone(),

@@ -25,6 +25,10 @@ pub enum Op {
     Stop,
     /// `remove`
     Remove,
+    /// `enter`
+    Enter,
+    /// `logs`
+    Logs,
 }
 
 impl FakeRuntime {

@@ -1,0 +1,5 @@
+//! `ramarket-inside`: see [`node_agent::inside`].
+
+fn main() -> std::process::ExitCode {
+    node_agent::inside::main()
+}

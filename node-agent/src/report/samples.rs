@@ -1,0 +1,299 @@
+//! What rentals used over time: each 10 s of the last hour in memory, each 5 min of a rental's life in a file of its own.
+//!
+//! # Invariants
+//! - Nothing is measured for this: it takes what the meter read.
+//! - A file is bounded ([`FILE_BYTES_MAX`]): when it is full, every second sample of it goes. It outlives its rental by [`KEEP_MS`].
+//! - A disk that refuses costs samples of the past and nothing else.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fs::OpenOptions,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::UNIX_EPOCH,
+};
+
+use shared::{
+    id::RentalId,
+    link::open::{GpuSample, Sample},
+    time::Timestamp,
+};
+use tokio::sync::watch;
+
+use crate::{durable, measure::Used};
+
+/// Between samples of the last hour, less what a tick may be early.
+const FINE_MS: i64 = 9_000;
+/// Of an hour.
+const FINE_MAX: usize = 360;
+/// Between samples of a rental's life, less what a tick may be early.
+const COARSE_MS: i64 = 299_000;
+/// A file that is longer is thinned out.
+pub const FILE_BYTES_MAX: usize = 2 << 20;
+/// How long a rental's file is kept after its last sample.
+const KEEP_MS: i64 = 7 * 24 * 3_600_000;
+/// How often files are looked through for those.
+const SWEEP_MS: i64 = 3_600_000;
+const MODE: u32 = 0o600;
+
+/// What all rentals used.
+#[derive(Debug)]
+pub struct Samples {
+    folder: PathBuf,
+    kept: Mutex<Kept>,
+    /// Counts what was taken.
+    turned: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    rentals: HashMap<RentalId, Series>,
+    swept: Option<Timestamp>,
+}
+
+/// One rental's.
+#[derive(Debug, Default)]
+struct Series {
+    fine: VecDeque<Sample>,
+    written: Option<Timestamp>,
+}
+
+impl Samples {
+    /// With files in this folder, which is made if it isn't there.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn open(folder: PathBuf) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("{} can't be made", folder.display()))?;
+        Ok(Self {
+            folder,
+            kept: Mutex::default(),
+            turned: watch::Sender::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, rental_id: RentalId) -> PathBuf {
+        self.folder.join(format!("{rental_id}.jsonl"))
+    }
+
+    /// Takes what a pass measured at `at`; rentals that aren't among it are over.
+    pub fn take(&self, at: Timestamp, used: &[Used], gpus: &BTreeMap<RentalId, Vec<GpuSample>>) {
+        let mut due = self.lock().end_all_but(used);
+        for one in used {
+            let sample = Sample {
+                at,
+                cpu_ns: one.counters.cpu_ns,
+                ram_bytes: one.ram_bytes,
+                rx_bytes: one.counters.rx_bytes,
+                tx_bytes: one.counters.tx_bytes,
+                disk_bytes: None,
+                gpus: gpus.get(&one.rental_id).cloned().unwrap_or_default(),
+            };
+            let mut kept = self.lock();
+            let series = kept.rentals.entry(one.rental_id).or_default();
+            due.extend(series.take(sample).map(|sample| (one.rental_id, sample)));
+        }
+        for (rental_id, sample) in due {
+            if let Err(error) = self.append(rental_id, &sample) {
+                tracing::warn!(rental.id = %rental_id, %error, "what a rental used can't be written; check the space of the agent's folder");
+            }
+        }
+        if let Err(error) = self.sweep(at) {
+            tracing::warn!(%error, "what rentals used long ago can't be removed");
+        }
+        self.turned.send_modify(|turns| *turns += 1);
+    }
+
+    fn append(&self, rental_id: RentalId, sample: &Sample) -> io::Result<()> {
+        let path = self.path(rental_id);
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(MODE)
+            .open(&path)?;
+        let mut line = serde_json::to_vec(sample)?;
+        line.push(b'\n');
+        file.write_all(&line)?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        if length <= FILE_BYTES_MAX {
+            return Ok(());
+        }
+        let text = std::fs::read(&path)?;
+        let lines = text.split_inclusive(|byte| *byte == b'\n');
+        let thin: Vec<&[u8]> = lines.skip(1).step_by(2).collect();
+        durable::replace(&path, &thin.concat(), MODE)
+    }
+
+    /// Removes files of rentals that were over long ago, from time to time.
+    fn sweep(&self, at: Timestamp) -> io::Result<()> {
+        {
+            let mut kept = self.lock();
+            let is_due = kept.swept.is_none_or(|last| at.ms_since(last) >= SWEEP_MS);
+            if !is_due {
+                return Ok(());
+            }
+            kept.swept = Some(at);
+        }
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let changed = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH);
+            let changed_s = changed.map_or(0, |since| since.as_secs());
+            let changed = Timestamp::from_secs(i64::try_from(changed_s).unwrap_or(i64::MAX));
+            if at.ms_since(changed) > KEEP_MS {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything is known of a rental.
+    #[must_use]
+    pub fn has(&self, rental_id: RentalId) -> bool {
+        self.lock().rentals.contains_key(&rental_id) || self.path(rental_id).is_file()
+    }
+
+    /// All that is known of a rental, oldest first. Reads a file.
+    #[must_use]
+    pub fn of(&self, rental_id: RentalId) -> Vec<Sample> {
+        let fine = self.fine_after(rental_id, None);
+        let from = fine.first().map(|sample| sample.at);
+        let text = std::fs::read_to_string(self.path(rental_id)).unwrap_or_default();
+        // a line that was cut by a crash is none
+        let coarse = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let before = |sample: &Sample| from.is_none_or(|from| sample.at < from);
+        coarse.filter(before).chain(fine).collect()
+    }
+
+    /// The samples of the last hour, after a moment.
+    #[must_use]
+    pub fn fine_after(&self, rental_id: RentalId, after: Option<Timestamp>) -> Vec<Sample> {
+        let kept = self.lock();
+        let fine = kept.rentals.get(&rental_id).map(|series| &series.fine);
+        let is_new = |sample: &&Sample| after.is_none_or(|after| sample.at > after);
+        fine.into_iter().flatten().filter(is_new).cloned().collect()
+    }
+
+    /// Whether a rental is measured now.
+    #[must_use]
+    pub fn is_measured(&self, rental_id: RentalId) -> bool {
+        self.lock().rentals.contains_key(&rental_id)
+    }
+
+    /// Changes whenever something was taken.
+    #[must_use]
+    pub fn turned(&self) -> watch::Receiver<u64> {
+        self.turned.subscribe()
+    }
+}
+
+impl Kept {
+    /// Forgets the others, and returns the last sample of each that isn't written.
+    fn end_all_but(&mut self, used: &[Used]) -> Vec<(RentalId, Sample)> {
+        let is_over = |id: &RentalId| !used.iter().any(|one| one.rental_id == *id);
+        let over = self.rentals.extract_if(|id, _| is_over(id));
+        over.filter_map(|(id, mut series)| {
+            let last = series.fine.pop_back()?;
+            (series.written != Some(last.at)).then_some((id, last))
+        })
+        .collect()
+    }
+}
+
+impl Series {
+    /// Takes a sample if it is time for one; returns it if it is to be written.
+    fn take(&mut self, sample: Sample) -> Option<Sample> {
+        let early = |last: &Sample| sample.at.ms_since(last.at) < FINE_MS;
+        if self.fine.back().is_some_and(early) {
+            return None;
+        }
+        if self.fine.len() >= FINE_MAX {
+            self.fine.pop_front();
+        }
+        self.fine.push_back(sample.clone());
+        let is_due = self
+            .written
+            .is_none_or(|last| sample.at.ms_since(last) >= COARSE_MS);
+        is_due.then(|| {
+            self.written = Some(sample.at);
+            sample
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{
+        clock::{Clock as _, SystemClock},
+        id::Ids,
+    };
+
+    use super::*;
+    use crate::{journal::Counters, testing::TempDir};
+
+    fn used(rental_id: RentalId, cpu_ns: i64) -> Used {
+        Used {
+            rental_id,
+            counters: Counters {
+                cpu_ns,
+                ..Counters::default()
+            },
+            ram_bytes: Some(7),
+        }
+    }
+
+    #[test]
+    fn the_last_hour_is_fine_and_the_rest_is_coarse_and_outlives_the_agent() {
+        let home = TempDir::new();
+        let samples = Samples::open(home.path().to_owned()).expect("opened");
+        let (rental_id, other) = (Ids::System.mint(), Ids::System.mint());
+        // files carry this machine's own time
+        let start = SystemClock.now().as_secs();
+        // two hours at 5 s
+        for tick in 0..1_440_i64 {
+            let at = Timestamp::from_secs(start + 5 * tick);
+            samples.take(at, &[used(rental_id, tick)], &BTreeMap::new());
+        }
+        let told = samples.of(rental_id);
+        assert_eq!(samples.fine_after(rental_id, None).len(), FINE_MAX);
+        assert_eq!(told.len(), FINE_MAX + 12);
+        assert!(told.is_sorted_by_key(|sample| sample.at));
+        assert_eq!(told.last().map(|sample| sample.cpu_ns), Some(1_438));
+        assert!(samples.is_measured(rental_id) && !samples.has(other));
+        samples.take(Timestamp::from_secs(start + 7_200), &[], &BTreeMap::new());
+        assert!(!samples.is_measured(rental_id));
+        let again = Samples::open(home.path().to_owned()).expect("opened");
+        let told = again.of(rental_id);
+        assert_eq!(told.len(), 25, "and the last one");
+        assert_eq!(told.last().map(|sample| sample.cpu_ns), Some(1_438));
+    }
+
+    #[test]
+    fn a_file_is_thinned_out_and_goes_in_its_time() {
+        let home = TempDir::new();
+        let samples = Samples::open(home.path().to_owned()).expect("opened");
+        let rental_id = Ids::System.mint();
+        let line = "x".repeat(1_023) + "\n";
+        std::fs::write(samples.path(rental_id), line.repeat(FILE_BYTES_MAX / 1_024))
+            .expect("written");
+        let at = SystemClock.now();
+        samples.take(at, &[used(rental_id, 1)], &BTreeMap::new());
+        let bytes = std::fs::metadata(samples.path(rental_id))
+            .expect("there")
+            .len();
+        assert!(bytes < 1 << 20 | 1_024, "{bytes}");
+        assert_eq!(samples.of(rental_id).len(), 1);
+        let later = Timestamp::from_secs(4_000_000_000);
+        samples.take(later, &[], &BTreeMap::new());
+        assert!(!samples.path(rental_id).exists());
+    }
+}
