@@ -175,7 +175,7 @@ ask_quote() {
 
 pay_and_run() {
     local rented payer
-    [ -s "$HOME_DIR/client/wallet.key" ] || client wallet new >/dev/null || client_failed "no wallet"
+    [ -s "$HOME_DIR/client/wallet.key" ] || client wallet new --plain >/dev/null || client_failed "no wallet"
     payer=$(field address "$(client wallet address)")
     rented=$(client rent --offer "$OFFER_ID" --ram "$RENT_RAM" --cpu 0.25 --duration "${RENT_SECONDS}s" --max-price 1 \
         busybox:latest -- sh -c 'while :; do :; done') || client_failed "renting failed"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Debian packages of agent (with its helper) and coordinator, and their SHA-256, in FOLDER (target/debian unless given).
+# Debian packages of agent (with its helper), coordinator and client, and their SHA-256, in FOLDER (target/debian unless given).
 #
 #   scripts/package.sh [FOLDER]             optimised
 #   PROFILE=dev scripts/package.sh FOLDER   of the programs that `make test` has built
@@ -35,12 +35,14 @@ completions() {
 
 generate() {
     rm -rf packaging/generated
-    mkdir -p packaging/generated/agent/man packaging/generated/coordinator/man
+    mkdir -p packaging/generated/agent/man packaging/generated/coordinator/man packaging/generated/client/man
     "$bin/ramarket-agent" man packaging/generated/agent/man
     "$bin/ramarket-coordinator" man packaging/generated/coordinator/man
+    "$bin/ramarket" man packaging/generated/client/man
     completions ramarket-agent agent
     completions ramarket-helper agent
     completions ramarket-coordinator coordinator
+    completions ramarket client
 }
 
 # pack PACKAGE
@@ -56,10 +58,10 @@ need dpkg dpkg-deb
 step "cargo-deb" install_cargo_deb
 [ "${1:-}" != --tools ] || exit 0
 folder=$(realpath -m "${1:-$target/debian}")
-[ "$PROFILE" = dev ] || step "programs" cargo build --locked --profile "$PROFILE" --bins -p ramarket-agent -p ramarket-coordinator
+[ "$PROFILE" = dev ] || step "programs" cargo build --locked --profile "$PROFILE" --bins -p ramarket-agent -p ramarket-coordinator -p ramarket
 mkdir -p "$folder"
 step "manuals and completions" generate
-for package in ${PACKAGES:-ramarket-agent ramarket-coordinator}; do
+for package in ${PACKAGES:-ramarket-agent ramarket-coordinator ramarket}; do
     step "$package" pack "$package"
 done
 (cd "$folder" && sha256sum -- *.deb >SHA256SUMS)

@@ -36,13 +36,15 @@ prepare() {
     need_schemathesis
     need chromium chromium
     need oathtool oathtool
+    need openssh-client ssh ssh-keygen
+    need openssh-sftp-server /usr/lib/openssh/sftp-server
     engine_answers || engine_is_ours=yes
     scripts/docker-engine.sh start
     scripts/docker-engine.sh image
     # a Debian with systemd and what packs packages, for the test that installs them
     scripts/debian-image.sh systemd >/dev/null
     scripts/package.sh --tools
-    for client in tests/x402-client tests/oidc-issuer tests/mail-server tests/webhook-receiver tests/x402-chain; do
+    for client in tests/x402-client tests/oidc-issuer tests/mail-server tests/webhook-receiver tests/x402-chain tests/mcp-client; do
         npm ci --prefix "$client" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
     done
 }

@@ -210,7 +210,6 @@ async fn acts_by_an_api_key_of_a_file_of_the_environment_or_as_remembered() {
     assert_eq!(by_variable.unwrap().status.code(), Some(0));
     // kept for this market, until it is forgotten
     written(API_KEY, 0o600);
-    assert_eq!(person.run("login").await.code, 2);
     assert_eq!(person.run(&format!("login {named}")).await.code, 0);
     std::fs::remove_file(&file).unwrap();
     assert_eq!(person.run(rent).await.code, 0);

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests panic when something is wrong")]
 
+mod accounts;
 mod journeys;
 mod program;
 mod stub;
+mod wallets;

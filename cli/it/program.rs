@@ -40,7 +40,7 @@ impl Person {
     /// With a fresh wallet.
     pub(crate) async fn with_wallet(url: &str) -> Self {
         let person = Self::new(url);
-        assert_eq!(person.run("wallet new").await.code, 0);
+        assert_eq!(person.run("wallet new --plain").await.code, 0);
         person
     }
 

@@ -58,6 +58,9 @@ pub(crate) struct Seen {
     payment_polls: usize,
     rental_polls: usize,
     refreshed: usize,
+    device_polls: usize,
+    /// Nobody confirms.
+    pub(crate) denies: bool,
 }
 
 #[derive(Clone)]
@@ -93,6 +96,8 @@ impl Stub {
             .route("/api/v1/auth/login", post(login))
             .route("/api/v1/auth/refresh", post(refresh))
             .route("/api/v1/auth/me", get(me))
+            .route("/api/v1/auth/device", post(begin_device))
+            .route("/api/v1/auth/device/token", post(redeem_device))
             .with_state(stub.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         stub
@@ -274,6 +279,28 @@ async fn me(headers: HeaderMap) -> Response {
         // a key that may rent and nothing else
         API_KEY => problem(StatusCode::FORBIDDEN, "scope_missing"),
         _ => problem(StatusCode::UNAUTHORIZED, "token_expired"),
+    }
+}
+
+async fn begin_device(State(stub): State<Stub>, Json(body): Json<Value>) -> Response {
+    stub.seen().bodies.push(body);
+    let body = json!({"device_code": "d", "user_code": "BCDF-GHJK", "verification_uri": format!("{}/device", stub.url),
+        "verification_uri_complete": format!("{}/device?code=BCDF-GHJK", stub.url), "expires_in": 600, "interval": 1});
+    Json(body).into_response()
+}
+
+async fn redeem_device(State(stub): State<Stub>, Json(body): Json<Value>) -> Response {
+    assert_eq!(body, json!({"device_code": "d"}));
+    let mut seen = stub.seen();
+    seen.device_polls += 1;
+    match seen.device_polls {
+        1 => problem(StatusCode::BAD_REQUEST, "authorization_pending"),
+        _ if seen.denies => problem(StatusCode::BAD_REQUEST, "access_denied"),
+        _ => Json(
+            json!({"access_token": API_KEY, "token_type": "Bearer", "scope": "rentals:read",
+            "expires_at": "2027-01-01T00:00:00Z"}),
+        )
+        .into_response(),
     }
 }
 

@@ -11,7 +11,7 @@ pub enum Kind {
     Failed,
     /// 2: the command line or a file that it names is wrong.
     Usage,
-    /// 3: the market doesn't answer.
+    /// 3: the market doesn't answer, or can't for now.
     Unreachable,
     /// 4: not signed in, or not allowed.
     Auth,
@@ -65,6 +65,7 @@ impl Failure {
             401 | 403 => Kind::Auth,
             402 => Kind::PaymentRequired,
             404 => Kind::NotFound,
+            502..=504 => Kind::Unreachable,
             _ => Kind::Failed,
         };
         let Some(problem) = problem else {
@@ -116,6 +117,7 @@ mod tests {
             (404, Kind::NotFound),
             (409, Kind::Failed),
             (500, Kind::Failed),
+            (503, Kind::Unreachable),
         ] {
             assert_eq!(Failure::from_status(status, None).kind, kind, "{status}");
         }

@@ -1,8 +1,8 @@
 //! The consumer's client of the market: `ramarket`.
 //!
-//! Top down: [`commands`] (what a person asks for) → [`payment`], [`wait`] (the two things that take time) → [`api`] (one
-//! request, one answer) → [`local`], [`key_file`] (what is kept between commands, in [`private_file`]s) · [`args`],
-//! [`units`], [`output`] (words in and out) · [`failure`].
+//! Top down: [`commands`] (what a person or a program asks for) → [`payment`], [`wait`], [`receipts`], [`reach`] (what takes time or
+//! thought) → [`api`] (one request, one answer), [`sse`] → [`local`], [`key_file`], [`spending`] (what is kept between commands, in [`private_file`]s) ·
+//! [`args`], [`config`], [`units`], [`output`], [`terminal`] (words in and out) · [`failure`].
 //!
 //! # Invariants
 //! - Results go to stdout, everything else to stderr: output can be piped.
@@ -10,13 +10,22 @@
 
 pub mod api;
 pub mod args;
+pub mod chain;
 pub mod commands;
+pub mod config;
 pub mod failure;
 pub mod key_file;
 pub mod local;
 pub mod output;
+pub mod passphrase;
 pub mod payment;
 pub mod private_file;
+pub mod progress;
 pub mod random;
+pub mod reach;
+pub mod receipts;
+pub mod spending;
+pub mod sse;
+pub mod terminal;
 pub mod units;
 pub mod wait;

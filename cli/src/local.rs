@@ -5,15 +5,15 @@
 //! - A payment is written down before it is sent and crossed out after a definite answer: a killed command loses nothing
 //!   (`ramarket resume` repeats it; the market takes it once).
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    failure::{Failure, Result},
-    private_file::PrivateJson,
-};
+use crate::{failure::Result, private_file::PrivateJson};
 
 /// A sign-in.
 #[derive(Clone, Serialize, Deserialize)]
@@ -65,26 +65,18 @@ pub struct Local {
 }
 
 impl Local {
-    /// Of the market at `url`, in `folder`, or in the usual place.
-    ///
-    /// # Errors
-    /// Neither `XDG_CONFIG_HOME` nor `HOME` is set.
-    pub fn open(folder: Option<PathBuf>, url: String) -> Result<Self> {
-        let folder = folder.or_else(usual_folder).ok_or_else(|| {
-            Failure::usage(
-                "neither XDG_CONFIG_HOME nor HOME is set: name a folder with --config-dir",
-            )
-        })?;
-        Ok(Self {
+    /// Of the market at `url`, in `folder`.
+    pub fn open(folder: PathBuf, url: String) -> Self {
+        Self {
             file: PrivateJson::at(folder.join("client.json")),
             folder,
             url,
-        })
+        }
     }
 
-    /// Where the payer's key is unless another file is named.
-    pub fn default_key_file(&self) -> PathBuf {
-        self.folder.join("wallet.key")
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Who is signed in.
@@ -166,16 +158,6 @@ impl Local {
     }
 }
 
-fn usual_folder() -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
-    Some(base.join("ramarket"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,7 +174,7 @@ mod tests {
     #[test]
     fn markets_are_kept_apart() {
         let folder = Folder::default();
-        let open = |url: &str| Local::open(Some(folder.0.clone()), url.into()).unwrap();
+        let open = |url: &str| Local::open(folder.0.clone(), url.into());
         let (one, two) = (open("http://127.0.0.1:1/"), open("http://127.0.0.1:2/"));
         one.set_session(Some(session("r1"))).unwrap();
         one.add_rental_token("rnt_1", "t").unwrap();
@@ -211,7 +193,7 @@ mod tests {
     #[test]
     fn only_the_newest_rotation_stays() {
         let folder = Folder::default();
-        let local = Local::open(Some(folder.0.clone()), "u".into()).unwrap();
+        let local = Local::open(folder.0.clone(), "u".into());
         local.set_session(Some(session("r1"))).unwrap();
         local.rotate("r1", session("r2")).unwrap();
         local.rotate("r1", session("late")).unwrap();
@@ -221,7 +203,7 @@ mod tests {
     #[test]
     fn a_payment_stays_until_it_is_finished() {
         let folder = Folder::default();
-        let local = Local::open(Some(folder.0.clone()), "u".into()).unwrap();
+        let local = Local::open(folder.0.clone(), "u".into());
         let payment = Unfinished {
             path: "/api/v1/rentals".into(),
             body: serde_json::json!({}),

@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
     // wrong usage ends here, with exit code 2
     let args = Args::parse();
     match commands::run(args).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             complain(&failure.to_string());
             failure.exit_code()

@@ -130,6 +130,11 @@ fn json(value: &Value) -> Result<()> {
     lines(&[text])
 }
 
+/// Prints a value as one line of JSON: for what has no end.
+pub fn json_line(value: &Value) -> Result<()> {
+    lines(&[value.to_string()])
+}
+
 fn table(items: &[Value], columns: &[Column]) -> Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

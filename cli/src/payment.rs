@@ -4,18 +4,17 @@
 //! - One signature for one order. Payer and nonce are the idempotency key: a repetition is byte for byte the same, and
 //!   the market takes it once.
 //! - It is written down before it is sent and crossed out after a definite answer.
-//! - Nothing above the caller's limit is ever signed.
+//! - Nothing is signed before it is counted against the wallet's limits ([`Spending`]); what was counted is taken back after a definite no.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::Value;
 use shared::{
     clock::{Clock as _, SystemClock},
-    money::Money,
+    money::{Amount, Asset, Money},
     x402::{
-        client::{self, Refusal},
+        client::{self, Chosen, Refusal, SignedPayment},
         header,
-        signature::PayerKey,
         wire_v2::{PaymentRequired, SettleResponse},
     },
 };
@@ -23,9 +22,12 @@ use shared::{
 use crate::{
     api::{Answer, Api, Auth, Request},
     failure::{Failure, Kind, Result},
+    key_file,
     local::Unfinished,
     output::tell,
+    passphrase::Passphrase,
     random,
+    spending::{Spending, Wish},
 };
 
 /// How often a payment is repeated while its outcome isn't known: with the waits, about ten minutes, longer than it is
@@ -43,23 +45,99 @@ pub struct Order {
     pub auth: Auth,
 }
 
-/// Orders, pays what is asked in the currency of `limit` if it is at most that, and returns the market's answer to the paid request.
+/// Who pays, and how much at most.
+#[derive(Debug, Clone)]
+pub struct Payer {
+    /// What was spent, and the limits.
+    pub spending: Spending,
+    /// The key's file; opened when something is to be paid.
+    pub key_file: PathBuf,
+    /// What opens it.
+    pub passphrase: Passphrase,
+    /// In which currency.
+    pub currency: Asset,
+    /// What was allowed by name, instead of the limit for one payment.
+    pub allowed: Option<Amount>,
+    /// What it may cost at most, whatever the limits say and nobody being asked.
+    pub ceiling: Option<Amount>,
+    /// Whether somebody may be asked about what is above a limit.
+    pub may_ask: bool,
+}
+
+/// What an order brought.
+#[derive(Debug, Clone)]
+pub struct Bought {
+    /// The market's answer.
+    pub answer: Value,
+    /// What was paid for it; nothing if it was free.
+    pub paid: Option<Money>,
+}
+
+/// Orders, pays what is asked if the limits allow it, and returns the market's answer to the paid request.
 ///
 /// # Errors
 /// Exit code 6 if it isn't or can't be paid; else what the market says.
-pub async fn order(api: &Api, order: &Order, key: &PayerKey, limit: &Money) -> Result<Value> {
+pub async fn order(api: &Api, order: &Order, payer: &Payer) -> Result<Bought> {
+    // without a key nothing is asked for: the market would reserve for nobody
+    key_file::address(&payer.key_file)?;
     let request = Request::post(&order.path, order.body.clone()).auth(order.auth.clone());
     let answer = api.send(&request).await?;
     if answer.status.as_u16() != 402 {
         // an order that costs nothing, or one that fails before it is priced
-        return answer.ok();
+        let answer = answer.ok()?;
+        return Ok(Bought { answer, paid: None });
     }
     let offer = terms_of(&answer)?;
-    let chosen = client::choose_in(&offer, limit.currency, limit.amount).map_err(refused)?;
-    let signed = chosen
-        .pay(key, random::bytes()?, SystemClock.now())
-        .map_err(refused)?;
-    let nonce = format!("0x{}", hex::encode(signed.authorization.nonce));
+    let most = payer
+        .ceiling
+        .map_or_else(|| Amount::from_atomic(i64::MAX), Ok);
+    let most = most.map_err(|error| Failure::failed(error.to_string()))?;
+    let chosen = client::choose_in(&offer, payer.currency, most).map_err(refused)?;
+    let paid = Money {
+        amount: chosen.amount,
+        currency: chosen.token.asset,
+    };
+    let nonce = random::bytes::<32>()?;
+    let name = format!("0x{}", hex::encode(nonce));
+    let wish = Wish {
+        amount: paid.amount,
+        currency: paid.currency,
+        what: what(&order.path).to_owned(),
+        allowed: payer.allowed,
+        may_ask: payer.may_ask && payer.ceiling.is_none(),
+    };
+    payer.spending.count(&name, &wish, SystemClock.now())?;
+    let signed = match sign(&chosen, payer, nonce) {
+        Ok(signed) => signed,
+        Err(failure) => {
+            payer.spending.take_back(&name)?;
+            return Err(failure);
+        }
+    };
+    let payment = Unfinished {
+        path: order.path.clone(),
+        body: order.body.clone(),
+        payment: signed.header_v2,
+        amount: format!("{} {}", paid.amount, paid.currency),
+    };
+    api.local.add_unfinished(&name, payment.clone())?;
+    let answer = finish(api, &payer.spending, &name, &payment, &order.auth).await?;
+    let paid = Some(paid);
+    Ok(Bought { answer, paid })
+}
+
+fn what(path: &str) -> &'static str {
+    if path.ends_with("/extend") {
+        "an extension"
+    } else if path.ends_with("/topups") {
+        "a top-up"
+    } else {
+        "a rental"
+    }
+}
+
+fn sign(chosen: &Chosen, payer: &Payer, nonce: [u8; 32]) -> Result<SignedPayment> {
+    let key = key_file::load(&payer.key_file, &payer.passphrase)?;
     tell(&format!(
         "paying {} {} on {} from {}{}",
         chosen.amount,
@@ -72,21 +150,20 @@ pub async fn order(api: &Api, order: &Order, key: &PayerKey, limit: &Money) -> R
             ""
         }
     ));
-    let payment = Unfinished {
-        path: order.path.clone(),
-        body: order.body.clone(),
-        payment: signed.header_v2,
-        amount: format!("{} {}", chosen.amount, chosen.token.asset),
-    };
-    api.local.add_unfinished(&nonce, payment.clone())?;
-    finish(api, &nonce, &payment, &order.auth).await
+    chosen.pay(&key, nonce, SystemClock.now()).map_err(refused)
 }
 
 /// Sends a written-down payment until its outcome is known.
 ///
 /// # Errors
 /// As [`order`]; if the outcome still isn't known, the payment stays written down.
-pub async fn finish(api: &Api, nonce: &str, payment: &Unfinished, auth: &Auth) -> Result<Value> {
+pub async fn finish(
+    api: &Api,
+    spending: &Spending,
+    nonce: &str,
+    payment: &Unfinished,
+    auth: &Auth,
+) -> Result<Value> {
     let request = Request::post(&payment.path, payment.body.clone())
         .auth(auth.clone())
         .header(header::PAYMENT_SIGNATURE, &payment.payment)?;
@@ -100,6 +177,7 @@ pub async fn finish(api: &Api, nonce: &str, payment: &Unfinished, auth: &Auth) -
                 }
                 Outcome::Refused(failure) => {
                     api.local.finish(nonce)?;
+                    spending.take_back(nonce)?;
                     return Err(failure);
                 }
                 Outcome::NotAllowed(failure) => return Err(failure),
@@ -210,7 +288,7 @@ fn refused(refusal: Refusal) -> Failure {
             price,
             limit,
         } => Failure::payment(format!(
-            "it costs {price} {asset}, above your limit of {limit} {asset}: nothing was paid; raise --max-price to pay it"
+            "it costs {price} {asset}, above the {limit} {asset} that this may spend: nothing was paid"
         )),
         other => Failure::payment(format!("nothing was paid: {other}")),
     }

@@ -8,7 +8,7 @@
 use std::{
     fmt,
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Read as _, Write as _},
+    io::{BufRead as _, ErrorKind, Read as _, Write as _},
     marker::PhantomData,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -16,8 +16,12 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use shared::secret::Secret;
+
 use crate::failure::{Failure, Result};
 
+/// Longest first line of standard input that holds a secret.
+const SECRET_BYTES_MAX: u64 = 4096;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Reads a private file; `None` if there is none.
@@ -47,6 +51,20 @@ pub fn read(path: &Path) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
+/// Refuses a path at which there is something: said before anybody is asked for a passphrase.
+///
+/// # Errors
+/// There is something.
+pub fn must_be_new(path: &Path) -> Result<()> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(Failure::usage(format!(
+            "{} exists, and is never replaced: name another file, or move it away",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Writes a new private file; never replaces one.
 ///
 /// # Errors
@@ -54,6 +72,39 @@ pub fn read(path: &Path) -> Result<Option<String>> {
 pub fn create_new(path: &Path, text: &str) -> Result<()> {
     make_folder(path)?;
     write(path, text)
+}
+
+/// Writes a private file whether there is one or not; what was there stays until the new one is whole.
+///
+/// # Errors
+/// The system refuses.
+pub fn replace(path: &Path, text: &str) -> Result<()> {
+    make_folder(path)?;
+    let beside = path.with_added_extension(hex::encode(crate::random::bytes::<8>()?));
+    write(&beside, text)?;
+    fs::rename(&beside, path).map_err(|error| failure(path, "can't be replaced", &error))
+}
+
+/// The first line of a private file, or of standard input for `-`.
+///
+/// # Errors
+/// As [`read`]; there is none, or it is empty.
+pub fn first_line(file: &Path, what: &str) -> Result<Secret<String>> {
+    let text = if file == Path::new("-") {
+        let mut line = String::new();
+        std::io::stdin()
+            .lock()
+            .take(SECRET_BYTES_MAX)
+            .read_line(&mut line)
+            .map_err(|error| Failure::usage(format!("standard input can't be read: {error}")))?;
+        line
+    } else {
+        read(file)?.ok_or_else(|| Failure::usage(format!("there is no file {}", file.display())))?
+    };
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Secret::new(line.to_owned())),
+        _ => Err(Failure::usage(format!("the {what} is empty"))),
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -69,7 +120,11 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .map_err(|error| failure(path, "can't be written", &error))
 }
 
-fn make_folder(path: &Path) -> Result<()> {
+/// Makes the folder of a file.
+///
+/// # Errors
+/// The system refuses.
+pub fn make_folder(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|error| failure(folder, "can't be made", &error))
 }

@@ -90,6 +90,17 @@ pub fn show_cpu(millis: i64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Milliseconds as hours, minutes and seconds: `1h02m03s`.
+pub fn show_ms(ms: i64) -> String {
+    let seconds = ms / 1_000;
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds:02}s"),
+        _ => format!("{hours}h{minutes:02}m{seconds:02}s"),
+    }
+}
+
 /// Bytes as decimal GiB, exactly: what the market's filters take.
 pub fn gib_text(bytes: i64) -> String {
     // 2^30 divides 10^30, so thirty decimals are always exact; ten cover whole bytes
@@ -200,6 +211,11 @@ mod tests {
         assert_eq!(show_bytes(256 << 20), "256 MiB");
         assert_eq!(show_bytes(3 << 29), "1.50 GiB");
         assert_eq!(show_bytes(0), "0 B");
+        assert_eq!(show_ms(3_723_999), "1h02m03s");
+        assert_eq!(
+            (show_ms(61_000), show_ms(999)),
+            ("1m01s".into(), "0s".into())
+        );
         assert_eq!((show_cpu(500), show_cpu(2_000)), ("0.5".into(), "2".into()));
         assert_eq!(
             (gib_text(256 << 20), gib_text(2 << 30)),

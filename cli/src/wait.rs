@@ -1,14 +1,14 @@
 //! Waiting until a rental runs, telling each state on the way.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::time::Duration;
 
-use indicatif::ProgressBar;
 use serde_json::Value;
 
 use crate::{
     api::{Api, Auth, Request},
     failure::{Failure, Kind, Result},
-    output::{tell, text},
+    output::text,
+    progress::Progress,
     units,
 };
 
@@ -90,38 +90,6 @@ fn ended(id: &str, rental: &Value) -> Failure {
     Failure::failed(format!(
         "{id} is {state} and never ran ({reason}); what wasn't used is refunded"
     ))
-}
-
-/// A spinner on a terminal, a line for each step elsewhere.
-struct Progress {
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    fn new() -> Self {
-        let bar = std::io::stderr()
-            .is_terminal()
-            .then(ProgressBar::new_spinner);
-        if let Some(bar) = &bar {
-            bar.enable_steady_tick(Duration::from_millis(100));
-        }
-        Self { bar }
-    }
-
-    fn show(&self, step: &str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(step.to_owned()),
-            None => tell(step),
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 #[cfg(test)]

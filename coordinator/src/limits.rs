@@ -29,6 +29,13 @@ const MAILS_PER_MINUTE: u32 = 3;
 /// Reports of rentals and statements about them: words that people write.
 const STATEMENTS_PER_MINUTE: u32 = 10;
 
+/// Logins of devices that one address begins: a household's, not a flood's.
+const DEVICE_LOGINS_PER_MINUTE: u32 = 20;
+/// Questions of devices of one address: ten that ask every five seconds.
+const DEVICE_POLLS_PER_MINUTE: u32 = 120;
+/// Codes that a person looks at or decides about: too few to guess one.
+const DEVICE_CODES_PER_MINUTE: u32 = 10;
+
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -42,6 +49,12 @@ pub enum Action {
     RefreshSession,
     /// A mail that somebody asks for, by its address or the account.
     Mail,
+    /// A login of a device, by address: each is a row.
+    DeviceLogin,
+    /// A question of a device, by address.
+    DevicePoll,
+    /// A code of a device, by the person who enters it.
+    DeviceCode,
     /// A quote, answers with 402 included, by address: each is a row.
     Quote,
     /// A top-up of a balance.
@@ -57,12 +70,15 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::SignIn,
         Self::Login,
         Self::Refresh,
         Self::RefreshSession,
         Self::Mail,
+        Self::DeviceLogin,
+        Self::DevicePoll,
+        Self::DeviceCode,
         Self::Quote,
         Self::TopUp,
         Self::Rent,
@@ -79,6 +95,9 @@ impl Action {
             Self::Refresh => "refresh",
             Self::RefreshSession => "refresh-session",
             Self::Mail => "mail",
+            Self::DeviceLogin => "device-login",
+            Self::DevicePoll => "device-poll",
+            Self::DeviceCode => "device-code",
             Self::Quote => "quote",
             Self::TopUp => "top-up",
             Self::Rent => "rent",
@@ -95,6 +114,9 @@ impl Action {
             Self::Login => config.auth.attempts_per_minute_account,
             Self::Refresh | Self::RefreshSession => limits.refreshes_per_minute,
             Self::Mail => MAILS_PER_MINUTE,
+            Self::DeviceLogin => DEVICE_LOGINS_PER_MINUTE,
+            Self::DevicePoll => DEVICE_POLLS_PER_MINUTE,
+            Self::DeviceCode => DEVICE_CODES_PER_MINUTE,
             Self::Quote => config.payments.quotes_per_minute_ip,
             Self::TopUp => limits.topups_per_minute,
             Self::Rent => limits.rentals_per_minute,

@@ -30,8 +30,8 @@ use crate::{
     app::App,
     cron,
     domain::{
-        admin, agentlink, analytics, apikeys, audit, auth, disputes, events, gateway, invoices,
-        kyc, nodes, offers, oidc, payouts, rentals, settlement, wallets, webhooks,
+        admin, agentlink, analytics, apikeys, audit, auth, device_login, disputes, events, gateway,
+        invoices, kyc, nodes, offers, oidc, payouts, rentals, settlement, wallets, webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -59,6 +59,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(auth::api::routes())
             .merge(oidc::api::routes())
             .merge(apikeys::api::routes())
+            .merge(device_login::api::routes())
             .merge(events::api::routes())
             .merge(kyc::api::routes())
             .merge(nodes::api::routes())

@@ -6,14 +6,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use coordinator::store::testing::TempDir;
 use serde_json::json;
 use system_tests::{
-    api::Api,
+    api::{Api, http_client},
     books::{atomic, check},
     client::Client,
-    market::Store,
+    market::{Market, Store},
     people,
     stage::Stage,
     wait,
 };
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
@@ -45,7 +46,7 @@ async fn somebody_without_an_account_rents_looks_extends_and_stops() {
     let run = ["busybox:latest", "--", "sleep", "600"];
     let unpaid = client.fails(USAGE, &[&rent[..], &run].concat()).await;
     assert!(unpaid.contains("wallet"), "{unpaid}");
-    let wallet = client.json(&["wallet", "new"]).await;
+    let wallet = client.json(&["wallet", "new", "--plain"]).await;
     assert_eq!(
         client.json(&["wallet", "address"]).await["address"],
         wallet["address"]
@@ -107,7 +108,7 @@ async fn failures_can_be_told_apart() {
         [AUTH, NOT_FOUND].contains(&output.status.code().unwrap_or(0)),
         "{output:?}"
     );
-    client.json(&["wallet", "new"]).await;
+    client.json(&["wallet", "new", "--plain"]).await;
     let slice = ["--ram", "256MiB", "--cpu", "0.1", "--duration", "10m"];
     let of_nobody = ["quote", "--offer", "ofr_00000000000000000000000000000001"];
     client
@@ -190,4 +191,65 @@ async fn a_program_rents_by_an_api_key_until_it_is_revoked() {
         !said.contains(made["key"].as_str().expect("a key")),
         "{said}"
     );
+}
+
+/// The client shows an address, a person confirms there, and it acts for them with what they saw and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_the_client_in_by_browser() {
+    let market = Market::with(Store::Sqlite, &[]).await;
+    let consumer = people::consumer(&market).await;
+    let client = Client::of(&market.url());
+    let line = client.line(&["login", "--scope", "account:read", "--name", "a desk"]);
+    let mut waiting = tokio::process::Command::new(&line[0])
+        .args(&line[1..])
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it starts");
+    let mut said = BufReader::new(waiting.stderr.take().expect("a pipe")).lines();
+    let told = said.next_line().await.expect("read").expect("a line");
+    let mut words = told.split(' ');
+    let link = words
+        .find(|word| word.contains("/device?code="))
+        .expect("a link");
+    let code = told.rsplit(' ').next().expect("a code").to_owned();
+
+    let cookie = format!("at={}", consumer.token());
+    let http = http_client();
+    let page = http
+        .get(link)
+        .header("cookie", &cookie)
+        .send()
+        .await
+        .expect("a page");
+    let page = page.text().await.expect("text");
+    assert!(
+        page.contains("a desk") && page.contains("account:read"),
+        "{page}"
+    );
+    let (_, mark) = page.split_once("name=\"mark\" value=\"").expect("a mark");
+    let mark = mark.split('"').next().expect("its end");
+    let form = format!("code={code}&mark={mark}&decision=approve");
+    let confirm = || {
+        http.post(format!("{}/device", market.url()))
+            .header("cookie", &cookie)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.clone())
+    };
+    let elsewhere = confirm()
+        .header("sec-fetch-site", "cross-site")
+        .send()
+        .await;
+    assert_eq!(elsewhere.expect("an answer").status(), 403);
+    let done = confirm()
+        .header("sec-fetch-site", "same-origin")
+        .send()
+        .await;
+    assert_eq!(done.expect("an answer").status(), 200);
+
+    assert!(waiting.wait().await.expect("it ends").success());
+    assert!(client.json(&["balance"]).await.is_array());
+    client.fails(AUTH, &["rentals"]).await;
+    let keys = consumer.get("/api-keys").await.is(200);
+    assert_eq!(keys["items"][0]["name"], "a desk");
 }

@@ -27,6 +27,7 @@ mod journey_four_steps;
 mod journey_images;
 mod journey_invoice;
 mod journey_kyc;
+mod journey_mcp;
 mod journey_money_out;
 mod journey_not_supported;
 mod journey_oidc;

@@ -24,6 +24,22 @@ impl Client {
         }
     }
 
+    /// The command line that runs a command: the program and its arguments.
+    #[must_use]
+    pub fn line(&self, arguments: &[&str]) -> Vec<std::ffi::OsString> {
+        let program = program::command("ramarket");
+        let folder = self.folder.path().join("config");
+        let mut line = vec![
+            program.get_program().to_owned(),
+            "--url".into(),
+            self.url.clone().into(),
+            "--config-dir".into(),
+            folder.into(),
+        ];
+        line.extend(arguments.iter().map(Into::into));
+        line
+    }
+
     /// Runs a command to its end.
     ///
     /// # Panics

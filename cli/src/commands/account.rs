@@ -1,25 +1,22 @@
-//! `login` and `logout`, and the API key that a command is given.
+//! What belongs to the account: the API key that a command is given, `balance`, `topup`, `invoices`, `events`.
 
-use std::{
-    io::{BufRead as _, Read as _},
-    path::Path,
-};
+use std::{ops::ControlFlow, path::Path};
 
-use reqwest::StatusCode;
-use serde_json::json;
-use shared::secret::Secret;
+use serde_json::{Map, Value, json};
+use shared::{money::Money, secret::Secret};
 
+use super::{Desk, buy, market};
 use crate::{
-    api::{Answer, Api, Auth, Request},
-    args::Login,
-    failure::{Failure, Kind, Result},
-    output::{self, Column, Form, money, tell, text},
-    private_file,
+    api::{Api, Auth, Request},
+    args::account::{Events, Invoices, TopUp},
+    failure::{Failure, Result},
+    output::{self, Column, Form, money, text},
+    private_file, sse,
 };
 
-/// Longest first line of a file or of standard input that holds a secret.
-const SECRET_BYTES_MAX: u64 = 4096;
 const KEY_VARIABLE: &str = "RAMARKET_API_KEY";
+/// Most events of a rental that are listed.
+const LISTED_MAX: usize = 10_000;
 
 /// The API key that this command is given: the file's, else the variable's.
 ///
@@ -27,7 +24,7 @@ const KEY_VARIABLE: &str = "RAMARKET_API_KEY";
 /// There is no such file, others can read it, or it is empty.
 pub(super) fn given_key(file: Option<&Path>) -> Result<Option<Secret<String>>> {
     if let Some(file) = file {
-        return first_line(file, "API key").map(Some);
+        return private_file::first_line(file, "API key").map(Some);
     }
     // not a flag: everybody on the machine can read those
     let Some(key) = std::env::var_os(KEY_VARIABLE) else {
@@ -38,57 +35,6 @@ pub(super) fn given_key(file: Option<&Path>) -> Result<Option<Secret<String>>> {
         .map_err(|_| Failure::usage(format!("{KEY_VARIABLE} holds no text")))?;
     let key = key.trim();
     Ok((!key.is_empty()).then(|| Secret::new(key.to_owned())))
-}
-
-/// Signs in and remembers it: by password, or by the API key that was given.
-pub(super) async fn login(api: &Api, login: &Login) -> Result<()> {
-    if let (Some(email), Some(file)) = (&login.email, &login.password_file) {
-        let password = first_line(file, "password")?;
-        let session = api.login(email, password.expose()).await?;
-        tell(&format!("signed in as {}", session.email));
-        return Ok(());
-    }
-    match api.given_key() {
-        Some(key) => remember_key(api, key).await,
-        None => Err(Failure::usage(
-            "name --email and --password-file, or --api-key-file",
-        )),
-    }
-}
-
-/// Remembers an API key that the market knows.
-async fn remember_key(api: &Api, key: &Secret<String>) -> Result<()> {
-    let asked = Request::get("/api/v1/auth/me").auth(Auth::Token(key.clone()));
-    let answer = api.send(&asked).await?;
-    // a key without the scope account:read holds as well
-    if answer.status != StatusCode::FORBIDDEN {
-        answer.ok()?;
-    }
-    api.local.set_api_key(key.expose())?;
-    tell("the API key is kept for this market");
-    Ok(())
-}
-
-/// Signs out; forgets the sign-in even if the market can't be told. A key that was kept is forgotten, and goes on holding.
-pub(super) async fn logout(api: &Api) -> Result<()> {
-    if api.local.api_key()?.is_some() {
-        api.local.set_session(None)?;
-        tell("the API key is forgotten here; to end it, revoke it in the account");
-        return Ok(());
-    }
-    let Some(session) = api.local.session()? else {
-        tell("nobody is signed in");
-        return Ok(());
-    };
-    let body = json!({"refresh_token": session.refresh_token});
-    let request = Request::post("/api/v1/auth/logout", body).auth(Auth::Anonymous);
-    let told = api.send(&request).await.and_then(Answer::ok);
-    api.local.set_session(None)?;
-    match told {
-        // there was nothing left to end
-        Err(failure) if failure.kind == Kind::Auth => Ok(()),
-        other => other.map(drop),
-    }
 }
 
 const BALANCES: [Column; 7] = [
@@ -104,6 +50,10 @@ const BALANCES: [Column; 7] = [
 /// What the account holds: a line for each currency, since they are never one sum.
 pub(super) async fn balance(api: &Api, form: Form) -> Result<()> {
     let answer = api.send(&Request::get("/api/v1/balance")).await?.ok()?;
+    show_balances(form, &answer)
+}
+
+fn show_balances(form: Form, answer: &Value) -> Result<()> {
     let items = answer["items"].as_array().cloned().unwrap_or_default();
     match form {
         // it has no ids: its currencies stand for them
@@ -115,22 +65,104 @@ pub(super) async fn balance(api: &Api, form: Form) -> Result<()> {
     }
 }
 
-/// The first line of a private file, or of standard input for `-`.
-pub(super) fn first_line(file: &Path, what: &str) -> Result<Secret<String>> {
-    let text = if file == Path::new("-") {
-        let mut line = String::new();
-        std::io::stdin()
-            .lock()
-            .take(SECRET_BYTES_MAX)
-            .read_line(&mut line)
-            .map_err(|error| Failure::usage(format!("standard input can't be read: {error}")))?;
-        line
-    } else {
-        private_file::read(file)?
-            .ok_or_else(|| Failure::usage(format!("there is no file {}", file.display())))?
+/// Fills the balance: from the wallet, or with play money.
+pub(super) async fn top_up(desk: &Desk, top_up: &TopUp) -> Result<()> {
+    let api = &desk.api;
+    if !api.is_somebody()? {
+        return Err(Failure::new(
+            crate::failure::Kind::Auth,
+            "a balance belongs to an account: run `ramarket login` first",
+        ));
+    }
+    if top_up.payment.balance {
+        return Err(Failure::usage("a balance isn't filled from a balance"));
+    }
+    let payer = buy::payer(desk, &top_up.payment);
+    let amount = Money {
+        amount: top_up.amount,
+        currency: payer.currency,
     };
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(Secret::new(line.to_owned())),
-        _ => Err(Failure::usage(format!("the {what} is empty"))),
+    let mut body = Map::new();
+    body.insert("amount".into(), json!(amount));
+    let path = "/api/v1/balance/topups";
+    let answer = if top_up.sandbox {
+        body.insert("source".into(), json!("sandbox"));
+        buy::send_keyed(api, path, body, Auth::Account).await?
+    } else {
+        let order = crate::payment::Order {
+            path: path.to_owned(),
+            body: body.into(),
+            auth: Auth::Account,
+        };
+        crate::payment::order(api, &order, &payer).await?.answer
+    };
+    show_balances(desk.form, &answer)
+}
+
+const INVOICES: [Column; 6] = [
+    ("INVOICE", |i| text(i, "/id")),
+    ("NUMBER", |i| text(i, "/number")),
+    ("KIND", |i| text(i, "/kind")),
+    ("RENTAL", |i| text(i, "/rental_id")),
+    ("TOTAL", |i| money(i, "/total")),
+    ("ISSUED", |i| text(i, "/issued_at")),
+];
+
+/// Lists invoices and credit notes, newest first.
+pub(super) async fn invoices(desk: &Desk, wanted: &Invoices) -> Result<()> {
+    let limit = usize::try_from(wanted.limit).unwrap_or(20);
+    let items = market::pages(&desk.api, &Request::get("/api/v1/invoices"), limit).await?;
+    output::list(desk.form, &items, &INVOICES)
+}
+
+const EVENTS: [Column; 4] = [
+    ("AT", |e| text(e, "/at")),
+    ("KIND", |e| text(e, "/kind")),
+    ("RENTAL", |e| text(e, "/rental_id")),
+    ("FACTS", |e| {
+        e.get("payload").map(Value::to_string).unwrap_or_default()
+    }),
+];
+
+/// Lists what happened to a rental, or follows what happens.
+pub(super) async fn events(desk: &Desk, wanted: &Events) -> Result<()> {
+    let id = wanted.rental.map(|id| id.to_string());
+    let auth = match &id {
+        Some(id) => desk.auth_for(id)?,
+        None => Auth::Account,
+    };
+    if let Some(id) = &id {
+        let request = Request::get(format!("/api/v1/rentals/{id}/events")).auth(auth.clone());
+        let before = market::pages(&desk.api, &request, LISTED_MAX).await?;
+        match desk.form {
+            Form::Json if wanted.follow => before.iter().try_for_each(output::json_line)?,
+            _ => output::list(desk.form, &before, &EVENTS)?,
+        }
+    }
+    if !wanted.follow {
+        return match id {
+            Some(_) => Ok(()),
+            None => Err(Failure::usage("name a rental, or --follow everything")),
+        };
+    }
+    let request = Request::get("/api/v1/events").auth(auth);
+    let mut take = |event: &sse::Event| {
+        let about = event.data.get("rental_id").and_then(Value::as_str);
+        if id.is_none() || about == id.as_deref() {
+            show_event(desk.form, &event.data)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    sse::follow(&desk.api, &request, &mut take).await
+}
+
+fn show_event(form: Form, event: &Value) -> Result<()> {
+    match form {
+        Form::Json => output::json_line(event),
+        Form::Ids => output::lines(&[text(event, "/id")]),
+        Form::Text => {
+            let cells = EVENTS.iter().map(|(_, cell)| cell(event));
+            output::lines(&[cells.collect::<Vec<_>>().join("  ")])
+        }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     api::{Api, Request},
-    args::Blocklists,
+    args::market::Blocklists,
     failure::Result,
     output::{self, Column, Form, list_of, text},
 };

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{Api, Request},
-    args::{Offers, Order, Sort},
+    args::market::{Offers, Order, Sort},
     failure::{Failure, Result},
     output::{self, Column, Form, money, number, text},
     units::{gib_text, show_bytes, show_cpu},
@@ -42,6 +42,11 @@ const QUOTE_FIELDS: [Column; 7] = [
 
 /// Lists offers.
 pub(super) async fn offers(api: &Api, form: Form, filter: &Offers) -> Result<()> {
+    output::list(form, &find(api, filter).await?, &OFFER_COLUMNS)
+}
+
+/// Offers that fit.
+pub(super) async fn find(api: &Api, filter: &Offers) -> Result<Vec<Value>> {
     let wanted = usize::try_from(filter.limit).unwrap_or(PAGE_MAX);
     let sort = match filter.sort {
         Sort::Price => "price",
@@ -61,7 +66,7 @@ pub(super) async fn offers(api: &Api, form: Form, filter: &Offers) -> Result<()>
             "order",
             Some(if filter.descending { "desc" } else { "asc" }),
         );
-    output::list(form, &pages(api, &request, wanted).await?, &OFFER_COLUMNS)
+    pages(api, &request, wanted).await
 }
 
 /// The first `wanted` items of a list.

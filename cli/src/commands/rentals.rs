@@ -1,6 +1,6 @@
 //! `rent`, `rentals`, `show`, `stop`, `extend` and `resume`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 use shared::{
@@ -9,22 +9,26 @@ use shared::{
     secret::Secret,
 };
 
-use super::{account, auth_for, market};
+use super::{
+    Desk,
+    buy::{buy, send_keyed},
+    market, usage,
+};
 use crate::{
-    api::{Api, Auth, NOT_SENT, Request},
-    args::{Extend, Payment, Rent},
-    failure::{Failure, Kind, Result},
-    key_file,
+    api::{Auth, Request},
+    args::{
+        account::Show,
+        market::{Extend, Rent},
+    },
+    failure::{Kind, Result},
     output::{self, Column, Form, list_of, money, number, tell, text},
-    payment, random,
-    units::{show_bytes, show_cpu},
+    payment, private_file,
+    units::{show_bytes, show_cpu, show_ms},
     wait,
 };
 
 /// Most rentals that are listed.
 const LISTED_MAX: usize = 1_000;
-/// How often an order that is paid from the balance is repeated under its key.
-const BALANCE_ATTEMPTS_MAX: u32 = 5;
 
 const COLUMNS: [Column; 7] = [
     ("RENTAL", |r| text(r, "/id")),
@@ -36,7 +40,7 @@ const COLUMNS: [Column; 7] = [
     ("PAID UNTIL", |r| text(r, "/paid_until")),
 ];
 
-const FIELDS: [Column; 18] = [
+const FIELDS: [Column; 22] = [
     ("rental", |r| text(r, "/id")),
     ("state", |r| text(r, "/state")),
     ("reason", |r| text(r, "/reason")),
@@ -51,6 +55,12 @@ const FIELDS: [Column; 18] = [
     ("paid", |r| money(r, "/paid")),
     ("balance", |r| text(r, "/balance_currency")),
     ("cost so far", |r| money(r, "/cost_so_far")),
+    ("billed", |r| number(r, "/billed_ms", show_ms)),
+    ("CPU now", |r| number(r, "/usage_now/cpu_millis", show_cpu)),
+    ("RAM now", |r| number(r, "/usage_now/ram_bytes", show_bytes)),
+    ("disk now", |r| {
+        number(r, "/usage_now/disk_bytes", show_bytes)
+    }),
     ("started", |r| text(r, "/started_at")),
     ("paid until", |r| text(r, "/paid_until")),
     ("ended", |r| text(r, "/ended_at")),
@@ -58,7 +68,34 @@ const FIELDS: [Column; 18] = [
 ];
 
 /// Rents, pays and waits.
-pub(super) async fn rent(api: &Api, form: Form, rent: &Rent) -> Result<()> {
+pub(super) async fn rent(desk: &Desk, rent: &Rent) -> Result<()> {
+    let path = "/api/v1/rentals".to_owned();
+    let body = rent_body(rent)?;
+    let rental = buy(desk, path, body, &rent.payment, Auth::Account).await?;
+    let id = text(&rental, "/id");
+    tell(&format!("rented {id}"));
+    if rent.no_wait {
+        return output::one(desk.form, &rental, &FIELDS);
+    }
+    let auth = desk.auth_for(&id)?;
+    let mut running = wait::until_running(&desk.api, &auth, &id, rent.wait_timeout).await?;
+    // only the answer to the payment has the token: a program may want to hand it on
+    running["rental_token"] = rental["rental_token"].clone();
+    output::one(desk.form, &running, &FIELDS)?;
+    if desk.form == Form::Text {
+        tell_how_to_connect(&id);
+    }
+    Ok(())
+}
+
+fn tell_how_to_connect(id: &str) {
+    tell(&format!(
+        "it runs: ramarket logs -f {id} · ramarket exec -it {id} · ramarket port-forward {id} PORT · ramarket ssh {id} · ramarket stop {id}"
+    ));
+}
+
+/// What is wanted, as the market takes it.
+fn rent_body(rent: &Rent) -> Result<Map<String, Value>> {
     let mut body = market::order_body(&rent.order);
     body.insert("image".into(), json!(rent.image));
     if !rent.command.is_empty() {
@@ -69,7 +106,7 @@ pub(super) async fn rent(api: &Api, form: Form, rent: &Rent) -> Result<()> {
         body.insert("env".into(), json!(env));
     }
     if let (Some(username), Some(file)) = (&rent.registry_user, &rent.registry_password_file) {
-        let password = account::first_line(file, "password")?;
+        let password = private_file::first_line(file, "password")?;
         let auth = json!({"username": username, "password": password.expose()});
         body.insert("registry_auth".into(), auth);
     }
@@ -83,28 +120,17 @@ pub(super) async fn rent(api: &Api, form: Form, rent: &Rent) -> Result<()> {
     if rent.auto_extend {
         body.insert("auto_extend".into(), json!(true));
     }
-    let rental = buy(
-        api,
-        "/api/v1/rentals".into(),
-        body,
-        &rent.payment,
-        Auth::Account,
-    )
-    .await?;
-    let id = text(&rental, "/id");
-    tell(&format!("rented {id}"));
-    if rent.no_wait {
-        return output::one(form, &rental, &FIELDS);
-    }
-    let auth = auth_for(api, &id)?;
-    let mut running = wait::until_running(api, &auth, &id, rent.wait_timeout).await?;
-    // only the answer to the payment has the token: a program may want to hand it on
-    running["rental_token"] = rental["rental_token"].clone();
-    output::one(form, &running, &FIELDS)
+    Ok(body)
 }
 
 /// Lists the account's rentals and those whose tokens are here.
-pub(super) async fn list(api: &Api, form: Form) -> Result<()> {
+pub(super) async fn list(desk: &Desk) -> Result<()> {
+    output::list(desk.form, &all(desk).await?, &COLUMNS)
+}
+
+/// The account's rentals and those whose tokens are here.
+pub(super) async fn all(desk: &Desk) -> Result<Vec<Value>> {
+    let api = &desk.api;
     let mut rentals = if api.is_somebody()? {
         market::pages(api, &Request::get("/api/v1/rentals"), LISTED_MAX).await?
     } else {
@@ -125,38 +151,55 @@ pub(super) async fn list(api: &Api, form: Form) -> Result<()> {
             Err(failure) => return Err(failure),
         }
     }
-    output::list(form, &rentals, &COLUMNS)
+    Ok(rentals)
 }
 
-/// Shows one.
-pub(super) async fn show(api: &Api, form: Form, id: RentalId) -> Result<()> {
-    let id = id.to_string();
-    let request = Request::get(format!("/api/v1/rentals/{id}")).auth(auth_for(api, &id)?);
-    output::one(form, &api.send(&request).await?.ok()?, &FIELDS)
+/// Shows one, or watches it until it has ended.
+pub(super) async fn show(desk: &Desk, show: &Show) -> Result<()> {
+    let id = show.rental.to_string();
+    let request = Request::get(format!("/api/v1/rentals/{id}")).auth(desk.auth_for(&id)?);
+    let every = Duration::from_secs(u64::try_from(show.every).unwrap_or(2));
+    loop {
+        let mut rental = desk.api.send(&request).await?.ok()?;
+        usage::add(desk, &id, &mut rental).await;
+        output::one(desk.form, &rental, &FIELDS)?;
+        let over = rental["settled_at"].is_string();
+        if !show.watch || over {
+            return Ok(());
+        }
+        if desk.form == Form::Text {
+            output::lines(&[String::new()])?;
+        }
+        tokio::time::sleep(every).await;
+    }
 }
 
 /// Stops one.
-pub(super) async fn stop(api: &Api, form: Form, id: RentalId) -> Result<()> {
-    let id = id.to_string();
+pub(super) async fn stop(desk: &Desk, id: RentalId) -> Result<()> {
+    let rental = end(desk, &id.to_string()).await?;
+    output::one(desk.form, &rental, &FIELDS)
+}
+
+/// Stops a rental; as it is then.
+pub(super) async fn end(desk: &Desk, id: &str) -> Result<Value> {
     let path = format!("/api/v1/rentals/{id}/stop");
-    let body = Map::new();
-    let rental = send_keyed(api, &path, body, auth_for(api, &id)?).await?;
-    output::one(form, &rental, &FIELDS)
+    send_keyed(&desk.api, &path, Map::new(), desk.auth_for(id)?).await
 }
 
 /// Pays for more time.
-pub(super) async fn extend(api: &Api, form: Form, extend: &Extend) -> Result<()> {
+pub(super) async fn extend(desk: &Desk, extend: &Extend) -> Result<()> {
     let id = extend.rental.to_string();
     let mut body = Map::new();
     body.insert("duration_seconds".into(), json!(extend.duration));
     let path = format!("/api/v1/rentals/{id}/extend");
-    let auth = auth_for(api, &id)?;
-    let rental = buy(api, path, body, &extend.payment, auth).await?;
-    output::one(form, &rental, &FIELDS)
+    let auth = desk.auth_for(&id)?;
+    let rental = buy(desk, path, body, &extend.payment, auth).await?;
+    output::one(desk.form, &rental, &FIELDS)
 }
 
 /// Repeats the payments whose outcome isn't known.
-pub(super) async fn resume(api: &Api, form: Form) -> Result<()> {
+pub(super) async fn resume(desk: &Desk) -> Result<()> {
+    let api = &desk.api;
     let mut served = Vec::new();
     let mut failed = None;
     for (nonce, unfinished) in api.local.unfinished()? {
@@ -164,15 +207,12 @@ pub(super) async fn resume(api: &Api, form: Form) -> Result<()> {
             "asking about {} for {}",
             unfinished.amount, unfinished.path
         ));
-        let auth = match unfinished
-            .path
-            .split('/')
-            .find(|part| part.starts_with("rnt_"))
-        {
-            Some(id) => auth_for(api, id)?,
+        let mut parts = unfinished.path.split('/');
+        let auth = match parts.find(|part| part.starts_with("rnt_")) {
+            Some(id) => desk.auth_for(id)?,
             None => Auth::Account,
         };
-        match payment::finish(api, &nonce, &unfinished, &auth).await {
+        match payment::finish(api, &desk.spending, &nonce, &unfinished, &auth).await {
             Ok(rental) => served.push(rental),
             Err(failure) => {
                 tell(&failure.to_string());
@@ -180,64 +220,6 @@ pub(super) async fn resume(api: &Api, form: Form) -> Result<()> {
             }
         }
     }
-    output::list(form, &served, &COLUMNS)?;
+    output::list(desk.form, &served, &COLUMNS)?;
     failed.map_or(Ok(()), Err)
-}
-
-async fn buy(
-    api: &Api,
-    path: String,
-    mut body: Map<String, Value>,
-    how: &Payment,
-    auth: Auth,
-) -> Result<Value> {
-    let with = if how.balance { "balance" } else { "x402" };
-    body.insert("pay_with".into(), json!(with));
-    if how.balance {
-        if let Some(currency) = how.currency {
-            body.insert("currency".into(), json!(currency));
-        }
-        if !api.is_somebody()? {
-            let hint = "a balance belongs to an account: run `ramarket login` first, or name an API key with --api-key-file";
-            return Err(Failure::new(Kind::Auth, hint));
-        }
-        return send_keyed(api, &path, body, Auth::Account).await;
-    }
-    let file = how.key_file.clone();
-    let key = key_file::load(&file.unwrap_or_else(|| api.local.default_key_file()))?;
-    let order = payment::Order {
-        path,
-        body: body.into(),
-        auth,
-    };
-    let limit = Money {
-        amount: how.max_price,
-        currency: how.currency.unwrap_or(Asset::USDC),
-    };
-    payment::order(api, &order, &key, &limit).await
-}
-
-/// Sends an order under one idempotency key until it is answered.
-async fn send_keyed(api: &Api, path: &str, body: Map<String, Value>, auth: Auth) -> Result<Value> {
-    let key = hex::encode(random::bytes::<16>()?);
-    let request = Request::post(path, body.into())
-        .auth(auth)
-        .header("idempotency-key", &key)?;
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        match api.send(&request).await {
-            // it may have arrived: repeated under its key, it is done once
-            Err(failure) if may_have_arrived(&failure) && attempt < BALANCE_ATTEMPTS_MAX => {
-                tell(&failure.to_string());
-            }
-            Ok(answer) if answer.status.as_u16() == 503 && attempt < BALANCE_ATTEMPTS_MAX => {}
-            other => return other?.ok(),
-        }
-        tokio::time::sleep(std::time::Duration::from_secs(1 << attempt)).await;
-    }
-}
-
-fn may_have_arrived(failure: &Failure) -> bool {
-    failure.kind == Kind::Unreachable && failure.code.as_deref() != Some(NOT_SENT)
 }

@@ -1,5 +1,5 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `images` → `offers` → `rates` → `payments` → `wallets` → `rentals` → `metering` → `disputes` → `settlement` → `payouts` → `invoices` → `gateway` → `agentlink` → `analytics` → `admin`.
+//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `device_login` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `images` → `offers` → `rates` → `payments` → `wallets` → `rentals` → `metering` → `disputes` → `settlement` → `payouts` → `invoices` → `gateway` → `agentlink` → `analytics` → `admin`.
 
 pub mod access;
 pub mod admin;
@@ -8,6 +8,7 @@ pub mod analytics;
 pub mod apikeys;
 pub mod audit;
 pub mod auth;
+pub mod device_login;
 pub mod disputes;
 pub mod earnings;
 pub mod events;

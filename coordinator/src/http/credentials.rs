@@ -17,7 +17,7 @@ use shared::x402::sign_in;
 use super::{ClientIp, csrf, gate::Resolved, rental_token, request_id};
 use crate::{
     app::App,
-    context::{Actor, OpCtx},
+    context::{Actor, OpCtx, sign_in_required},
     domain::{apikeys, auth, wallets},
     error::{Error, Result},
 };
@@ -63,8 +63,16 @@ impl FromRequestParts<Arc<App>> for VisitCtx {
     }
 }
 
-fn context(app: &App, parts: &Parts, actor: Actor) -> OpCtx {
+/// The context of a request by `actor`.
+#[must_use]
+pub fn context(app: &App, parts: &Parts, actor: Actor) -> OpCtx {
     let client = ClientIp::of(parts, &app.config.http.trusted_proxies);
+    context_of(app, client, actor)
+}
+
+/// The context of a request by `actor` from `client`.
+#[must_use]
+pub fn context_of(app: &App, client: ClientIp, actor: Actor) -> OpCtx {
     app.context(actor, request_id::current())
         .with_client(client.known())
 }
@@ -85,6 +93,17 @@ pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
         return Ok(Actor::Anonymous);
     };
     csrf::check_cookie(&parts.method, &parts.headers, &app.config.http.public_url())?;
+    auth::authenticate(app, cookie).await.map(Actor::User)
+}
+
+/// Who sent a form of one of our pages, by the cookie. Its handler checks the mark in the form besides.
+///
+/// # Errors
+/// 401 when nobody is signed in, 403 when it isn't certain that it comes from a page of ours.
+pub async fn user_of_form(app: &App, headers: &HeaderMap) -> Result<Actor> {
+    csrf::check_form(headers, &app.config.http.public_url())?;
+    let cookie = auth::cookies::read(headers, app.auth.cookies.access_name());
+    let cookie = cookie.ok_or_else(sign_in_required)?;
     auth::authenticate(app, cookie).await.map(Actor::User)
 }
 

@@ -43,6 +43,18 @@ pub fn check_open(headers: &HeaderMap, origin: &str) -> Result<()> {
     }
 }
 
+/// Refuses what doesn't certainly come from a page of ours: for forms that a cookie stands for, which can't carry a header of ours. A form
+/// holds a mark of its reader besides.
+///
+/// # Errors
+/// 403 `csrf`.
+pub fn check_form(headers: &HeaderMap, origin: &str) -> Result<()> {
+    match verdict(headers, origin) {
+        Some(true) => Ok(()),
+        _ => Err(refused()),
+    }
+}
+
 /// Whether our own pages sent it; nothing when neither header is there.
 fn verdict(headers: &HeaderMap, origin: &str) -> Option<bool> {
     if let Some(site) = headers.get("sec-fetch-site") {

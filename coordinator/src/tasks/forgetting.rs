@@ -1,4 +1,4 @@
-//! Removes what is over and nobody needs any more: sessions, links, counted failures, challenges that wallets used. Mail is forgotten by its own task.
+//! Removes what is over and nobody needs any more: sessions, links, counted failures, challenges that wallets used, logins of devices. Mail is forgotten by its own task.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Task;
 use crate::{
     app::App,
-    domain::{auth::retention, wallets},
+    domain::{auth::retention, device_login, wallets},
     error::Result,
 };
 
@@ -24,8 +24,10 @@ impl Task for Forgetting {
     async fn activate(&mut self) -> Result<Value> {
         let done = retention::forget(&self.0.db, self.0.clock.now()).await?;
         let nonces = wallets::forget(&self.0.db, self.0.clock.now()).await?;
-        Ok(
-            json!({ "sessions": done.sessions, "links": done.links, "delays": done.delays, "wallet_nonces": nonces }),
-        )
+        let logins = device_login::forget(&self.0.db, self.0.clock.now()).await?;
+        Ok(json!({
+            "sessions": done.sessions, "links": done.links, "delays": done.delays, "wallet_nonces": nonces,
+            "device_logins": logins,
+        }))
     }
 }

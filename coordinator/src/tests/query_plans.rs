@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 62] = [
+const GROWING: [&str; 63] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -56,6 +56,7 @@ const GROWING: [&str; 62] = [
     "billing_windows",
     "consumer_figures",
     "consumer_spending",
+    "device_logins",
     "dispute_statements",
     "disputes",
     "enrollment_tokens",
@@ -210,6 +211,7 @@ async fn trade(stall: &Stall) -> (String, RentalId) {
         stall.pay(&signed, &consumer).await.status,
         StatusCode::CREATED
     );
+    device_login(stall, &consumer).await;
     let hook = json!({"url": "http://127.0.0.1:9/"});
     let hook = stall.test.post("/api/v1/webhooks", &consumer, &hook).await;
     let hook = format!(
@@ -234,6 +236,33 @@ async fn trade(stall: &Stall) -> (String, RentalId) {
     dispute(stall, paid, &token).await;
     end(stall, bought).await;
     (consumer, bought)
+}
+
+/// A device asks, its person confirms, it redeems.
+async fn device_login(stall: &Stall, consumer: &str) {
+    let wish = json!({"client_name": "a test", "scopes": ["rentals:read"]});
+    let begun = stall.test.post("/api/v1/auth/device", "", &wish).await;
+    let code = begun.json()["user_code"]
+        .as_str()
+        .expect("a code")
+        .to_owned();
+    let page = format!("/device?code={code}");
+    assert_eq!(stall.test.get(&page, consumer).await.status, StatusCode::OK);
+    let redeem = json!({"device_code": begun.json()["device_code"]});
+    let path = "/api/v1/auth/device/token";
+    let asked = stall.test.post(path, "", &redeem).await;
+    assert_eq!(asked.json()["code"], "authorization_pending");
+    let code = crate::domain::device_login::model::UserCode::parse(&code).expect("a code");
+    let app = &stall.test.app;
+    let user = auth::authenticate(app, consumer).await.expect("a person");
+    let ctx = app.context(crate::context::Actor::User(user), "test".to_owned());
+    let decide = move |tx: &mut dyn Tx| {
+        crate::domain::device_login::decide(tx, &ctx, &code, true).map(|_| ())
+    };
+    let db = &stall.test.app.db;
+    db.write("test.decide", decide).await.expect("decided");
+    let asked = stall.test.post(path, "", &redeem).await;
+    assert_eq!(asked.status, StatusCode::OK, "{asked:?}");
 }
 
 /// Reports a rental, speaks of it, and looks at what was said.

@@ -1,6 +1,7 @@
 //! Pages: plain HTML made here, complete without JavaScript, under a strict content policy.
 
 mod account;
+mod device;
 mod forgotten;
 mod home;
 mod html;
@@ -28,6 +29,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/", get(home_page))
         .route("/static/site.css", get(style))
         .merge(account::routes())
+        .merge(device::routes())
         .merge(forgotten::routes())
         .merge(login::routes())
         .merge(packages::routes())

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 28] = [
+const SLICES: [&str; 29] = [
     "access",
     "events",
     "audit",
@@ -17,6 +17,7 @@ const SLICES: [&str; 28] = [
     "mail",
     "auth",
     "apikeys",
+    "device_login",
     "kyc",
     "oidc",
     "webhooks",

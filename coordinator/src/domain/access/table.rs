@@ -31,6 +31,9 @@ pub const TABLE: &[Line] = &[
     Line::of("end_session", &[Person], Refused),
     Line::of("end_other_sessions", &[Person], Refused),
     Line::own_proof("wallet_challenge"),
+    // a program and its own code; who confirms does so on a page, signed in
+    Line::own_proof("begin_device_login"),
+    Line::own_proof("redeem_device_login"),
     // signing in elsewhere: a provider's answer is its own proof, with the cookie of the attempt
     Line::own_proof("oidc_providers"),
     Line::own_proof("oidc_start"),

@@ -117,6 +117,32 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
         )],
     ),
     (
+        "redeem_device_login",
+        &[
+            (
+                400,
+                "authorization_pending",
+                "nobody has confirmed yet: ask again after the interval",
+            ),
+            (
+                400,
+                "slow_down",
+                "asked too soon: wait 5 s longer between two questions",
+            ),
+            (400, "access_denied", "the person refused"),
+            (
+                400,
+                "expired_token",
+                "this code isn't known, was redeemed, or is older than 10 minutes: begin again",
+            ),
+            (
+                409,
+                "too_many_keys",
+                "an account has at most 50 keys: end one that isn't used",
+            ),
+        ],
+    ),
+    (
         "submit_kyc",
         &[(
             409,

@@ -18,7 +18,6 @@ use crate::{
 };
 
 /// The route.
-#[must_use]
 pub fn routes() -> Router<Arc<App>> {
     Router::new().route(PATH, get(connect))
 }

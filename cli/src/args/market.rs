@@ -1,113 +1,14 @@
-//! The command line.
+//! The words of the market: `offers`, `quote`, `rent`, `extend`, `blocklists`, and how to pay.
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
-use reqwest::Url;
+use clap::{ArgGroup, Args as ClapArgs, ValueEnum};
 use shared::{
     id::{NodeId, OfferId, RentalId},
     money::{Amount, Asset},
 };
 
-use crate::{api, units};
-
-/// Rent RAM and CPU by the hour, pay by x402 or from a balance.
-#[derive(Debug, Parser)]
-#[command(name = "ramarket", version, max_term_width = 100, after_help = EXIT_CODES,
-          after_long_help = LONG_HELP)]
-pub struct Args {
-    /// The market's address.
-    #[arg(long, env = "RAMARKET_URL", global = true, value_name = "URL",
-          default_value = "http://127.0.0.1:8080", value_parser = api::parse_base)]
-    pub url: Url,
-
-    /// Where keys and tokens are kept [default: $XDG_CONFIG_HOME/ramarket].
-    #[arg(long, env = "RAMARKET_CONFIG_DIR", global = true, value_name = "DIR")]
-    pub config_dir: Option<PathBuf>,
-
-    /// Act by the API key in this file (mode 0600, first line), whoever is signed in. The variable RAMARKET_API_KEY holds the
-    /// key itself.
-    #[arg(
-        long,
-        env = "RAMARKET_API_KEY_FILE",
-        global = true,
-        value_name = "FILE"
-    )]
-    pub api_key_file: Option<PathBuf>,
-
-    /// Print the market's JSON.
-    #[arg(long, global = true)]
-    pub json: bool,
-
-    /// Print ids only.
-    #[arg(long, short, global = true, conflicts_with = "json")]
-    pub quiet: bool,
-
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 sign-in or permission, \
-5 not found, 6 payment required";
-
-const LONG_HELP: &str = "Examples:
-  ramarket wallet new && ramarket rent --ram 256MiB --duration 10m busybox:latest -- sleep 600
-  ramarket login --email you@example.org --password-file -
-  ramarket login --api-key-file ci.key      # keeps the key for this market, until `ramarket logout`
-  RAMARKET_API_KEY_FILE=ci.key ramarket --json rent --balance --ram 1GiB --duration 1h busybox:latest
-
-A program that rents needs a key with the scopes rentals:read and rentals:write, from POST /api/v1/api-keys.
-
-Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 sign-in or permission, 5 not found, 6 payment required";
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Sign in, by password or by API key; needed to pay from a balance and to list rentals made with an account.
-    Login(Login),
-    /// Sign out.
-    Logout,
-    /// Find offers.
-    Offers(Offers),
-    /// What a rental would cost.
-    Quote(Quote),
-    /// Rent, pay and wait until it runs.
-    Rent(Box<Rent>),
-    /// List your rentals, with and without an account.
-    Rentals,
-    /// Show one rental.
-    Show(Which),
-    /// Stop a rental; what isn't used is refunded.
-    Stop(Which),
-    /// Pay for more time.
-    Extend(Extend),
-    /// Finish payments whose outcome isn't known, after a crash or a lost connection.
-    Resume,
-    /// What your account holds, by currency.
-    Balance,
-    /// Show whom and what your node doesn't serve, or replace that whole.
-    Blocklists(Blocklists),
-    /// The key that pays.
-    #[command(subcommand)]
-    Wallet(Wallet),
-    /// Print a completion script for a shell.
-    Completions {
-        /// For which one.
-        shell: Shell,
-    },
-}
-
-/// `login`: with an e-mail address and a password, or with `--api-key-file`.
-#[derive(Debug, ClapArgs)]
-pub struct Login {
-    /// The account's e-mail address.
-    #[arg(long, requires = "password_file")]
-    pub email: Option<String>,
-    /// A file (mode 0600) with the password in its first line; `-` reads it from standard input.
-    #[arg(long, value_name = "FILE", requires = "email")]
-    pub password_file: Option<PathBuf>,
-}
+use crate::units;
 
 /// `offers`.
 #[derive(Debug, ClapArgs)]
@@ -204,14 +105,14 @@ pub struct Payment {
     /// Pay from the account's balance instead.
     #[arg(long, group = "how")]
     pub balance: bool,
-    /// Pay at most this much, in the currency that is paid.
-    #[arg(
-        long,
-        value_name = "AMOUNT",
-        default_value = "1",
-        conflicts_with = "balance"
-    )]
-    pub max_price: Amount,
+    /// A file (mode 0600) with the wallet's passphrase in its first line; `-` reads it from standard input. Else the systemd credential
+    /// wallet-passphrase, else it is asked for.
+    #[arg(long, env = "RAMARKET_PASSPHRASE_FILE", value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Pay at most this much, in the currency that is paid, whatever the wallet's limit for one payment is; that for a day holds all
+    /// the same [default: the limit of `ramarket wallet limit`].
+    #[arg(long, value_name = "AMOUNT", conflicts_with = "balance")]
+    pub max_price: Option<Amount>,
     /// Pay in this currency, as USDC or EURC, at the market's rate if the price is in another [default: by x402 USDC, from the
     /// balance the price's, to extend the one that the rental was bought with].
     #[arg(long, value_name = "CODE")]
@@ -254,13 +155,6 @@ pub struct Rent {
     pub command: Vec<String>,
 }
 
-/// A rental.
-#[derive(Debug, ClapArgs)]
-pub struct Which {
-    /// Its id.
-    pub rental: RentalId,
-}
-
 /// `extend`.
 #[derive(Debug, ClapArgs)]
 pub struct Extend {
@@ -292,83 +186,10 @@ pub struct Blocklists {
     pub clear: bool,
 }
 
-/// `wallet`.
-#[derive(Debug, Subcommand)]
-pub enum Wallet {
-    /// Make a new key.
-    New(KeyFile),
-    /// Show the key's address.
-    Address(KeyFile),
-}
-
-/// Which key.
-#[derive(Debug, ClapArgs)]
-pub struct KeyFile {
-    /// The key's file [default: wallet.key in the configuration folder].
-    #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
-}
-
-fn env_pair(text: &str) -> Result<(String, String), String> {
+/// A variable as people write it.
+pub(super) fn env_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    fn parse(line: &str) -> Result<Args, clap::Error> {
-        Args::try_parse_from(line.split_whitespace())
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn a_rental_is_read_with_its_units() {
-        let args = parse("ramarket rent busybox:latest --ram 256MiB --cpu 0.25 --duration 10m -e A=b=c -- sleep 60")
-            .expect("valid");
-        let Command::Rent(rent) = args.command else {
-            panic!("not rent")
-        };
-        assert_eq!(
-            (rent.order.ram, rent.order.cpu, rent.order.duration),
-            (256 << 20, 250, 600)
-        );
-        assert_eq!(rent.env, [("A".to_owned(), "b=c".to_owned())]);
-        assert_eq!(rent.command, ["sleep", "60"]);
-        assert_eq!(rent.payment.max_price.atomic(), 1_000_000);
-        assert_eq!(rent.payment.currency, None);
-        let args = parse("ramarket rent x --ram 1GiB --duration 10m --balance --currency EURC");
-        let Command::Rent(rent) = args.expect("valid").command else {
-            panic!("not rent")
-        };
-        assert_eq!(rent.payment.currency, Some(Asset::EURC));
-    }
-
-    #[test]
-    fn contradictions_are_wrong_usage() {
-        for bad in [
-            "ramarket rent x --ram 256MiB --duration 10m --balance --key-file k",
-            "ramarket rent x --ram 256MiB --duration 10m --balance --max-price 1",
-            "ramarket rent x --ram 256MiB --duration 10m --auto-extend",
-            "ramarket rent x --ram 256 --duration 10m",
-            "ramarket rent x --duration 10m",
-            "ramarket rent x --ram 256MiB --duration 10m --currency euros",
-            "ramarket show nod_00000000000000000000000000000001",
-            "ramarket offers --json --quiet",
-            "ramarket --url http://market.example offers",
-            "ramarket offers --price-max -1",
-        ] {
-            let error = parse(bad).expect_err(bad);
-            assert_eq!(error.exit_code(), 2, "{bad}");
-        }
     }
 }

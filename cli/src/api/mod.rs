@@ -5,16 +5,15 @@
 //! - Redirects aren't followed: a payment or a token never goes to another host than the one that was named.
 //! - Answers are bounded in size and time.
 
+mod request;
+
 use std::time::Duration;
 
-use reqwest::{
-    Client, Method, StatusCode, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
-    redirect::Policy,
-};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, redirect::Policy};
 use serde_json::{Value, json};
-use shared::{secret::Secret, wire::problem::Problem};
+use shared::secret::Secret;
 
+pub use self::request::{Answer, Auth, Request};
 use crate::{
     failure::{Failure, Kind, Result},
     local::{Local, Session},
@@ -27,120 +26,12 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The code of a failure that happened before anything was sent.
 pub const NOT_SENT: &str = "not_sent";
 
-/// Who asks.
-#[derive(Debug, Clone)]
-pub enum Auth {
-    /// Nobody in particular.
-    Anonymous,
-    /// Whose API key was given, else whoever signed in, if anybody did.
-    Account,
-    /// The holder of a rental's token.
-    Token(Secret<String>),
-}
-
-/// A request. Not `Debug`: its body may hold a password, its headers a payment.
-#[derive(Clone)]
-pub struct Request {
-    method: Method,
-    path: String,
-    query: Vec<(&'static str, String)>,
-    body: Option<Value>,
-    headers: HeaderMap,
-    auth: Auth,
-}
-
-/// An answer, whatever its status.
-#[derive(Debug)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its JSON; null if it had none.
-    pub body: Value,
-}
-
-impl Request {
-    /// `GET`, as whoever is signed in.
-    pub fn get(path: impl Into<String>) -> Self {
-        Self::new(Method::GET, path.into(), None)
-    }
-
-    /// `POST` with a JSON body, as whoever is signed in.
-    pub fn post(path: impl Into<String>, body: Value) -> Self {
-        Self::new(Method::POST, path.into(), Some(body))
-    }
-
-    /// `PUT` with a JSON body, as whoever is signed in.
-    pub fn put(path: impl Into<String>, body: Value) -> Self {
-        Self::new(Method::PUT, path.into(), Some(body))
-    }
-
-    fn new(method: Method, path: String, body: Option<Value>) -> Self {
-        Self {
-            method,
-            path,
-            query: Vec::new(),
-            body,
-            headers: HeaderMap::new(),
-            auth: Auth::Account,
-        }
-    }
-
-    /// As somebody else.
-    pub fn auth(mut self, auth: Auth) -> Self {
-        self.auth = auth;
-        self
-    }
-
-    /// With a parameter, if there is a value.
-    pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
-        self.query
-            .extend(value.map(|value| (name, value.to_string())));
-        self
-    }
-
-    /// With a header.
-    ///
-    /// # Errors
-    /// The value has characters that a header doesn't take.
-    pub fn header(mut self, name: &'static str, value: &str) -> Result<Self> {
-        let value = HeaderValue::try_from(value)
-            .map_err(|_| Failure::failed(format!("the header {name} can't hold this value")))?;
-        self.headers.insert(HeaderName::from_static(name), value);
-        Ok(self)
-    }
-}
-
-impl Answer {
-    /// The body of a success.
-    ///
-    /// # Errors
-    /// Any other status, with what the market says about it.
-    pub fn ok(self) -> Result<Value> {
-        if self.status.is_success() {
-            Ok(self.body)
-        } else {
-            Err(self.failure())
-        }
-    }
-
-    /// The failure that an answer is.
-    pub fn failure(&self) -> Failure {
-        let problem = serde_json::from_value::<Problem>(self.body.clone()).ok();
-        Failure::from_status(self.status.as_u16(), problem)
-    }
-
-    /// Seconds after which to ask again.
-    pub fn retry_after_s(&self) -> Option<u64> {
-        self.headers.get("retry-after")?.to_str().ok()?.parse().ok()
-    }
-}
-
 /// The market.
 #[derive(Debug, Clone)]
 pub struct Api {
     client: Client,
+    /// For what lasts: no time-out but to connect.
+    lasting: Client,
     base: Url,
     /// Given with this command.
     key: Option<Secret<String>>,
@@ -154,15 +45,17 @@ impl Api {
     /// # Errors
     /// The HTTP client can't be set up.
     pub fn new(base: Url, local: Local, key: Option<Secret<String>>) -> Result<Self> {
-        let client = Client::builder()
-            .user_agent(concat!("ramarket/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .redirect(Policy::none())
-            .build()
-            .map_err(|error| Failure::failed(format!("HTTP can't be set up: {error}")))?;
+        let made = |builder: ClientBuilder| {
+            let client = builder
+                .user_agent(concat!("ramarket/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .redirect(Policy::none())
+                .build();
+            client.map_err(|error| Failure::failed(format!("HTTP can't be set up: {error}")))
+        };
         Ok(Self {
-            client,
+            client: made(Client::builder().timeout(REQUEST_TIMEOUT))?,
+            lasting: made(Client::builder().http1_only())?,
             base,
             key,
             local,
@@ -190,11 +83,37 @@ impl Api {
         }
     }
 
+    /// Where the market is.
+    pub const fn base(&self) -> &Url {
+        &self.base
+    }
+
     /// Sends a request and returns the answer to it. A sign-in that is over is renewed once.
     ///
     /// # Errors
     /// No answer (exit code 3), or the client's own files are unusable.
     pub async fn send(&self, request: &Request) -> Result<Answer> {
+        let response = self.respond(&self.client, request).await?;
+        self.read(response).await
+    }
+
+    /// Sends a request whose answer lasts; the answer's head has come, and its body is read as it comes.
+    ///
+    /// # Errors
+    /// As [`Api::send`], and what the market says if it refuses.
+    pub async fn open(&self, request: &Request) -> Result<Response> {
+        let response = self.respond(&self.lasting, request);
+        let response = tokio::time::timeout(REQUEST_TIMEOUT, response)
+            .await
+            .map_err(|_| self.late())??;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        Err(self.read(response).await?.failure())
+    }
+
+    async fn respond(&self, client: &Client, request: &Request) -> Result<Response> {
         let key = match request.auth {
             Auth::Account => self.account_key()?,
             _ => None,
@@ -208,13 +127,13 @@ impl Api {
             (.., Some(session)) => Some(session.access_token.as_str()),
             _ => None,
         };
-        let answer = self.send_as(request, token).await?;
+        let response = self.respond_to(client, request, token).await?;
         match session {
-            Some(session) if answer.status == StatusCode::UNAUTHORIZED => {
+            Some(session) if response.status() == StatusCode::UNAUTHORIZED => {
                 let renewed = self.renew(session).await?;
-                self.send_as(request, Some(&renewed)).await
+                self.respond_to(client, request, Some(&renewed)).await
             }
-            _ => Ok(answer),
+            _ => Ok(response),
         }
     }
 
@@ -252,13 +171,22 @@ impl Api {
     }
 
     async fn send_as(&self, request: &Request, token: Option<&str>) -> Result<Answer> {
+        let response = self.respond_to(&self.client, request, token).await?;
+        self.read(response).await
+    }
+
+    async fn respond_to(
+        &self,
+        client: &Client,
+        request: &Request,
+        token: Option<&str>,
+    ) -> Result<Response> {
         let mut url = self.base.clone();
         url.set_path(&request.path);
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
-        let mut builder = self
-            .client
+        let mut builder = client
             .request(request.method.clone(), url)
             .headers(request.headers.clone());
         if let Some(body) = &request.body {
@@ -267,14 +195,11 @@ impl Api {
         if let Some(token) = token {
             builder = builder.bearer_auth(token);
         }
-        let response = builder
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
-        self.read(response).await
+        let response = builder.send().await;
+        response.map_err(|error| self.unreachable(&error))
     }
 
-    async fn read(&self, mut response: reqwest::Response) -> Result<Answer> {
+    async fn read(&self, mut response: Response) -> Result<Answer> {
         let mut bytes = Vec::new();
         while let Some(chunk) = response
             .chunk()
@@ -294,7 +219,16 @@ impl Api {
         })
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    fn late(&self) -> Failure {
+        let base = &self.base;
+        Failure::new(
+            Kind::Unreachable,
+            format!("the market at {base} doesn't answer in time: check --url and your network"),
+        )
+    }
+
+    /// The failure to reach the market.
+    pub fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let mut cause: &dyn std::error::Error = error;
         while let Some(deeper) = cause.source() {
             cause = deeper;

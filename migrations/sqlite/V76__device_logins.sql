@@ -1,0 +1,17 @@
+-- Programs that a person signs in from another device: a code to confirm, redeemed once for an API key.
+CREATE TABLE device_logins (
+    device_hash BLOB NOT NULL PRIMARY KEY,
+    user_code TEXT NOT NULL UNIQUE,
+    client_name TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    days INTEGER NOT NULL,
+    asked_from TEXT,
+    asked_us INTEGER NOT NULL,
+    expires_us INTEGER NOT NULL,
+    polled_us INTEGER,
+    state TEXT NOT NULL CHECK (state IN ('open', 'approved', 'denied')),
+    user_id TEXT REFERENCES users (id),
+    session_id TEXT,
+    CHECK (expires_us > asked_us)
+) STRICT;
+CREATE INDEX device_logins_by_age ON device_logins (expires_us);
