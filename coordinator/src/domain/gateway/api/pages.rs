@@ -13,9 +13,8 @@ pub(super) fn refusal(error: &Error) -> Response {
         (Kind::NotFound, _) => StatusCode::NOT_FOUND,
         (Kind::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
         (Kind::TooMany { .. }, _) => StatusCode::TOO_MANY_REQUESTS,
-        (Kind::Conflict, _) => StatusCode::BAD_GATEWAY,
         (Kind::Unavailable { .. }, "node_unavailable") => StatusCode::GATEWAY_TIMEOUT,
-        (Kind::Unavailable { .. }, _) => StatusCode::BAD_GATEWAY,
+        (Kind::Conflict | Kind::Unavailable { .. }, _) => StatusCode::BAD_GATEWAY,
         (Kind::BadRequest, _) => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };

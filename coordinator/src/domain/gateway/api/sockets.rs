@@ -210,13 +210,8 @@ async fn run(mut socket: WebSocket, pass: Pass) {
     };
     match opened {
         Ok(stream) => {
-            Box::pin(tunnel::carry(
-                socket,
-                stream,
-                Watch::new(pass),
-                Form::Frames,
-            ))
-            .await
+            let carried = tunnel::carry(socket, stream, Watch::new(pass), Form::Frames);
+            Box::pin(carried).await;
         }
         Err(error) => refuse(socket, &error).await,
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -137,10 +137,7 @@ pub async fn divert(State(app): State<Arc<App>>, request: Request, next: Next) -
     let Some(domain) = &app.config.gateway.tenant_domain else {
         return next.run(request).await;
     };
-    let named = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str());
+    let named = request.uri().authority().map(Authority::as_str);
     let named = named.or_else(|| request.headers().get(header::HOST)?.to_str().ok());
     match Host::of(named.unwrap_or_default(), domain) {
         Host::Ours => next.run(request).await,
@@ -277,7 +274,7 @@ async fn pass_on(
     let ours = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(broken)?;
+        .map_err(|error| broken(&error))?;
     let ctx = app.context(Actor::RentalToken(rental), request_id::current());
     let pass = Pass {
         app: Arc::clone(app),
@@ -294,7 +291,10 @@ async fn pass_on(
         }
     });
     let answer = timeout(ANSWER_TIME_MAX, sender.send_request(request));
-    let mut answer = answer.await.map_err(|_| late())?.map_err(broken)?;
+    let mut answer = answer
+        .await
+        .map_err(|_| late())?
+        .map_err(|error| broken(&error))?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(ours) = ours
     {
@@ -333,7 +333,7 @@ async fn join(pass: Pass, ours: hyper::upgrade::OnUpgrade, theirs: hyper::upgrad
     }
 }
 
-fn broken(error: hyper::Error) -> Error {
+fn broken(error: &hyper::Error) -> Error {
     tracing::debug!(%error, "a rental's answer broke off");
     Error::conflict(
         "port_not_open",
