@@ -122,7 +122,7 @@ async fn run(mut socket: WebSocket) {
         }
         "node-breaks" => {
             say(&mut socket, Frame::Stdout(b"half".to_vec())).await;
-            close(socket, 1014).await;
+            close(socket, 4502).await;
         }
         // nobody says goodbye
         _ => say(&mut socket, Frame::Stdout(b"half".to_vec())).await,
