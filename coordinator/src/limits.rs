@@ -26,6 +26,8 @@ const ENTRIES_MAX: usize = 100_000;
 
 /// Enough for somebody who waits for a mail; too few to annoy somebody with.
 const MAILS_PER_MINUTE: u32 = 3;
+/// A page of a terminal or of logs needs one each time that it connects.
+const TICKETS_PER_MINUTE: u32 = 60;
 /// Reports of rentals and statements about them: words that people write.
 const STATEMENTS_PER_MINUTE: u32 = 10;
 
@@ -63,6 +65,8 @@ pub enum Action {
     Rent,
     /// A report of a rental, or a statement about one.
     Dispute,
+    /// A ticket for a stream into a rental.
+    Ticket,
     /// A test or replay of a webhook.
     WebhookSend,
     /// A node's beat that we didn't ask for.
@@ -70,7 +74,7 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::SignIn,
         Self::Login,
         Self::Refresh,
@@ -83,6 +87,7 @@ impl Action {
         Self::TopUp,
         Self::Rent,
         Self::Dispute,
+        Self::Ticket,
         Self::WebhookSend,
         Self::Beat,
     ];
@@ -102,6 +107,7 @@ impl Action {
             Self::TopUp => "top-up",
             Self::Rent => "rent",
             Self::Dispute => "dispute",
+            Self::Ticket => "ticket",
             Self::WebhookSend => "webhook-send",
             Self::Beat => "beat",
         }
@@ -121,6 +127,7 @@ impl Action {
             Self::TopUp => limits.topups_per_minute,
             Self::Rent => limits.rentals_per_minute,
             Self::Dispute => STATEMENTS_PER_MINUTE,
+            Self::Ticket => TICKETS_PER_MINUTE,
             Self::WebhookSend => config.webhooks.sends_per_minute,
             Self::Beat => {
                 let nominal = 60_000_u32.div_ceil(config.agents.beat_interval_ms.max(1));
