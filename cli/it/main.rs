@@ -5,5 +5,6 @@
 mod accounts;
 mod journeys;
 mod program;
+mod streams;
 mod stub;
 mod wallets;

@@ -94,7 +94,8 @@ Settings are in config.toml of the configuration folder; a flag goes before the 
   limit = \"5\"
   limit_per_day = \"20\"
 
-A program that rents needs a key with the scopes rentals:read and rentals:write: `ramarket login`, or POST /api/v1/api-keys.
+A program that rents needs a key with the scopes rentals:read, rentals:write and, to reach what runs, rentals:reach: `ramarket login`,
+or POST /api/v1/api-keys.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 sign-in or permission, 5 not found, 6 payment required";
 
