@@ -72,6 +72,9 @@ pub enum Scope {
     /// Renting, extending and stopping: spends the balance.
     #[serde(rename = "rentals:write")]
     RentalsWrite,
+    /// Reaching into rentals: what they wrote, programs, files and ports of theirs. More than writing: whatever is in them can be had by it.
+    #[serde(rename = "rentals:reach")]
+    RentalsReach,
     /// Filling the balance.
     #[serde(rename = "balance:write")]
     BalanceWrite,
@@ -100,10 +103,11 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AccountRead,
         Self::RentalsRead,
         Self::RentalsWrite,
+        Self::RentalsReach,
         Self::BalanceWrite,
         Self::NodesRead,
         Self::NodesWrite,
@@ -121,6 +125,7 @@ impl Scope {
             Self::AccountRead => "account:read",
             Self::RentalsRead => "rentals:read",
             Self::RentalsWrite => "rentals:write",
+            Self::RentalsReach => "rentals:reach",
             Self::BalanceWrite => "balance:write",
             Self::NodesRead => "nodes:read",
             Self::NodesWrite => "nodes:write",

@@ -26,6 +26,8 @@ const ENTRIES_MAX: usize = 100_000;
 
 /// Enough for somebody who waits for a mail; too few to annoy somebody with.
 const MAILS_PER_MINUTE: u32 = 3;
+/// A page of a terminal or of logs needs one each time that it connects.
+const TICKETS_PER_MINUTE: u32 = 60;
 /// Reports of rentals and statements about them: words that people write.
 const STATEMENTS_PER_MINUTE: u32 = 10;
 
@@ -63,6 +65,8 @@ pub enum Action {
     Rent,
     /// A report of a rental, or a statement about one.
     Dispute,
+    /// A ticket for a stream into a rental.
+    Ticket,
     /// A test or replay of a webhook.
     WebhookSend,
     /// A node's beat that we didn't ask for.
@@ -74,7 +78,7 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::SignIn,
         Self::Login,
         Self::Refresh,
@@ -87,6 +91,7 @@ impl Action {
         Self::TopUp,
         Self::Rent,
         Self::Dispute,
+        Self::Ticket,
         Self::WebhookSend,
         Self::Beat,
         Self::SshConnect,
@@ -108,6 +113,7 @@ impl Action {
             Self::TopUp => "top-up",
             Self::Rent => "rent",
             Self::Dispute => "dispute",
+            Self::Ticket => "ticket",
             Self::WebhookSend => "webhook-send",
             Self::Beat => "beat",
             Self::SshConnect => "ssh-connect",
@@ -129,6 +135,7 @@ impl Action {
             Self::TopUp => limits.topups_per_minute,
             Self::Rent => limits.rentals_per_minute,
             Self::Dispute => STATEMENTS_PER_MINUTE,
+            Self::Ticket => TICKETS_PER_MINUTE,
             Self::WebhookSend => config.webhooks.sends_per_minute,
             Self::SshConnect => config.ssh.connections_per_minute_ip,
             Self::SshRefused => config.ssh.refusals_per_minute_ip,

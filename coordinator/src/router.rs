@@ -72,6 +72,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(settlement::api::routes())
             .merge(payouts::api::routes())
             .merge(invoices::api::routes())
+            .merge(gateway::api::routes())
             .merge(agentlink::api::routes())
             .merge(webhooks::api::routes())
             .merge(analytics::api::routes())
@@ -122,6 +123,11 @@ pub fn router(app: &Arc<App>) -> Router {
         .layer(from_fn_with_state(
             Arc::clone(app),
             middleware::security_headers,
+        ))
+        // before anything that is ours
+        .layer(from_fn_with_state(
+            Arc::clone(app),
+            gateway::api::web::divert,
         ))
         .layer(from_fn(middleware::log))
         .layer(from_fn(request_id::name))

@@ -166,7 +166,6 @@ fn builder() -> Builder {
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Some(Duration::from_secs(30)))
-        .enable_connect_protocol()
         .max_concurrent_streams(H2_STREAMS_MAX)
         .max_header_list_size(32 * 1024)
         .max_pending_accept_reset_streams(H2_RESETS_MAX)

@@ -205,6 +205,8 @@ fn unprivileged(machine: &Machine) {
     let probe = format!("ramarket-agent probe --json --helper-socket {socket}");
     let by = |user: &str| machine.run(&format!("runuser -u {user} -- {probe}"));
     assert!(by("ramarket-agent").contains("\"docker\": {"));
+    // what the helper brings into rentals
+    assert!(machine.holds("/usr/lib/ramarket/ramarket-inside loaded | grep -q /libc"));
     assert!(by("nobody").contains("\"docker\": null"));
     // also where the file system would let somebody in, the kernel's word on who it is counts
     machine.run(&format!("chmod 777 /run/ramarket-helper {socket}"));

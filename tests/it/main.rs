@@ -35,6 +35,7 @@ mod journey_oom;
 mod journey_operator;
 mod journey_packages;
 mod journey_races;
+mod journey_reach;
 mod journey_real_chain;
 mod journey_rent_and_pay;
 mod journey_schema_fuzz;

@@ -26,7 +26,7 @@ pub struct Login {
     #[arg(long, value_name = "FILE", requires = "email")]
     pub password_file: Option<PathBuf>,
     /// By browser: what the key that is made may do; may be repeated.
-    #[arg(long, value_name = "SCOPE", default_values = ["account:read", "balance:write", "events:read", "rentals:read", "rentals:write"],
+    #[arg(long, value_name = "SCOPE", default_values = ["account:read", "balance:write", "events:read", "rentals:read", "rentals:reach", "rentals:write"],
           conflicts_with = "email")]
     pub scope: Vec<String>,
     /// By browser: for how many days the key holds.

@@ -202,7 +202,7 @@ fn why_closed(frame: &CloseFrame) -> Option<Failure> {
             ));
         }
         1012 => "the market restarts: try again",
-        1014 => "the connection to the node broke",
+        4502 => "the connection to the node broke",
         4408 => "nothing went either way for 15 minutes",
         _ => "the market closed it",
     };
@@ -228,7 +228,7 @@ mod tests {
         };
         assert_eq!(close(1000), None);
         assert_eq!(close(1008).map(|why| why.kind), Some(Kind::Auth));
-        assert_eq!(close(1014).map(|why| why.kind), Some(Kind::Unreachable));
+        assert_eq!(close(4502).map(|why| why.kind), Some(Kind::Unreachable));
         let problem = r#"{"type":"x","title":"x","status":404,"detail":"none","code":"not_found","request_id":""}"#;
         let error = io::Error::other(refused(problem));
         assert_eq!(told(&error).map(|why| why.kind), Some(Kind::NotFound));

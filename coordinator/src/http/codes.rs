@@ -1,6 +1,7 @@
 //! The problem codes: which one means what, and which operation answers with which beyond those that all share.
 
 mod accounts;
+mod gateway;
 mod images;
 mod nodes;
 mod payouts;
@@ -361,6 +362,7 @@ pub(crate) fn of(
 fn all_own() -> impl Iterator<Item = &'static (&'static str, &'static [Code])> + Clone {
     OWN.iter()
         .chain(accounts::OWN)
+        .chain(gateway::OWN)
         .chain(images::OWN)
         .chain(payouts::OWN)
         .chain(running::OWN)

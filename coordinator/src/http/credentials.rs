@@ -82,11 +82,8 @@ pub fn context_of(app: &App, client: ClientIp, actor: Actor) -> OpCtx {
 /// # Errors
 /// 401 when a credential is there but doesn't hold, 403 when a cookie comes from another site.
 pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
-    if let Some(token) = bearer(&parts.headers)? {
-        return bearer_actor(app, parts, token).await;
-    }
-    if let Some(claim) = wallet_claim(&parts.headers)? {
-        return wallets::authenticate(app, claim).await.map(Actor::Wallet);
+    if let Some(actor) = by_headers(app, parts).await? {
+        return Ok(actor);
     }
     let name = app.auth.cookies.access_name();
     let Some(cookie) = auth::cookies::read(&parts.headers, name) else {
@@ -94,6 +91,21 @@ pub async fn actor_of(app: &App, parts: &Parts) -> Result<Actor> {
     };
     csrf::check_cookie(&parts.method, &parts.headers, &app.config.http.public_url())?;
     auth::authenticate(app, cookie).await.map(Actor::User)
+}
+
+/// Who sent the request, by what no browser sends on its own; nothing where there is none of it.
+///
+/// # Errors
+/// 401 when a credential is there but doesn't hold.
+pub async fn by_headers(app: &App, parts: &Parts) -> Result<Option<Actor>> {
+    if let Some(token) = bearer(&parts.headers)? {
+        return bearer_actor(app, parts, token).await.map(Some);
+    }
+    let Some(claim) = wallet_claim(&parts.headers)? else {
+        return Ok(None);
+    };
+    let wallet = wallets::authenticate(app, claim).await?;
+    Ok(Some(Actor::Wallet(wallet)))
 }
 
 /// Who sent a form of one of our pages, by the cookie. Its handler checks the mark in the form besides.

@@ -43,6 +43,21 @@ pub fn check_open(headers: &HeaderMap, origin: &str) -> Result<()> {
     }
 }
 
+/// Refuses a WebSocket that a page of another site opens; programs, which say nothing of a page, may pass.
+///
+/// # Errors
+/// 403 `csrf`.
+pub fn check_origin(headers: &HeaderMap, origin: &str) -> Result<()> {
+    match headers.get(header::ORIGIN) {
+        Some(page) if page.as_bytes() != origin.as_bytes() => Err(Error::new(
+            crate::error::Kind::Forbidden,
+            "csrf",
+            "WebSockets are opened by our own pages, and by programs that send no Origin",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what doesn't certainly come from a page of ours: for forms that a cookie stands for, which can't carry a header of ours. A form
 /// holds a mark of its reader besides.
 ///

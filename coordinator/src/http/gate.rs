@@ -110,6 +110,9 @@ pub async fn guard(
     let actor = match line.proof {
         Proof::Own => Actor::Anonymous,
         Proof::Credentials => credentials::actor_of(&app, &parts).await?,
+        Proof::HeadersOrTicket => credentials::by_headers(&app, &parts)
+            .await?
+            .unwrap_or(Actor::Anonymous),
     };
     line.decide(&actor)?;
     if line.fresh {

@@ -1,4 +1,5 @@
-//! Removes what is over and nobody needs any more: sessions, links, counted failures, challenges that wallets used, logins of devices. Mail is forgotten by its own task.
+//! Removes what is over and nobody needs any more: sessions, links, counted failures, challenges that wallets used, logins of devices,
+//! tickets that nobody used. Mail is forgotten by its own task.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::Task;
 use crate::{
     app::App,
-    domain::{auth::retention, device_login, wallets},
+    domain::{auth::retention, device_login, gateway::tickets, wallets},
     error::Result,
 };
 
@@ -24,10 +25,11 @@ impl Task for Forgetting {
     async fn activate(&mut self) -> Result<Value> {
         let done = retention::forget(&self.0.db, self.0.clock.now()).await?;
         let nonces = wallets::forget(&self.0.db, self.0.clock.now()).await?;
+        let tickets = tickets::forget(&self.0.db, self.0.clock.now()).await?;
         let logins = device_login::forget(&self.0.db, self.0.clock.now()).await?;
         Ok(json!({
             "sessions": done.sessions, "links": done.links, "delays": done.delays, "wallet_nonces": nonces,
-            "device_logins": logins,
+            "device_logins": logins, "tickets": tickets,
         }))
     }
 }

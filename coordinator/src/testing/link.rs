@@ -2,10 +2,13 @@
 //!
 //! - Exec: what comes in goes out again until its end, then the program ends with 0; `false` ends with 1 at once, `flood` writes without
 //!   end, `missing` isn't there, `hang` says nothing.
-//! - Dial: port 7 echoes; nobody listens at others.
-//! - Sftp echoes; logs are [`ScriptedLink::entry`] 1 to 3, and those that are said later for who follows; samples are numbers.
+//! - Dial: port 7 echoes; port 80 answers each request with its own head, or echoes what is upgraded; nobody listens at others.
+//! - Sftp echoes; who searches the logs for `flood` gets lines without end; else logs are [`ScriptedLink::entry`] 1 to 3, and those that are said later for who follows; samples are numbers.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use serde_json::json;
 use shared::{
@@ -19,7 +22,7 @@ use shared::{
     time::Timestamp,
 };
 use tokio::{
-    io::{AsyncWriteExt as _, copy, duplex, split},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy, duplex, split},
     sync::broadcast,
 };
 use tokio_util::sync::CancellationToken;
@@ -34,7 +37,13 @@ const WIRE_BYTES: usize = 64 * 1_024;
 pub struct ScriptedLink {
     cut: CancellationToken,
     gone: CancellationToken,
+    script: Script,
+}
+
+#[derive(Debug, Clone)]
+struct Script {
     said: broadcast::Sender<Entry>,
+    flooded_bytes: Arc<AtomicU64>,
 }
 
 impl ScriptedLink {
@@ -47,8 +56,11 @@ impl ScriptedLink {
         let ours = Session::start(far, Role::Client);
         let theirs = Session::start(near, Role::Server);
         let (cut, gone) = (CancellationToken::new(), CancellationToken::new());
-        let said = broadcast::Sender::new(64);
-        tokio::spawn(serve(ours, said.clone(), cut.clone()));
+        let script = Script {
+            said: broadcast::Sender::new(64),
+            flooded_bytes: Arc::default(),
+        };
+        tokio::spawn(serve(ours, script.clone(), cut.clone()));
         let gateway = Arc::clone(&test.app.gateway);
         let held = gateway.links.hold(node, theirs.session.clone());
         gateway.note(&held).await;
@@ -64,7 +76,7 @@ impl ScriptedLink {
             gateway.forget(node, serial).await;
             ended.cancel();
         });
-        Self { cut, gone, said }
+        Self { cut, gone, script }
     }
 
     /// Cuts the link in the middle of whatever it carries; returns when the coordinator has let it go.
@@ -81,7 +93,13 @@ impl ScriptedLink {
     /// The rental writes a line; who follows its logs gets it.
     pub fn say(&self, second: i64) {
         // nobody may follow
-        drop(self.said.send(Self::entry(second)));
+        drop(self.script.said.send(Self::entry(second)));
+    }
+
+    /// Bytes that were taken of what has no end.
+    #[must_use]
+    pub fn flooded_bytes(&self) -> u64 {
+        self.script.flooded_bytes.load(Ordering::Relaxed)
     }
 
     /// A line of the logs.
@@ -99,7 +117,14 @@ impl ScriptedLink {
     }
 }
 
-async fn serve<D>(started: Started<D>, said: broadcast::Sender<Entry>, cut: CancellationToken)
+impl Script {
+    fn count(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.flooded_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+async fn serve<D>(started: Started<D>, script: Script, cut: CancellationToken)
 where
     D: Future<Output = std::io::Result<()>>,
 {
@@ -110,7 +135,7 @@ where
     } = started;
     let take_in = async {
         while let Some(stream) = accepted.recv().await {
-            tokio::spawn(answer(stream, said.clone()));
+            tokio::spawn(answer(stream, script.clone()));
         }
     };
     tokio::select! {
@@ -121,7 +146,7 @@ where
     drop(session);
 }
 
-async fn answer(mut stream: Stream, said: broadcast::Sender<Entry>) {
+async fn answer(mut stream: Stream, script: Script) {
     let answered = async {
         let open: Open = open::receive(&mut stream).await?;
         if let Some((code, detail)) = refused(&open) {
@@ -130,8 +155,9 @@ async fn answer(mut stream: Stream, said: broadcast::Sender<Entry>) {
         open::send(&mut stream, &Opened::Ready {}).await?;
         match open {
             Open::Control {} => Ok(()),
-            Open::Logs { query, .. } => logs(&mut stream, &query, said.subscribe()).await,
-            Open::Exec { exec, .. } => run(&mut stream, &exec).await,
+            Open::Logs { query, .. } => logs(&mut stream, &query, &script).await,
+            Open::Exec { exec, .. } => run(&mut stream, &exec, &script).await,
+            Open::Dial { port: 80, .. } => web(stream).await,
             Open::Sftp { .. } | Open::Dial { .. } => echo(stream).await,
             Open::Metrics { .. } => {
                 for number in 1..=3 {
@@ -148,7 +174,7 @@ async fn answer(mut stream: Stream, said: broadcast::Sender<Entry>) {
 
 fn refused(open: &Open) -> Option<(&'static str, &'static str)> {
     match open {
-        Open::Dial { port, .. } if *port != 7 => {
+        Open::Dial { port, .. } if ![7, 80].contains(port) => {
             Some((code::NOT_CONNECTED, "nobody listens there"))
         }
         Open::Exec { exec, .. } if exec.command == ["missing"] => {
@@ -158,11 +184,16 @@ fn refused(open: &Open) -> Option<(&'static str, &'static str)> {
     }
 }
 
-async fn logs(
-    stream: &mut Stream,
-    query: &LogsQuery,
-    mut said: broadcast::Receiver<Entry>,
-) -> std::io::Result<()> {
+async fn logs(stream: &mut Stream, query: &LogsQuery, script: &Script) -> std::io::Result<()> {
+    let mut said = script.said.subscribe();
+    if query.search.as_deref() == Some("flood") {
+        let mut line = ScriptedLink::entry(1);
+        line.line = "x".repeat(frame::FRAME_BYTES_MAX);
+        loop {
+            lines::write(stream, &line).await?;
+            script.count(line.line.len());
+        }
+    }
     let is_wanted = |entry: &Entry| {
         query.since.is_none_or(|since| entry.at >= since)
             && query.stream.is_none_or(|output| entry.stream == output)
@@ -187,11 +218,12 @@ async fn logs(
     stream.shutdown().await
 }
 
-async fn run(stream: &mut Stream, exec: &Exec) -> std::io::Result<()> {
+async fn run(stream: &mut Stream, exec: &Exec, script: &Script) -> std::io::Result<()> {
     let exit = match exec.command.first().map(String::as_str) {
         Some("false") => Exit::Code(1),
         Some("flood") => loop {
             frame::write(stream, &Frame::Stdout(vec![b'x'; frame::FRAME_BYTES_MAX])).await?;
+            script.count(frame::FRAME_BYTES_MAX);
         },
         Some("hang") => {
             while frame::read(stream).await?.is_some() {}
@@ -215,4 +247,25 @@ async fn echo(stream: Stream) -> std::io::Result<()> {
     let (mut from, mut to) = split(stream);
     copy(&mut from, &mut to).await?;
     to.shutdown().await
+}
+
+/// A program that speaks HTTP/1.1, for one request.
+async fn web(mut stream: Stream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    if head.contains("upgrade: echo") {
+        let answer =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        stream.write_all(answer).await?;
+        return echo(stream).await;
+    }
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nset-cookie: theirs=1; Domain=apps.test; Path=/\r\ncontent-length: {}\r\n\r\n{head}",
+        head.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
 }

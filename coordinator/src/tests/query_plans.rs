@@ -2,7 +2,7 @@
 //! market runs. (`ledger check` may: it is proof, run by an operator.)
 
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use shared::{
     clock::Clock as _,
     id::{PaymentId, RentalId},
@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 65] = [
+const GROWING: [&str; 68] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -78,6 +78,7 @@ const GROWING: [&str; 65] = [
     "node_earnings",
     "node_figures",
     "node_flags",
+    "node_links",
     "node_orders",
     "nodes",
     "offer_prices",
@@ -97,6 +98,7 @@ const GROWING: [&str; 65] = [
     "rental_alerts",
     "rental_faults",
     "rental_gpus",
+    "rental_ports",
     "rental_ssh_keys",
     "rentals",
     "sandbox_settlements",
@@ -105,6 +107,7 @@ const GROWING: [&str; 65] = [
     "sessions",
     "sign_in_delays",
     "ssh_keys",
+    "stream_tickets",
     "transfers",
     "usage_records",
     "users",
@@ -235,6 +238,7 @@ async fn trade(stall: &Stall) -> (String, RentalId) {
         let answer = stall.test.post(&path, &consumer, &body).await;
         assert!(answer.status.is_success(), "{path}: {answer:?}");
     }
+    reach(stall, paid, &token).await;
     let tokens = "/api/v1/nodes/enrollment-tokens";
     let answer = stall.test.post(tokens, &stall.provider, &json!({})).await;
     assert!(answer.status.is_success(), "{answer:?}");
@@ -268,6 +272,29 @@ async fn ssh_keys(stall: &Stall, consumer: &str, rental: RentalId) {
     let nothing = serde_json::Value::Null;
     let remove = crate::testing::request("DELETE", &path, consumer, &nothing);
     assert_eq!(test.send(remove).await.status, StatusCode::NO_CONTENT);
+}
+
+/// Asks for a ticket and uses it, with the node linked.
+async fn reach(stall: &Stall, rental: RentalId, token: &str) {
+    let link = crate::testing::link::ScriptedLink::hold(&stall.test, stall.node).await;
+    let path = format!("/api/v1/rentals/{rental}");
+    let asked = stall
+        .test
+        .post(&format!("{path}/tickets"), token, &json!({"verb": "logs"}))
+        .await;
+    assert_eq!(asked.status, StatusCode::CREATED, "{asked:?}");
+    let ticket = asked.json()["ticket"].as_str().map(str::to_owned);
+    let by_ticket = format!("{path}/logs?ticket={}", ticket.expect("a ticket"));
+    let logs = stall.test.get(&by_ticket, "").await;
+    assert_eq!(logs.status, StatusCode::OK, "{logs:?}");
+    link.cut().await;
+    let port = format!("{path}/ports/8080");
+    for (method, body) in [("PUT", json!({"public": true})), ("DELETE", Json::Null)] {
+        let asked = crate::testing::request(method, &port, token, &body);
+        let answer = stall.test.send(asked).await;
+        let refused = method == "PUT" && answer.status == StatusCode::CONFLICT;
+        assert!(refused || answer.status.is_success(), "{answer:?}");
+    }
 }
 
 /// A device asks, its person confirms, it redeems.

@@ -244,6 +244,7 @@ const fn words(scope: Scope) -> &'static str {
         Scope::AccountRead => "see who you are and what your balance is",
         Scope::RentalsRead => "see your rentals, their usage and receipts",
         Scope::RentalsWrite => "rent, extend and stop, which spends your balance",
+        Scope::RentalsReach => "reach into your rentals: their logs, programs, files and ports",
         Scope::BalanceWrite => "fill your balance",
         Scope::NodesRead => "see your nodes",
         Scope::NodesWrite => "enrol, change and retire your nodes",

@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - One JSON message each way behind its length, at most [`MESSAGE_BYTES_MAX`]; what isn't understood is refused, never ignored.
+//! - Who opened a stream for a program, logs or samples keeps its half open for as long as it listens: ending it ends the stream.
 //! - After [`Opened::Ready`] flow, by kind: lines of [`Control`] and [`Entry`] (JSON, one each line), [`super::frame`]s (exec), raw bytes (sftp, dial).
 
 use std::{collections::BTreeMap, io, time::Duration};

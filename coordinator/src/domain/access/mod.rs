@@ -50,6 +50,9 @@ pub enum Keys {
 pub enum Proof {
     /// In its credentials: a bearer token or the cookie.
     Credentials,
+    /// In its headers, or in a ticket that its handler redeems: a bearer token or a wallet's claim, never the cookie, since a page of
+    /// any site may open a WebSocket with it.
+    HeadersOrTicket,
     /// In itself: a password, a one-time token or a signature that its handler checks. Credentials aren't looked at, since a stale
     /// cookie must not lock anybody out.
     Own,
@@ -91,6 +94,14 @@ impl Line {
         Self {
             proof: Proof::Own,
             ..Self::of(operation, &[Caller::Anyone], Keys::Any)
+        }
+    }
+
+    /// What a ticket opens as well: without credentials the handler decides.
+    const fn or_ticket(operation: &'static str, scope: Scope) -> Self {
+        Self {
+            proof: Proof::HeadersOrTicket,
+            ..Self::of(operation, &[Caller::Anyone], Keys::With(scope))
         }
     }
 

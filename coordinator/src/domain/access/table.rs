@@ -130,11 +130,37 @@ pub const TABLE: &[Line] = &[
         &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
+    // reaching into them
     Line::of(
         "replace_rental_ssh_keys",
         &[Person, RentalToken, Wallet],
-        With(Scope::RentalsWrite),
+        With(Scope::RentalsReach),
     ),
+    Line::of(
+        "create_ticket",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsReach),
+    ),
+    // or by a ticket
+    Line::of("rental_logs", &[Anyone], With(Scope::RentalsReach)),
+    Line::of(
+        "rental_metrics",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsRead),
+    ),
+    Line::of(
+        "open_port",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsReach),
+    ),
+    Line::of(
+        "close_port",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsReach),
+    ),
+    Line::or_ticket("rental_exec", Scope::RentalsReach),
+    Line::or_ticket("rental_port", Scope::RentalsReach),
+    Line::or_ticket("rental_files", Scope::RentalsReach),
     // a key would outlive itself by it
     Line::of("renew_rental_token", &[Person, Wallet], Refused),
     // documents

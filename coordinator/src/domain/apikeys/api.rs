@@ -39,8 +39,8 @@ struct CreateApiKeyRequest {
     /// What it is for.
     #[schema(example = "nightly builds")]
     name: String,
-    /// What it may do: `account:read`, `rentals:read`, `rentals:write`, `balance:write`, `nodes:read`, `nodes:write`, `offers:write`,
-    /// `events:read`, `webhooks:read`, `webhooks:write`, `analytics:read`.
+    /// What it may do: `account:read`, `rentals:read`, `rentals:write`, `rentals:reach` (logs, programs, files and ports of
+    /// rentals), `balance:write`, `nodes:read`, `nodes:write`, `offers:write`, `events:read`, `webhooks:read`, `webhooks:write`, `analytics:read`.
     #[schema(value_type = Vec<String>, example = json!(["rentals:read", "rentals:write"]))]
     scopes: BTreeSet<Scope>,
     /// 1 to 365.

@@ -87,6 +87,14 @@ impl Cookies {
     }
 }
 
+/// Whether a cookie of this name is one of ours, of whichever session.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    let bare = name.strip_prefix("__Host-");
+    matches!(name, "at" | "rt")
+        || bare.is_some_and(|bare| matches!(bare, "at" | "rt" | "oidc" | "code"))
+}
+
 /// The value of the cookie `name`, if the request has it.
 #[must_use]
 pub fn read<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

@@ -8,6 +8,7 @@
 //! - A stream is answered within [`OPEN_TIME_MAX`], or it isn't there: nobody waits for a node that is away.
 //! - What a node says is passed on, never believed: codes are known ones, texts bounded.
 
+pub mod access;
 pub mod api;
 pub mod links;
 pub mod places;
@@ -17,6 +18,8 @@ pub mod relay;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod tickets;
+pub mod web;
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -24,6 +27,7 @@ use shared::{
     clock::Clock,
     id::{NodeId, RentalId},
     link::{
+        address::may_be_dialled,
         open::{self, Open, Opened},
         session::{Session, Stream},
     },
@@ -35,6 +39,7 @@ use self::{
     places::{Bounds, Places},
     reached::Reached,
     relay::Relay,
+    web::PortTokens,
 };
 use super::rentals::{
     self,
@@ -60,6 +65,8 @@ pub struct Gateway {
     /// Links held here.
     pub links: Arc<Links>,
     places: Arc<Places>,
+    /// The tokens of private ports.
+    pub port_tokens: PortTokens,
     /// Other coordinators, if there may be any.
     pub relay: Option<Arc<Relay>>,
 }
@@ -90,6 +97,7 @@ impl Gateway {
             clock: Arc::clone(clock),
             links: Arc::default(),
             places: Arc::new(Places::new(bounds)),
+            port_tokens: PortTokens::new(secret),
             relay,
         })
     }
@@ -126,6 +134,12 @@ impl Gateway {
             stream,
             _place: place,
         })
+    }
+
+    /// Streams that are open.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.places.taken()
     }
 
     /// Whether a rental is over; for streams that live long.
@@ -229,7 +243,7 @@ fn check_address(open: &Open) -> Result<()> {
     let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() else {
         return Ok(());
     };
-    if address.to_canonical().is_loopback() || crate::outbound::address::is_public(address) {
+    if may_be_dialled(address) {
         return Ok(());
     }
     Err(Error::new(

@@ -11,7 +11,7 @@ use super::{CONFLICT, OURS, SHARED, all_own};
 use crate::domain::access;
 
 /// Said where no operation is: another path, another method, the metrics.
-const OUTSIDE: [&str; 5] = [
+const OUTSIDE: [&str; 6] = [
     "no_such_route",
     "method_not_allowed",
     "no_metrics",
@@ -19,6 +19,8 @@ const OUTSIDE: [&str; 5] = [
     "not_open",
     // another coordinator
     "peer_proof",
+    // a page of a rental's own host
+    "port_token",
 ];
 /// How a problem is made; its code is the first text after it.
 const MAKERS: [&str; 4] = [

@@ -179,6 +179,16 @@ pub(super) const ROWS: &[Row] = &[
     row("uncordon_node", Provider, "node", "",                                  [401, 403, 403, 200, 404, 401, 403, 200, 200, 403, 401]),
     row("retire_node", Provider, "idle_node", "",                               [401, 403, 403, 204, 404, 401, 403, 204, 204, 403, 401]),
     row("heartbeat", Provider, "node", "{}",                                    [401, 401, 401, 401, 401, 200, 401, 401, 401, 401, 401]),
+    // no agent is linked here, and nobody sends what opens a WebSocket: what matters is who gets as far as to hear that
+    row("create_ticket", Consumer, "rental", r#"{"verb": "port", "port": 8080}"#, [401, 201, 404, 404, 404, 401, 403, 201, 404, 201, 401]),
+    row("rental_logs", Consumer, "rental?tail=10", "",                          [401, 503, 404, 404, 404, 401, 403, 503, 404, 503, 401]),
+    row("rental_metrics", Consumer, "rental", "",                               [401, 503, 404, 404, 404, 401, 403, 503, 404, 503, 401]),
+    row("rental_exec", Consumer, "rental", "",                                  [401, 400, 404, 404, 404, 401, 403, 400, 404, 400, 401]),
+    row("rental_port", Consumer, "rental/container_port", "",                   [401, 400, 404, 404, 404, 401, 403, 400, 404, 400, 401]),
+    row("rental_files", Consumer, "rental", "",                                 [401, 400, 404, 404, 404, 401, 403, 400, 404, 400, 401]),
+    // rentals have no host names here
+    row("open_port", Consumer, "rental/container_port", r#"{"public": true}"#,  [401, 409, 404, 404, 404, 401, 403, 409, 404, 409, 401]),
+    row("close_port", Consumer, "rental/container_port", "",                    [401, 204, 404, 404, 404, 401, 403, 204, 404, 204, 401]),
     row("node_link", Provider, "node?beacon=none", "",                          [401, 401, 401, 401, 401, 101, 401, 401, 401, 401, 401]),
 
     row("follow_events", Consumer, "", "",                                      [401, 200, 200, 200, 200, 401, 403, 200, 200, 200, 401]),

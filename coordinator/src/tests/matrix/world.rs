@@ -170,6 +170,7 @@ impl World {
             ("delivery", text(&delivery, "id")),
             ("hook", hook),
             ("provider", "nowhere".to_owned()),
+            ("container_port", "8080".to_owned()),
             (
                 "identity",
                 test.app.ids.mint::<shared::id::IdentityId>().to_string(),

@@ -87,6 +87,25 @@ async fn helper_and_agent_that_die_leave_nothing_behind_and_touch_no_rental() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_helper_that_is_killed_leaves_nothing_behind_and_the_next_serves() {
+    let stage = Stage::new("kill9", &["sleep", "600"]).await;
+    let mut helper = stage.through_program().await;
+    let first = stage.processes("sleep 600");
+    let mut stream = deaf(&stage).await;
+    helper.kill();
+    frame::read(&mut stream).await.expect_err("cut");
+    for words in [PROGRAM, "trap", "sleep 1234"] {
+        stage.until_left_with(words, 0).await;
+    }
+    assert_eq!(stage.processes("sleep 600"), first, "the rental goes on");
+    let _next = stage.through_program().await;
+    let (mut stream, opened) = stage.open(&stage.exec(&["echo", "hello"])).await;
+    assert_eq!(opened, Opened::Ready {});
+    assert_eq!(output(&mut stream).await.0, "hello\n");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn containers_of_others_are_not_entered() {
     let stage = Stage::new("others", &["sleep", "600"]).await;
     let other = Stage::new("others-2", &["sleep", "600"]).await;

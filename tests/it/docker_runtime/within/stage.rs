@@ -1,6 +1,12 @@
 //! A rental that runs on this machine's engine, behind a helper, with the streams that a link would bring.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    fs::File,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Child, Command},
+    sync::Arc,
+};
 
 use node_agent::{
     boundary::{Engine as Guarded, Helper, HelperRuntime, Peers, Room},
@@ -97,17 +103,9 @@ impl Stage {
         let helper = CancellationToken::new();
         let socket = start_helper(&node, &helper);
         let streams = CancellationToken::new();
-        let runtime = HelperRuntime::new(socket, node.scope().to_owned());
-        let samples = Samples::open(node.folder().join("samples"));
-        let sources = Sources {
-            runtime: Arc::new(runtime),
-            kept: Arc::new(node.kept()),
-            samples: Arc::new(samples.expect("a folder")),
-            live: agent.handle.live(),
-        };
-        let served = Streams::new(sources, streams.clone(), TaskTracker::new());
+        let link = link(serve(&node, &agent, socket, &streams));
         Self {
-            link: Mutex::new(link(served)),
+            link: Mutex::new(link),
             helper: Mutex::new(helper),
             streams: Mutex::new(streams),
             rental_id: rental.rental_id,
@@ -115,6 +113,16 @@ impl Stage {
             agent,
             container,
         }
+    }
+
+    /// Streams through `ramarket-helper` as a program of its own, in place of the one in this process.
+    pub(super) async fn through_program(&self) -> HelperProcess {
+        let (program, socket) = HelperProcess::start(&self.node);
+        let streams = CancellationToken::new();
+        let served = serve(&self.node, &self.agent, socket, &streams);
+        *self.link.lock().await = link(served);
+        *self.streams.lock().await = streams;
+        program
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -186,6 +194,59 @@ impl Stage {
     pub(super) async fn end(self) {
         self.agent.end().await;
     }
+}
+
+/// `ramarket-helper` as a process. Killed when dropped.
+pub(super) struct HelperProcess(Child);
+
+impl HelperProcess {
+    fn start(node: &Node) -> (Self, PathBuf) {
+        let socket = node.folder().join("program.sock");
+        let log = File::create(node.folder().join("helper.log")).expect("a log file");
+        let child = Command::new(program::binary("ramarket-helper"))
+            .arg("--socket")
+            .arg(&socket)
+            .arg("--state-dir")
+            .arg(node.folder().join("program"))
+            .args(["--docker-host", &node.engine().host()])
+            .args(["--disk-floor-bytes", "1048576", "--log-format", "json"])
+            .stderr(log)
+            .spawn();
+        let helper = Self(child.expect("it starts"));
+        let listens = wait::came_to_hold(|| UnixStream::connect(&socket).is_ok());
+        assert!(listens, "the helper doesn't listen");
+        (helper, socket)
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(&mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("gone");
+    }
+}
+
+impl Drop for HelperProcess {
+    fn drop(&mut self) {
+        // it may be gone already
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn serve(
+    node: &Node,
+    agent: &Agent,
+    socket: PathBuf,
+    shutdown: &CancellationToken,
+) -> Arc<Streams> {
+    let samples = Samples::open(node.folder().join("samples"));
+    let sources = Sources {
+        runtime: Arc::new(HelperRuntime::new(socket, node.scope().to_owned())),
+        kept: Arc::new(node.kept()),
+        samples: Arc::new(samples.expect("a folder")),
+        live: agent.handle.live(),
+    };
+    Streams::new(sources, shutdown.clone(), TaskTracker::new())
 }
 
 fn start_helper(node: &Node, shutdown: &CancellationToken) -> PathBuf {

@@ -245,7 +245,7 @@ async fn only_coordinators_connect_where_coordinators_do() {
     let test = TestApp::with(|config| config.gateway.peer_url = Some(own)).await;
     test.serve(listener);
     let alone = TestApp::new().await;
-    let path = super::relay::PATH;
+    let path = crate::domain::gateway::relay::PATH;
     assert_eq!(alone.get(path, "").await.status, 404);
     let answer = test.get(path, "").await;
     assert_eq!(
