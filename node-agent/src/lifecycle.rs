@@ -53,6 +53,10 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 const JOURNAL_RESERVE_BYTES: u64 = 16 << 20;
 /// What has to be free in the agent's folder for new rentals: the reserve may have to be made again.
 const OWN_BYTES_MIN: i64 = 64 << 20;
+/// Looks at an engine that isn't there when the agent starts, before it is told of.
+const FIRST_LOOKS: u32 = 5;
+/// Between two of them.
+const FIRST_LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A pass that takes longer than this has hung, milliseconds.
 const PASS_MS_MAX: i64 = 120_000;
 
@@ -245,7 +249,7 @@ async fn keep_inventory(
     shutdown: &CancellationToken,
     tracker: &TaskTracker,
 ) -> anyhow::Result<watch::Receiver<Arc<Inventory>>> {
-    let first = with_own_room(measure(prober, runtime.as_ref()).await?, &folder);
+    let first = with_own_room(first_look(prober, runtime.as_ref()).await?, &folder);
     let (sender, receiver) = watch::channel(Arc::new(first));
     let (prober, shutdown) = (Arc::clone(prober), shutdown.clone());
     tracker.spawn(async move {
@@ -271,6 +275,23 @@ async fn keep_inventory(
         }
     });
     Ok(receiver)
+}
+
+/// As [`measure`]; a helper that is being started beside this agent gets a moment, so that the market isn't told of an engine that is away.
+async fn first_look(
+    prober: &Arc<Mutex<Prober>>,
+    runtime: &dyn ContainerRuntime,
+) -> anyhow::Result<Inventory> {
+    let mut look = tokio::time::interval(FIRST_LOOK_EVERY);
+    for _ in 1..FIRST_LOOKS {
+        look.tick().await;
+        let inventory = measure(prober, runtime).await?;
+        if inventory.docker.is_some() {
+            return Ok(inventory);
+        }
+    }
+    look.tick().await;
+    measure(prober, runtime).await
 }
 
 /// Says as well when the agent's own folder, with the journal, has hardly any room.

@@ -65,8 +65,14 @@ impl Stage {
         })
     }
 
-    /// A rental that was paid.
+    /// A rental that was paid. A node whose helper was killed a moment ago may not be sold until it is seen to be back.
     pub(crate) async fn rent(&self) -> Rented {
+        let path = format!("/offers/{}", self.offer_id);
+        wait::until("the offer is on the market", || async {
+            let offer = self.market.api().get(&path).await;
+            (offer.body["available"] == true).then_some(())
+        })
+        .await;
         Payer::new().rent(&self.market.api(), &self.order()).await
     }
 
