@@ -70,7 +70,7 @@ impl Reach {
             market,
             double,
             lifecycle,
-            rental: RentalId::from(shared::id::Ids::counting().mint::<RentalId>()),
+            rental: shared::id::Ids::counting().mint(),
             token: String::new(),
             port: address.port(),
             home,

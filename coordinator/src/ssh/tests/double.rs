@@ -254,6 +254,7 @@ async fn ready(stream: &mut Stream) {
         .expect("answered");
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn unavailable(error: std::io::Error) -> Error {
     Error::conflict(
         "node_unavailable",

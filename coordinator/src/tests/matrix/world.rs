@@ -200,7 +200,7 @@ impl World {
     ) -> (u16, Option<String>) {
         self.fresh += 1;
         self.names.insert("fresh", self.fresh.to_string());
-        let fresh_key = ed25519(self.fresh.into());
+        let fresh_key = ed25519(self.fresh);
         self.names.insert("fresh_key", fresh_key);
         if row.object == "offer_of_its_own" {
             let offer = market::offer(&self.test, &self.tokens["provider"], &self.node, "0.004");
