@@ -6,13 +6,15 @@
 #   scripts/run.sh --once     ends after the first rental's statement
 #   scripts/run.sh --clean    deletes the data
 #
-# PORT (8080), VAR (./var), DATABASE_URL (SQLite in VAR), PROFILE=release for an optimised build.
+# PORT (8080), SSH_PORT (a free one), VAR (./var), DATABASE_URL (SQLite in VAR), PROFILE=release for an optimised build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
 . scripts/guided.sh
 
 PORT=${PORT:-8080}
+# 0: one that is free; a rental's connect.ssh says which
+SSH_PORT=${SSH_PORT:-0}
 VAR=$(realpath -m "${VAR:-var}")
 URL=http://127.0.0.1:$PORT
 # Unoptimised by default: a first build takes 60 % of the time, and `make test` builds nothing twice afterwards.
@@ -138,6 +140,9 @@ data_dir = "$HOME_DIR/coordinator"
 
 [http]
 listen = "127.0.0.1:$PORT"
+
+[ssh]
+listen = "127.0.0.1:$SSH_PORT"
 
 [agents]
 # so that somebody who watches sees figures soon

@@ -36,8 +36,9 @@ prepare() {
     need_schemathesis
     need chromium chromium
     need oathtool oathtool
-    need openssh-client ssh ssh-keygen
+    need openssh-client ssh sftp scp ssh-keygen
     need openssh-sftp-server /usr/lib/openssh/sftp-server
+    need rsync rsync
     engine_answers || engine_is_ours=yes
     scripts/docker-engine.sh start
     scripts/docker-engine.sh image

@@ -33,6 +33,7 @@ use crate::{
     keys::Keys,
     limits::Limits,
     outbound::Outbound,
+    ssh::Face,
     store::Db,
     tasks::Tasks,
 };
@@ -80,6 +81,8 @@ pub struct App {
     pub gateway: Arc<Gateway>,
     /// Which images are sold.
     pub images: Images,
+    /// How the SSH gateway is known, where there is one.
+    pub ssh: Option<Face>,
     /// Sends webhooks.
     pub courier: Arc<Courier>,
     /// Calls to URLs from outside.
@@ -128,6 +131,7 @@ impl App {
             limits: Limits::new(&config),
             background: TaskTracker::new(),
             shutdown: CancellationToken::new(),
+            ssh: Face::open(&config)?,
             purchases,
             payouts,
             postbox,

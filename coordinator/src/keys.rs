@@ -185,7 +185,11 @@ pub fn random_32() -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn open(
+/// A key's bytes: of the file that is given, else of `name` in `dir`, which is made if it isn't there.
+///
+/// # Errors
+/// The file can't be read or made, or others may read it.
+pub fn open(
     given: Option<&Path>,
     dir: &Path,
     name: &str,

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod outbound;
 pub mod router;
 pub mod serve;
+pub mod ssh;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

@@ -71,10 +71,14 @@ pub enum Action {
     WebhookSend,
     /// A node's beat that we didn't ask for.
     Beat,
+    /// A connection to the SSH gateway, by address.
+    SshConnect,
+    /// A key that the SSH gateway refused, by address.
+    SshRefused,
 }
 
 impl Action {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::SignIn,
         Self::Login,
         Self::Refresh,
@@ -90,6 +94,8 @@ impl Action {
         Self::Ticket,
         Self::WebhookSend,
         Self::Beat,
+        Self::SshConnect,
+        Self::SshRefused,
     ];
 
     /// The name of its policy in headers.
@@ -110,6 +116,8 @@ impl Action {
             Self::Ticket => "ticket",
             Self::WebhookSend => "webhook-send",
             Self::Beat => "beat",
+            Self::SshConnect => "ssh-connect",
+            Self::SshRefused => "ssh-refused",
         }
     }
 
@@ -129,6 +137,8 @@ impl Action {
             Self::Dispute => STATEMENTS_PER_MINUTE,
             Self::Ticket => TICKETS_PER_MINUTE,
             Self::WebhookSend => config.webhooks.sends_per_minute,
+            Self::SshConnect => config.ssh.connections_per_minute_ip,
+            Self::SshRefused => config.ssh.refusals_per_minute_ip,
             Self::Beat => {
                 let nominal = 60_000_u32.div_ceil(config.agents.beat_interval_ms.max(1));
                 nominal.saturating_mul(limits.beats_over_nominal)

@@ -31,7 +31,8 @@ use crate::{
     cron,
     domain::{
         admin, agentlink, analytics, apikeys, audit, auth, device_login, disputes, events, gateway,
-        invoices, kyc, nodes, offers, oidc, payouts, rentals, settlement, wallets, webhooks,
+        invoices, kyc, nodes, offers, oidc, payouts, rentals, settlement, sshkeys, wallets,
+        webhooks,
     },
     error::{Error, Kind},
     http::{
@@ -60,6 +61,7 @@ pub(crate) fn api() -> OpenApiRouter<Arc<App>> {
             .merge(oidc::api::routes())
             .merge(apikeys::api::routes())
             .merge(device_login::api::routes())
+            .merge(sshkeys::api::routes())
             .merge(events::api::routes())
             .merge(kyc::api::routes())
             .merge(nodes::api::routes())

@@ -45,6 +45,7 @@ use crate::{
     domain::audit,
     lifecycle::{Lifecycle, STOP_TIME_MAX},
     router::router,
+    ssh,
     store::{DatabaseUrl, Db},
     tasks, telemetry,
 };
@@ -68,6 +69,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::metrics::init();
     let (config, listener) = bind(config).await?;
+    let (config, ssh_listener) = ssh::bind(config).await?;
     let db = open_database(&config).await?;
     db.migrate().await.context("migrate the database")?;
     let app = App::new(config, db, Arc::new(SystemClock), Arc::new(Ids::System))?;
@@ -88,6 +90,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     );
     let lifecycle = Lifecycle::new(app.shutdown.clone());
     start(&app, listener, &lifecycle)?;
+    if let (Some(listener), Some(face)) = (ssh_listener, &app.ssh) {
+        tracing::info!(listen = ?app.config.ssh.listen, fingerprint = face.fingerprint, "rentals are reached by SSH");
+        ssh::start(&app, listener, ssh::through_the_gateway(&app), &lifecycle)?;
+    }
     let url = app.config.http.public_url();
     tracing::info!(url, listen = %app.config.http.listen, "coordinator is ready");
     lifecycle.run(app.db.fatal()).await

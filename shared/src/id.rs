@@ -147,6 +147,8 @@ typed_ids! {
     RentalId = "rnt";
     /// A login session: the family of its refresh tokens.
     SessionId = "ses";
+    /// A public key by which an account opens its rentals over SSH.
+    SshKeyId = "ssk";
     /// A ledger transfer.
     TransferId = "trf";
     /// An endpoint that is told of events.

@@ -23,6 +23,7 @@ mod payouts;
 mod rates;
 mod retention;
 mod source;
+mod ssh;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ pub use self::{
     rates::RatesConfig,
     retention::RetentionConfig,
     source::Sources,
+    ssh::SshConfig,
     tasks::TasksConfig,
     webhooks::WebhooksConfig,
 };
@@ -122,6 +124,8 @@ pub struct Config {
     pub images: ImagesConfig,
     /// What the coordinator may call on behalf of others.
     pub outbound: OutboundConfig,
+    /// The gateway by which rentals are reached with a stock SSH client.
+    pub ssh: SshConfig,
     /// How often callers may do what, and how much at once.
     pub limits: LimitsConfig,
     /// How often the built-in timers run.
@@ -154,6 +158,7 @@ impl Default for Config {
             audit: AuditConfig::default(),
             images: ImagesConfig::default(),
             outbound: OutboundConfig::default(),
+            ssh: SshConfig::default(),
             limits: LimitsConfig::default(),
             tasks: TasksConfig::default(),
             retention: RetentionConfig::default(),
@@ -227,11 +232,25 @@ impl Config {
         self.audit.validate()?;
         self.images.validate()?;
         self.outbound.validate()?;
+        self.ssh.validate()?;
         self.limits.validate()?;
         self.tasks.validate()?;
         self.retention.validate()?;
         self.webhooks.validate()?;
         self.log.validate()
+    }
+
+    /// The name or address under which SSH clients reach us.
+    #[must_use]
+    pub fn ssh_host(&self) -> String {
+        self.ssh.public_host.clone().unwrap_or_else(|| {
+            let url = self.http.public_url().parse::<::http::Uri>();
+            let host = url.ok().and_then(|url| url.host().map(str::to_owned));
+            let host = host.unwrap_or_else(|| "localhost".to_owned());
+            host.trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned()
+        })
     }
 
     /// The database's URL; it may hold a password.

@@ -1,5 +1,5 @@
 //! The slices of the market, in order; a slice may call only those before it:
-//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `device_login` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `images` → `offers` → `rates` → `payments` → `wallets` → `rentals` → `metering` → `disputes` → `settlement` → `payouts` → `invoices` → `gateway` → `agentlink` → `analytics` → `admin`.
+//! `access` → `events` → `audit` → `settings` → `mail` → `auth` → `apikeys` → `device_login` → `sshkeys` → `kyc` → `oidc` → `webhooks` → `ledger` → `earnings` → `nodes` → `images` → `offers` → `rates` → `payments` → `wallets` → `rentals` → `metering` → `disputes` → `settlement` → `payouts` → `invoices` → `gateway` → `agentlink` → `analytics` → `admin`.
 
 pub mod access;
 pub mod admin;
@@ -28,5 +28,6 @@ pub mod rates;
 pub mod rentals;
 pub mod settings;
 pub mod settlement;
+pub mod sshkeys;
 pub mod wallets;
 pub mod webhooks;

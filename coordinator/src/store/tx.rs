@@ -198,6 +198,7 @@ id_values!(
     QuoteId,
     RentalId,
     SessionId,
+    SshKeyId,
     TransferId,
     UserId,
     WebhookId

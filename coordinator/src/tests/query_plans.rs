@@ -16,7 +16,7 @@ use crate::{
         auth,
         metering::{self, model::Interval},
         rentals::{self, changes, model::EndReason},
-        settlement,
+        settlement, sshkeys,
     },
     store::{Tx, Value, testing::statements},
     tasks::{
@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// Tables that grow with use.
-const GROWING: [&str; 66] = [
+const GROWING: [&str; 68] = [
     "account_closings",
     "account_folds",
     "account_links",
@@ -99,12 +99,14 @@ const GROWING: [&str; 66] = [
     "rental_faults",
     "rental_gpus",
     "rental_ports",
+    "rental_ssh_keys",
     "rentals",
     "sandbox_settlements",
     "sandbox_wallets",
     "second_factors",
     "sessions",
     "sign_in_delays",
+    "ssh_keys",
     "stream_tickets",
     "transfers",
     "usage_records",
@@ -182,6 +184,8 @@ async fn trade(stall: &Stall) -> (String, RentalId) {
         (&format!("/api/v1/rentals/{paid}"), &token),
         (&format!("/api/v1/rentals/{paid}/events"), &token),
         (&format!("/api/v1/rentals/{paid}/usage"), &token),
+        (&format!("/api/v1/rentals/{paid}/ssh-keys"), &token),
+        ("/api/v1/ssh-keys", &consumer),
         (&format!("/api/v1/rentals/{paid}/receipts"), &token),
         (&format!("/api/v1/payments/{payment}"), &token),
         ("/api/v1/balance", &consumer),
@@ -215,6 +219,7 @@ async fn trade(stall: &Stall) -> (String, RentalId) {
         StatusCode::CREATED
     );
     device_login(stall, &consumer).await;
+    ssh_keys(stall, &consumer, bought).await;
     let hook = json!({"url": "http://127.0.0.1:9/"});
     let hook = stall.test.post("/api/v1/webhooks", &consumer, &hook).await;
     let hook = format!(
@@ -240,6 +245,33 @@ async fn trade(stall: &Stall) -> (String, RentalId) {
     dispute(stall, paid, &token).await;
     end(stall, bought).await;
     (consumer, bought)
+}
+
+/// Adds a key, opens a rental with it, gives the rental another one and takes the first away.
+async fn ssh_keys(stall: &Stall, consumer: &str, rental: RentalId) {
+    let test = &stall.test;
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    let added = json!({"public_key": key});
+    let added = test.post("/api/v1/ssh-keys", consumer, &added).await.json();
+    let parsed = sshkeys::model::PublicKey::parse(key).expect("a key");
+    let db = &test.app.db;
+    let opened = db.write("test.opener", move |tx| {
+        let owner = rentals::find(tx, rental)?.consumer;
+        let opener = sshkeys::opener(tx, rental, owner, &parsed)?;
+        if let Some(sshkeys::model::Opener::Account(id)) = opener {
+            sshkeys::note_use(tx, id, Timestamp::from_micros(1))?;
+        }
+        Ok(opener)
+    });
+    assert!(opened.await.expect("asked").is_some());
+    let path = format!("/api/v1/rentals/{rental}/ssh-keys");
+    let body = json!({"ssh_keys": [key]});
+    let put = crate::testing::request("PUT", &path, consumer, &body);
+    assert_eq!(test.send(put).await.status, StatusCode::OK);
+    let path = format!("/api/v1/ssh-keys/{}", added["id"].as_str().expect("an id"));
+    let nothing = serde_json::Value::Null;
+    let remove = crate::testing::request("DELETE", &path, consumer, &nothing);
+    assert_eq!(test.send(remove).await.status, StatusCode::NO_CONTENT);
 }
 
 /// Asks for a ticket and uses it, with the node linked.

@@ -201,6 +201,7 @@ async fn an_unpaid_reservation_gives_its_room_back() {
         image: None,
         max_spend: None,
         auto_extend: false,
+        ssh_keys: Vec::new(),
     };
     let wanted = Wanted::Rent {
         order,

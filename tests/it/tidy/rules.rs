@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The slices of the market, in order: a slice may use only those before it.
-const SLICES: [&str; 29] = [
+const SLICES: [&str; 30] = [
     "access",
     "events",
     "audit",
@@ -18,6 +18,7 @@ const SLICES: [&str; 29] = [
     "auth",
     "apikeys",
     "device_login",
+    "sshkeys",
     "kyc",
     "oidc",
     "webhooks",

@@ -45,6 +45,11 @@ pub const TABLE: &[Line] = &[
     Line::of("create_api_key", &[Person], Refused).fresh(),
     Line::of("list_api_keys", &[Person], Refused),
     Line::of("revoke_api_key", &[Person], Refused),
+    // one opens all that its account rents
+    Line::of("create_ssh_key", &[Person], Refused).fresh(),
+    Line::of("list_ssh_keys", &[Person], Refused),
+    Line::of("delete_ssh_key", &[Person], Refused),
+    Line::public("get_ssh_gateway"),
     // proof of identity: people only; the provider's webhook is signed
     Line::of("get_kyc", &[Person], Refused),
     Line::of("submit_kyc", &[Person], Refused),
@@ -120,7 +125,17 @@ pub const TABLE: &[Line] = &[
         &[Person, RentalToken, Wallet],
         With(Scope::RentalsRead),
     ),
+    Line::of(
+        "get_rental_ssh_keys",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsRead),
+    ),
     // reaching into them
+    Line::of(
+        "replace_rental_ssh_keys",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsReach),
+    ),
     Line::of(
         "create_ticket",
         &[Person, RentalToken, Wallet],

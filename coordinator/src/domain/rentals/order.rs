@@ -31,6 +31,7 @@ use crate::{
             model::{Node, Schedulability},
         },
         offers::{self, model::Offer},
+        sshkeys::{self, model::PublicKey},
     },
     error::{Error, Result},
     store::Tx,
@@ -57,6 +58,8 @@ pub struct RentOrder {
     pub max_spend: Option<Money>,
     /// Whether it is extended from the balance.
     pub auto_extend: bool,
+    /// Keys that open this rental alone.
+    pub ssh_keys: Vec<PublicKey>,
 }
 
 /// An order with its offer and price.
@@ -322,6 +325,7 @@ pub fn reserve(tx: &mut dyn Tx, ctx: &OpCtx, order: &RentOrder, buyer: &Buyer) -
         version: 1,
     };
     store::insert(tx, &rental)?;
+    sshkeys::give_to_rental(tx, rental.id, &order.ssh_keys)?;
     announce(tx, ctx, &rental, "rental.reserved")?;
     Ok(rental)
 }

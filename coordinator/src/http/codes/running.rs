@@ -140,6 +140,21 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
         )],
     ),
     (
+        "create_ssh_key",
+        &[
+            (
+                409,
+                "too_many_ssh_keys",
+                "an account has at most 50 SSH keys: remove one that isn't used",
+            ),
+            (409, "ssh_key_exists", "your account has this key already"),
+        ],
+    ),
+    (
+        "get_ssh_gateway",
+        &[(404, "ssh_not_offered", "this market has no SSH gateway")],
+    ),
+    (
         "create_enrollment_token",
         &[(
             409,

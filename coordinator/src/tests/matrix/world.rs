@@ -102,6 +102,7 @@ impl World {
             config.auth.attempts_per_minute_account = 1_000;
             config.auth.attempts_per_minute_ip = 1_000;
             config.payouts.address_hold_s = 0;
+            config.ssh.listen = Some(([127, 0, 0, 1], 2222).into());
         })
         .await;
         let lifecycle = test.start_tasks();
@@ -134,6 +135,8 @@ impl World {
             .read("test.payment", move |tx| payments::of_rental(tx, rental));
         let payment = find.await.expect("read").expect("there is one").id;
         let to_end = key(&test, &consumer, &[Scope::AccountRead]).await;
+        let ssh_key = json!({"public_key": format!("ssh-ed25519 {}", ed25519(u64::MAX))});
+        let ssh_key = test.post("/api/v1/ssh-keys", &consumer, &ssh_key).await;
         let hook = new_hook(&test, &consumer).await;
         let path = format!("/api/v1/webhooks/{hook}/test");
         let delivery = test.post(&path, &consumer, &Value::Null).await;
@@ -160,6 +163,7 @@ impl World {
             ("month", "2027-01".to_owned()),
             ("quote", text(&quote, "id")),
             ("api_key", text(&to_end, "id")),
+            ("ssh_key", text(&ssh_key, "id")),
             ("user", text(&someone, "id")),
             ("case", text_at(&case, "/case/id")),
             ("document", text_at(&case, "/case/documents/0/id")),
@@ -196,6 +200,8 @@ impl World {
     ) -> (u16, Option<String>) {
         self.fresh += 1;
         self.names.insert("fresh", self.fresh.to_string());
+        let fresh_key = ed25519(self.fresh);
+        self.names.insert("fresh_key", fresh_key);
         if row.object == "offer_of_its_own" {
             let offer = market::offer(&self.test, &self.tokens["provider"], &self.node, "0.004");
             let offer = offer.await;
@@ -310,6 +316,18 @@ impl World {
             set("content-digest", digest);
         }
     }
+}
+
+/// A public key of its own for each number, as OpenSSH writes it.
+fn ed25519(number: u64) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let key = ring::digest::digest(&ring::digest::SHA256, &number.to_be_bytes());
+    let parts = [&b"ssh-ed25519"[..], key.as_ref()];
+    let blob = parts.iter().flat_map(|part| {
+        let length = u32::try_from(part.len()).expect("short");
+        [&length.to_be_bytes()[..], part].concat()
+    });
+    STANDARD.encode(blob.collect::<Vec<u8>>())
 }
 
 /// A session of the consumer besides the one that they use.

@@ -112,6 +112,7 @@ impl Paying {
             image: None,
             max_spend: None,
             auto_extend: false,
+            ssh_keys: Vec::new(),
         };
         let wanted = Wanted::Rent {
             order,

@@ -107,7 +107,7 @@ pub(super) fn created(
     now: Timestamp,
     headers: HeaderMap,
 ) -> Result<(StatusCode, HeaderMap, Json<RentalView>)> {
-    let mut body = view(rental, now)?;
+    let mut body = view(app, rental, now)?;
     body.rental_token = Some(app.rental_tokens.mint(rental.id).expose().clone());
     Ok((StatusCode::CREATED, headers, Json(body)))
 }

@@ -18,6 +18,7 @@ use crate::{
     domain::{
         offers::model::{Filter, Sort, check_resources},
         rentals::{order::RentOrder, spec::KeptSpec},
+        sshkeys::model::PublicKey,
     },
     error::{Error, Result},
 };
@@ -123,8 +124,9 @@ pub(super) struct RentBody {
     /// Not supported yet.
     #[serde(default)]
     ports: Vec<serde_json::Value>,
-    /// Not supported yet.
+    /// Public keys that open this rental over SSH, besides those of your account (`/ssh-keys`): lines of `.pub` files, at most 16.
     #[serde(default)]
+    #[schema(example = json!(["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ ada@desk"]))]
     ssh_keys: Vec<String>,
     /// Of a private image, at its registry: used to look the image up now and to fetch it once; never shown, and forgotten when the rental
     /// ends. Its node can read it: give a short-lived token that may only pull.
@@ -200,6 +202,7 @@ impl RentBody {
             image: None,
             max_spend: self.max_spend.clone(),
             auto_extend: self.auto_extend,
+            ssh_keys: PublicKey::list(&self.ssh_keys)?,
         })
     }
 
@@ -208,12 +211,6 @@ impl RentBody {
             return Err(Error::not_supported(
                 "/ports",
                 "ports can't be opened yet: leave it out",
-            ));
-        }
-        if !self.ssh_keys.is_empty() {
-            return Err(Error::not_supported(
-                "/ssh_keys",
-                "SSH isn't offered yet: leave it out",
             ));
         }
         if self.auto_extend && self.pay_with != PayWith::Balance {

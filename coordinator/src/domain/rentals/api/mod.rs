@@ -1,6 +1,6 @@
 //! `/rentals/*` and `/payments/*`: [`body`] (what is ordered), [`rent`] (ordering and paying), [`ask`] (the terms),
 //! [`answer`] (what a payment came to), [`payments`] (the same in four steps), [`topup`], [`balance`] (filling the balance, and what it is),
-//! [`read`] (looking and stopping), [`view`] (what is answered).
+//! [`read`] (looking and stopping), [`ssh_keys`] (whom it lets in), [`view`] (what is answered).
 
 mod answer;
 mod ask;
@@ -10,6 +10,7 @@ mod image;
 mod payments;
 mod read;
 mod rent;
+mod ssh_keys;
 mod topup;
 pub mod view;
 
@@ -32,6 +33,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(read::stop))
         .routes(routes!(read::events))
         .routes(routes!(read::token))
+        .routes(routes!(ssh_keys::get, ssh_keys::replace))
         .routes(routes!(payments::quote))
         .routes(routes!(payments::authorize))
         .routes(routes!(payments::complete))

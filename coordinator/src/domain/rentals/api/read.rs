@@ -71,7 +71,7 @@ pub(super) async fn list(
         })
         .await?;
     let page = Page::of(rows, &paging, |rental| rental.id)?;
-    page.try_map(|rental| view(&rental, now)).map(Json)
+    page.try_map(|rental| view(&app, &rental, now)).map(Json)
 }
 
 #[utoipa::path(
@@ -89,7 +89,7 @@ pub(super) async fn get(
         .db
         .read("rental.get", move |tx| rentals::get(tx, &ctx, id))
         .await?;
-    view(&rental, now).map(Json)
+    view(&app, &rental, now).map(Json)
 }
 
 async fn end(ctx: OpCtx, app: &App, id: RentalId) -> Result<Json<RentalView>> {
@@ -113,7 +113,7 @@ async fn end(ctx: OpCtx, app: &App, id: RentalId) -> Result<Json<RentalView>> {
     if rental.state == RentalState::Stopping {
         app.agents.nudger.nudge(rental.node_id);
     }
-    view(&rental, now).map(Json)
+    view(app, &rental, now).map(Json)
 }
 
 #[utoipa::path(

@@ -11,11 +11,13 @@ use shared::{
 use utoipa::ToSchema;
 
 use crate::{
+    app::App,
     domain::{
         payments::{model::Quote, ways::Way},
         rentals::model::{EndReason, Rental},
     },
     error::Result,
+    ssh::Face,
 };
 
 /// A rental.
@@ -95,12 +97,46 @@ struct RentalPriceView {
     platform_fee_bps: u32,
 }
 
-/// How to reach it; nothing yet.
+/// How to reach it.
 #[derive(Debug, Serialize, ToSchema)]
 struct ConnectView {
-    ssh: Option<String>,
+    /// Nothing where this market offers no SSH, and once it has ended.
+    #[schema(value_type = Option<SshConnectView>)]
+    ssh: Option<SshConnectView>,
     http: Option<String>,
     ports: Vec<u16>,
+}
+
+/// How to reach it with an SSH client, by a key of the rental or of the account that rents it.
+#[derive(Debug, Serialize, ToSchema)]
+struct SshConnectView {
+    #[schema(example = "ssh -p 2222 rnt_0192f0c1a2b37c4d8e5f60718293a4b5@market.example")]
+    command: String,
+    #[schema(example = "market.example")]
+    host: String,
+    #[schema(example = 2222)]
+    port: u16,
+    /// The rental's id.
+    #[schema(value_type = String)]
+    user: RentalId,
+    /// Of the gateway's host key, as the client shows it at its first connection.
+    #[schema(example = "SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE")]
+    fingerprint: String,
+}
+
+fn connect(face: Option<&Face>, rental: &Rental) -> ConnectView {
+    let face = face.filter(|_| rental.ended_at.is_none());
+    ConnectView {
+        ssh: face.map(|face| SshConnectView {
+            command: face.command(rental.id),
+            host: face.host.clone(),
+            port: face.port,
+            user: rental.id,
+            fingerprint: face.fingerprint.clone(),
+        }),
+        http: None,
+        ports: Vec::new(),
+    }
 }
 
 const HOUR_MS: i64 = 3_600_000;
@@ -109,7 +145,7 @@ const HOUR_MS: i64 = 3_600_000;
 ///
 /// # Errors
 /// Its figures leave the ledger's range.
-pub fn view(rental: &Rental, now: Timestamp) -> Result<RentalView> {
+pub fn view(app: &App, rental: &Rental, now: Timestamp) -> Result<RentalView> {
     let money = |amount: Amount| Money {
         amount,
         currency: rental.asset,
@@ -145,11 +181,7 @@ pub fn view(rental: &Rental, now: Timestamp) -> Result<RentalView> {
         finished_at: rental.finished_at,
         ended_at: rental.ended_at,
         settled_at: rental.settled_at,
-        connect: ConnectView {
-            ssh: None,
-            http: None,
-            ports: Vec::new(),
-        },
+        connect: connect(app.ssh.as_ref(), rental),
         receipts_url: format!("/api/v1/rentals/{}/receipts", rental.id),
         rental_token: None,
     })
