@@ -242,13 +242,8 @@ fn without_token(uri: &Uri) -> (Option<String>, String) {
     (token, rest)
 }
 
-/// Sends a request over a connection into the rental.
-async fn pass_on(
-    app: &Arc<App>,
-    rental: RentalId,
-    stream: Reached,
-    request: Request,
-) -> Result<Response> {
+/// The request as the rental gets it.
+fn to_rental(app: &App, request: Request) -> Result<Request> {
     let (mut parts, body) = request.into_parts();
     let client = ClientIp::of(&parts, &app.config.http.trusted_proxies).known();
     let upgrade = parts.headers.get(header::UPGRADE).cloned();
@@ -270,8 +265,19 @@ async fn pass_on(
         .parse()
         .map_err(|_| Error::bad_request("bad_request", "what is asked for has no path"))?;
     parts.version = axum::http::Version::HTTP_11;
-    let mut request = Request::from_parts(parts, body);
-    let ours = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    Ok(Request::from_parts(parts, body))
+}
+
+/// Sends a request over a connection into the rental.
+async fn pass_on(
+    app: &Arc<App>,
+    rental: RentalId,
+    stream: Reached,
+    request: Request,
+) -> Result<Response> {
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let mut request = to_rental(app, request)?;
+    let ours = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(&error))?;
