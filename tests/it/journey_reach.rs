@@ -19,7 +19,7 @@ type Socket = WebSocketStream<TcpStream>;
 
 /// A ticket for the verb, used for a WebSocket; nothing while it is refused.
 async fn try_socket(stage: &Stage, rented: &Rented, asked: Value, rest: &str) -> Option<Socket> {
-    let path = format!("/api/v1/rentals/{}", rented.id);
+    let path = format!("/rentals/{}", rented.id);
     let made = rented
         .api
         .post(&format!("{path}/tickets"), &asked)
@@ -27,7 +27,7 @@ async fn try_socket(stage: &Stage, rented: &Rented, asked: Value, rest: &str) ->
         .is(201);
     let ticket = made["ticket"].as_str().expect("a ticket");
     let host = format!("127.0.0.1:{}", stage.market.port());
-    let url = format!("ws://{host}{path}/{rest}?ticket={ticket}");
+    let url = format!("ws://{host}/api/v1{path}/{rest}?ticket={ticket}");
     let request = url.into_client_request().expect("a request");
     let connection = TcpStream::connect(host).await.expect("connected");
     client_async(request, connection)
@@ -121,11 +121,15 @@ async fn a_rental_is_reached_through_all_of_it_and_a_cut_is_told() {
     assert_eq!(cut.expect("no hang").2, 4502);
     let cut = timeout(Duration::from_secs(60), until_closed(&mut port)).await;
     assert_eq!(cut.expect("no hang").2, 4502);
-    let logs = format!("/api/v1/rentals/{}/logs", rented.id);
+    let logs = format!("/rentals/{}/logs", rented.id);
     rented.api.get(&logs).await.refused(503, "node_unreachable");
     stage.node.launch();
-    let mut socket = wait::until("it is reached again", || exec(&stage, rented, &["true"])).await;
-    assert_eq!(until_closed(&mut socket).await.1, Some(Exit::Code(0)));
+    // the agent links anew first, and finds its rentals
+    let ended = wait::until("it is reached again", || async {
+        let mut socket = exec(&stage, rented, &["true"]).await?;
+        until_closed(&mut socket).await.1
+    });
+    assert_eq!(ended.await, Exit::Code(0));
     stage.untouched(&rentals, 0).await;
     stage.end(&rentals, 0).await;
 }
