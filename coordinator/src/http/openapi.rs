@@ -160,3 +160,14 @@ impl utoipa::Modify for Security {
         );
     }
 }
+
+/// An event of a stream (`text/event-stream`), as it is when its lines are read.
+#[derive(Debug, ToSchema)]
+pub struct ServerSentEvent {
+    /// What happened.
+    pub event: Option<String>,
+    /// Where to go on, for `Last-Event-ID`.
+    pub id: Option<String>,
+    /// JSON.
+    pub data: String,
+}

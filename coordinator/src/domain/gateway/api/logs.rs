@@ -90,7 +90,7 @@ impl From<Entry> for LogLine {
     description = "What a rental wrote, also after its end for as long as its node keeps it. With `follow=true`, or where `Accept` says \
         text/event-stream, as server-sent events: `line` with a line as JSON, at the end `end`, and `cut` when the node's connection broke. Send the \
         last `id` as `Last-Event-ID` to go on after it.",
-    responses((status = 200, content((LogsPage = "application/json"), (String = "text/event-stream"))), Problems),
+    responses((status = 200, content((LogsPage = "application/json"), (crate::http::openapi::ServerSentEvent = "text/event-stream"))), Problems),
     security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 pub(super) async fn logs(

@@ -44,7 +44,7 @@ pub(super) struct MetricsPage {
     params(("id" = String, Path), MetricsParams),
     description = "What a rental used, as its node measured it: processors, memory, disk, network and GPUs. With `follow=true` as server-sent events: \
         `sample` with a sample as JSON, at the end `end`, and `cut` when the node's connection broke.",
-    responses((status = 200, content((MetricsPage = "application/json"), (String = "text/event-stream"))), Problems),
+    responses((status = 200, content((MetricsPage = "application/json"), (crate::http::openapi::ServerSentEvent = "text/event-stream"))), Problems),
     security(("access_token" = []), ("cookie" = []), ("rental_token" = []), ("wallet" = []))
 )]
 pub(super) async fn metrics(
