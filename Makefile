@@ -20,7 +20,7 @@ test-full: ## the same with the full counts
 check: ## format, lints, docs, licences and bans, house rules, scripts, systemd units
 	@scripts/check.sh
 
-bench: ## start-up and agent overhead against docker run and prometheus-node-exporter
+bench: ## start-up, agent overhead and ways into rentals against docker run, prometheus-node-exporter and an sshd
 	@scripts/bench.sh $(ARGS)
 
 gen: ## rewrite the files that are generated from the code

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures an optimised build against docker run and prometheus-node-exporter; arguments go to the bench program.
+# Measures an optimised build against docker run, prometheus-node-exporter and an sshd; arguments go to the bench program.
 # A peer that can't be had is no failure: its row says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,9 @@ trap clean_up EXIT
 need_rust
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && ! command -v prometheus-node-exporter >/dev/null; then
     (install_package prometheus-node-exporter prometheus-node-exporter) || say "measuring without prometheus-node-exporter"
+fi
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && ! [ -x /usr/sbin/sshd ]; then
+    (install_package openssh-server sshd) || say "measuring without an sshd"
 fi
 engine_answers || engine_is_ours=yes
 scripts/docker-engine.sh start

@@ -44,6 +44,8 @@ prepare() {
     scripts/docker-engine.sh image
     # a Debian with systemd and what packs packages, for the test that installs them
     scripts/debian-image.sh systemd >/dev/null
+    # and one with what people rent machines for
+    scripts/debian-image.sh rental >/dev/null
     scripts/package.sh --tools
     for client in tests/x402-client tests/oidc-issuer tests/mail-server tests/webhook-receiver tests/x402-chain tests/mcp-client; do
         npm ci --prefix "$client" --ignore-scripts --no-audit --no-fund --loglevel=error >&2

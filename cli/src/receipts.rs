@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The format of a bundle.
-pub const FORMAT: &str = "ramarket-receipts-1";
+pub const FORMAT: &str = shared::journal::BUNDLE_FORMAT;
 const HOUR_MS: i128 = 3_600_000;
 /// By how much the node's wall clock and ours may differ over a rental, plus a thousandth of it.
 const CLOCK_SLACK_MS: i64 = 5_000;

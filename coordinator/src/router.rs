@@ -127,8 +127,18 @@ pub fn router(app: &Arc<App>) -> Router {
         // before anything that is ours
         .layer(from_fn_with_state(
             Arc::clone(app),
-            gateway::api::web::divert,
+            gateway::api::visit::divert,
         ))
+        .layer(from_fn(middleware::log))
+        .layer(from_fn(request_id::name))
+        .with_state(Arc::clone(app))
+}
+
+/// Everything that the listener of rentals serves: rentals.
+pub fn rentals(app: &Arc<App>) -> Router {
+    Router::new()
+        .fallback(gateway::api::visit::rentals_only)
+        .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::log))
         .layer(from_fn(request_id::name))
         .with_state(Arc::clone(app))

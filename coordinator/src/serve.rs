@@ -11,11 +11,12 @@ mod guests;
 mod tests;
 mod tls;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{Router, body::Body, extract::ConnectInfo};
-use hyper::{Request, body::Incoming, service::service_fn};
+use futures_util::future::BoxFuture;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{
@@ -44,7 +45,7 @@ use crate::{
     config::Config,
     domain::audit,
     lifecycle::{Lifecycle, STOP_TIME_MAX},
-    router::router,
+    router::{self, router},
     ssh,
     store::{DatabaseUrl, Db},
     tasks, telemetry,
@@ -69,6 +70,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::metrics::init();
     let (config, listener) = bind(config).await?;
+    let (config, rentals) = bind_rentals(config).await?;
     let (config, ssh_listener) = ssh::bind(config).await?;
     let db = open_database(&config).await?;
     db.migrate().await.context("migrate the database")?;
@@ -89,7 +91,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         "the books were looked at"
     );
     let lifecycle = Lifecycle::new(app.shutdown.clone());
-    start(&app, listener, &lifecycle)?;
+    start(&app, (listener, rentals), &lifecycle)?;
     if let (Some(listener), Some(face)) = (ssh_listener, &app.ssh) {
         tracing::info!(listen = ?app.config.ssh.listen, fingerprint = face.fingerprint, "rentals are reached by SSH");
         ssh::start(&app, listener, ssh::through_the_gateway(&app), &lifecycle)?;
@@ -127,11 +129,30 @@ pub async fn bind(mut config: Config) -> anyhow::Result<(Config, TcpListener)> {
     Ok((config, listener))
 }
 
-/// Starts the timers and the server in this runtime.
+/// Listens where rentals' host names are served apart from everything else, if they are.
+///
+/// # Errors
+/// The address can't be had.
+async fn bind_rentals(mut config: Config) -> anyhow::Result<(Config, Option<TcpListener>)> {
+    let Some(listen) = config.gateway.tenant_listen else {
+        return Ok((config, None));
+    };
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("listen at {listen} for rentals"))?;
+    config.gateway.tenant_listen = Some(listener.local_addr().context("own address")?);
+    Ok((config, Some(listener)))
+}
+
+/// Starts the timers and the server in this runtime; the second listener, where there is one, is for rentals' host names.
 ///
 /// # Errors
 /// A timer can't be started.
-pub fn start(app: &Arc<App>, listener: TcpListener, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+pub fn start(
+    app: &Arc<App>,
+    (listener, rentals): (TcpListener, Option<TcpListener>),
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<()> {
     tasks::start(app, lifecycle)?;
     let certificate = Certificate::open(&app.config.http)?;
     let server = Server {
@@ -143,10 +164,18 @@ pub fn start(app: &Arc<App>, listener: TcpListener, lifecycle: &Lifecycle) -> an
             .transpose()?,
         router: router(app),
         builder: builder(),
+        http1: http1_builder(),
         slots: Arc::new(Semaphore::new(usize::try_from(
             app.config.http.connections_max,
         )?)),
     };
+    if let Some(listener) = rentals {
+        let server = Server {
+            router: router::rentals(app),
+            ..server.clone()
+        };
+        lifecycle.spawn("rentals", server.run(listener));
+    }
     lifecycle.spawn("http", server.run(listener));
     let hangups = tls::follow_hangups(certificate, app.shutdown.clone());
     lifecycle.spawn("hangups", hangups);
@@ -173,11 +202,24 @@ fn builder() -> Builder {
     builder
 }
 
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+}
+
 #[derive(Clone)]
 struct Server {
     app: Arc<App>,
     router: Router,
+    /// Finds out what a connection speaks.
     builder: Builder,
+    /// For connections that are known to speak HTTP/1.1: finding it out leaves a buffer twice as large, which counts by thousands.
+    http1: http1::Builder,
     slots: Arc<Semaphore>,
     guests: Arc<Guests>,
     tls: Option<TlsAcceptor>,
@@ -241,24 +283,39 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection without nodelay");
         }
-        let Some(acceptor) = self.tls.clone() else {
-            self.serve(stream, peer, place, connections.watcher());
-            return;
-        };
         let (this, watcher) = (self.clone(), connections.watcher());
-        tokio::spawn(async move {
-            match timeout(HELLO_TIME_MAX, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => this.serve(stream, peer, place, watcher),
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, client = %peer, "connection without a TLS handshake");
-                }
-                Err(_) => tracing::debug!(client = %peer, "handshake took too long"),
+        let stop = self.app.shutdown.clone();
+        let hello = async move {
+            match this.tls.clone() {
+                Some(acceptor) => match timeout(HELLO_TIME_MAX, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        let spoken = Spoken::agreed(stream.get_ref().1.alpn_protocol());
+                        this.serve((stream, spoken), peer, place, watcher);
+                    }
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, client = %peer, "connection without a TLS handshake");
+                    }
+                    Err(_) => tracing::debug!(client = %peer, "handshake took too long"),
+                },
+                None => match timeout(HELLO_TIME_MAX, Spoken::heard(&stream)).await {
+                    Ok(Ok(spoken)) => this.serve((stream, spoken), peer, place, watcher),
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, client = %peer, "connection without a request");
+                    }
+                    Err(_) => tracing::debug!(client = %peer, "nothing was asked in time"),
+                },
             }
-        });
+        };
+        tokio::spawn(stop.run_until_cancelled_owned(hello));
     }
 
-    fn serve<S>(&self, stream: S, peer: SocketAddr, place: Place, watcher: Watcher)
-    where
+    fn serve<S>(
+        &self,
+        (stream, spoken): (S, Spoken),
+        peer: SocketAddr,
+        place: Place,
+        watcher: Watcher,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = self.router.clone();
@@ -268,16 +325,66 @@ impl Server {
             let router = router.clone();
             async move { router.oneshot(request).await as Result<_, Infallible> }
         });
-        let connection = self
-            .builder
-            .serve_connection_with_upgrades(TokioIo::new(Guarded::new(stream)), service)
-            .into_owned();
-        let connection = watcher.watch(connection);
+        let stall = Duration::from_secs(u64::from(self.app.config.http.stall_s));
+        let stream = TokioIo::new(Guarded::new(stream, stall));
+        let stop = self.app.shutdown.clone();
+        let until_end: BoxFuture<'static, Result<(), String>> = match spoken {
+            Spoken::Http1 => {
+                let connection = self.http1.serve_connection(stream, service);
+                Box::pin(async move {
+                    let mut connection = pin!(connection.with_upgrades());
+                    let ended = tokio::select! {
+                        ended = connection.as_mut() => ended,
+                        () = stop.cancelled() => {
+                            connection.as_mut().graceful_shutdown();
+                            connection.await
+                        }
+                    };
+                    // until now it is waited for
+                    drop(watcher);
+                    ended.map_err(|error| error.to_string())
+                })
+            }
+            Spoken::Unknown => {
+                let connection = self.builder.serve_connection_with_upgrades(stream, service);
+                let connection = watcher.watch(connection.into_owned());
+                Box::pin(async move { connection.await.map_err(|error| error.to_string()) })
+            }
+        };
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, client = %peer, "connection ended early");
+            if let Err(error) = until_end.await {
+                tracing::debug!(error, client = %peer, "connection ended early");
             }
             drop(place);
         });
+    }
+}
+
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, or what can't be told yet.
+    Unknown,
+}
+
+impl Spoken {
+    /// As it was agreed in the TLS handshake.
+    fn agreed(protocol: Option<&[u8]>) -> Self {
+        if protocol == Some(b"http/1.1") {
+            Self::Http1
+        } else {
+            Self::Unknown
+        }
+    }
+
+    /// As its first bytes say, which stay to be read.
+    async fn heard(stream: &TcpStream) -> std::io::Result<Self> {
+        let mut first = [0; 2];
+        let count = stream.peek(&mut first).await?;
+        // HTTP/2 begins with PRI; no method that is served begins with PR
+        let is_other = first[..count].starts_with(b"PR") || first[..count] == *b"P";
+        Ok(if is_other { Self::Unknown } else { Self::Http1 })
     }
 }

@@ -118,6 +118,12 @@ async fn start(
     )
     .await?;
     let samples = Arc::new(Samples::open(dir.samples())?);
+    let watched = (Arc::clone(&runtime), Arc::clone(&samples));
+    tracker.spawn(report::disks::follow(
+        watched.0,
+        watched.1,
+        shutdown.clone(),
+    ));
     let prober = Arc::new(Mutex::new(Prober::new()));
     let folder = dir.path().to_owned();
     let sources = Sources {

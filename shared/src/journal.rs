@@ -18,6 +18,8 @@ use crate::{
 pub const DOMAIN: &str = "ramarket/journal/v1";
 /// Domain tag of the coordinator's signature on an acknowledgement.
 pub const ACK_DOMAIN: &str = "ramarket/journal-ack/v1";
+/// Format of a bundle of a rental's bill and the records behind it, as clients write and check it.
+pub const BUNDLE_FORMAT: &str = "ramarket-receipts-1";
 /// Version of the canonical form.
 const VERSION: u8 = 1;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use system_tests::{
     api,
     market::{Market, Store},
+    memory,
     node::Node,
     people, wait,
 };
@@ -32,7 +33,7 @@ async fn hostile_clients_meet_limits_and_beats_go_on() {
     let market = Market::with(Store::Sqlite, &[("auth.argon2_memory_kib", "65536")]).await;
     let provider = people::provider(&market).await;
     let node = Node::start(&market, &provider).await;
-    let (before, peak_before) = (Beats::of(&market).await, peak_bytes(market.pid()));
+    let (before, peak_before) = (Beats::of(&market).await, memory::peak_bytes(market.pid()));
     let started = Instant::now();
 
     let mut attacks = JoinSet::new();
@@ -59,7 +60,7 @@ async fn hostile_clients_meet_limits_and_beats_go_on() {
         "{} beats, of at least {wanted}",
         after.accepted - before.accepted
     );
-    let growth = peak_bytes(market.pid()).saturating_sub(peak_before);
+    let growth = memory::peak_bytes(market.pid()).saturating_sub(peak_before);
     assert!(growth < GROWTH_BYTES_MAX, "memory grew by {growth} bytes");
     eprintln!(
         "{:?}: {} beats accepted, peak memory grew by {} MiB",
@@ -95,14 +96,6 @@ impl Beats {
         }
         Self { accepted, refused }
     }
-}
-
-/// The most memory that a process ever held.
-fn peak_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kib.expect("kibibytes") * 1_024
 }
 
 /// Two thirds with a password of nearly a mebibyte, the rest with one that must be hashed.

@@ -27,7 +27,7 @@ async fn packages_install_start_upgrade_and_purge_as_a_provider_expects() {
     machine::packages(
         first.path(),
         "0.1.0-1",
-        &["ramarket-agent", "ramarket-coordinator"],
+        &["ramarket", "ramarket-agent", "ramarket-coordinator"],
     );
     machine::packages(second.path(), "0.1.0-2", &["ramarket-agent"]);
     let machine = Machine::boot().await;
@@ -39,6 +39,7 @@ async fn packages_install_start_upgrade_and_purge_as_a_provider_expects() {
     let offer = offered(&provider, &node).await;
     let rental = rented(&api, &offer).await;
     let pid = pid_of(&rental).await;
+    client(&machine, &api, &offer).await;
     hung_agent_is_replaced(&machine).await;
     assert_eq!(pid_of(&rental).await, pid, "the watchdog touched a rental");
     upgraded(&machine, second.path()).await;
@@ -174,6 +175,37 @@ async fn online(provider: &Api, node: &str) {
         (view["availability"] == "online").then_some(())
     })
     .await;
+}
+
+/// The client's package: somebody who has nothing else rents, looks in, and stops.
+async fn client(machine: &Machine, api: &Api, offer: &str) {
+    machine.run("dpkg --install /srv/packages/ramarket_*.deb");
+    for file in [
+        "/usr/share/man/man1/ramarket.1*",
+        "/usr/share/man/man1/ramarket-port-forward.1*",
+        "/usr/share/bash-completion/completions/ramarket",
+        "/usr/share/zsh/vendor-completions/_ramarket",
+        "/usr/share/fish/vendor_completions.d/ramarket.fish",
+    ] {
+        assert!(machine.holds(&format!("ls {file}")), "{file}");
+    }
+    let url = api.url("");
+    let url = url.strip_suffix("/api/v1").expect("the API's prefix");
+    let ramarket = |words: &str| machine.run(&format!("HOME=/root ramarket --url {url} {words}"));
+    drop(ramarket("wallet new --plain"));
+    let rent = "--ram 64MiB --cpu 0.1 --duration 10m --max-price 5 busybox:latest -- sleep 600";
+    let rented = ramarket(&format!("--json rent --offer {offer} {rent}"));
+    let rented: Value = serde_json::from_str(&rented).expect("JSON");
+    let id = rented["id"].as_str().expect("an id");
+    wait::until("it is reached", || async {
+        let tried = format!("HOME=/root ramarket --url {url} exec {id} -- true");
+        machine.holds(&tried).then_some(())
+    })
+    .await;
+    assert_eq!(ramarket(&format!("exec {id} -- echo within")), "within");
+    drop(ramarket(&format!("stop {id}")));
+    machine.run("dpkg --purge ramarket");
+    assert!(!machine.holds("command -v ramarket"));
 }
 
 /// The agent is nobody's, in no group, and can't see the engine; its helper answers it and root alone.

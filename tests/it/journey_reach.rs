@@ -15,7 +15,7 @@ use tokio_tungstenite::{
 
 use crate::faults_support::Stage;
 
-type Socket = WebSocketStream<TcpStream>;
+pub(crate) type Socket = WebSocketStream<TcpStream>;
 
 /// A ticket for the verb, used for a WebSocket; nothing while it is refused.
 async fn try_socket(stage: &Stage, rented: &Rented, asked: Value, rest: &str) -> Option<Socket> {
@@ -44,7 +44,7 @@ async fn next(socket: &mut Socket) -> Message {
 }
 
 /// Runs a program, if the rental is reached now.
-async fn exec(stage: &Stage, rented: &Rented, command: &[&str]) -> Option<Socket> {
+pub(crate) async fn exec(stage: &Stage, rented: &Rented, command: &[&str]) -> Option<Socket> {
     let mut socket = try_socket(stage, rented, json!({"verb": "exec"}), "exec").await?;
     let exec = json!({"command": command, "terminal": null});
     let said = socket.send(Message::Text(exec.to_string().into())).await;
@@ -70,7 +70,7 @@ async fn until_closed(socket: &mut Socket) -> (String, Option<Exit>, u16) {
     }
 }
 
-async fn says(socket: &mut Socket, bytes: &[u8]) {
+pub(crate) async fn says(socket: &mut Socket, bytes: &[u8]) {
     let mut message = Vec::new();
     let frame = Frame::Stdin(bytes.to_vec());
     frame::write(&mut message, &frame).await.expect("written");

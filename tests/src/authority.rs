@@ -1,4 +1,4 @@
-//! A local certificate authority, made by openssl: certificates for `localhost`, and clients that trust nothing else.
+//! A local certificate authority, made by openssl: certificates for names of tests, and clients that trust nothing else.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +7,6 @@ use std::{
 
 use crate::wait;
 
-const EXTENSIONS: &str = "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n";
 const NEW_KEY: [&str; 5] = [
     "-newkey",
     "ec",
@@ -32,7 +31,6 @@ impl Authority {
         let authority = Self {
             folder: folder.to_owned(),
         };
-        std::fs::write(folder.join("leaf.ext"), EXTENSIONS).expect("written");
         let name = "/CN=authority of a test";
         authority.openssl(
             &["req", "-x509"],
@@ -55,6 +53,16 @@ impl Authority {
     /// # Panics
     /// openssl fails.
     pub fn certify(&self, name: &str) {
+        self.certify_for(name, "DNS:localhost");
+    }
+
+    /// As [`Authority::certify`] for other names, in openssl's words (`DNS:one,IP:192.0.2.1`).
+    ///
+    /// # Panics
+    /// openssl fails.
+    pub fn certify_for(&self, name: &str, names: &str) {
+        let extensions = format!("subjectAltName={names}\nbasicConstraints=CA:FALSE\n");
+        std::fs::write(self.folder.join("leaf.ext"), extensions).expect("written");
         let file = |ending: &str| format!("{name}.{ending}");
         let (key, request, certificate) = (file("key"), file("csr"), file("pem"));
         self.openssl(

@@ -33,7 +33,7 @@ const FLAGS: [&str; 10] = [
     "--disable-extensions",
     "--no-first-run",
     "--remote-debugging-port=0",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE 127.0.0.2",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE 127.0.0.2 , EXCLUDE 198.18.*",
 ];
 
 /// A browser with one page open, ended when dropped.
@@ -186,6 +186,44 @@ impl Browser {
         );
     }
 
+    /// Types text by single keys into whatever has the focus.
+    pub async fn type_keys(&self, text: &str) {
+        let mut wire = self.wire.lock().await;
+        for c in text.chars() {
+            let key = c.to_string();
+            let down = json!({"type": "keyDown", "key": key, "text": key, "unmodifiedText": key});
+            wire.call("Input.dispatchKeyEvent", down).await;
+            let up = json!({"type": "keyUp", "key": key});
+            wire.call("Input.dispatchKeyEvent", up).await;
+        }
+    }
+
+    /// Presses a key that writes nothing, with or without Control: `Enter`, `Control+F6`.
+    ///
+    /// # Panics
+    /// For other keys.
+    pub async fn press(&self, name: &str) {
+        const CONTROL: u32 = 2;
+        let (key, modifiers) = match name.strip_prefix("Control+") {
+            Some(key) => (key, CONTROL),
+            None => (name, 0),
+        };
+        let (number, text) = match key {
+            "Enter" => (13, "\r"),
+            "F6" => (117, ""),
+            _ => panic!("{key}: not a key that tests press"),
+        };
+        let mut wire = self.wire.lock().await;
+        for kind in ["keyDown", "keyUp"] {
+            let mut event = json!({"type": kind, "key": key, "code": key, "modifiers": modifiers,
+                "windowsVirtualKeyCode": number});
+            if kind == "keyDown" && !text.is_empty() {
+                event["text"] = json!(text);
+            }
+            wire.call("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
     /// Where it is.
     ///
     /// # Panics
@@ -207,10 +245,19 @@ impl Browser {
         answer["cookies"].as_array().cloned().unwrap_or_default()
     }
 
+    /// Goes on whoever a server's certificate is of: for those of a test's own authority.
+    pub async fn believe_any_certificate(&self) {
+        let any = json!({"ignore": true});
+        let mut wire = self.wire.lock().await;
+        wire.call("Security.setIgnoreCertificateErrors", any).await;
+    }
+
     /// Sets a cookie for `url`.
     pub async fn set_cookie(&self, url: &str, name: &str, value: &str) {
-        let cookie =
-            json!({"url": url, "name": name, "value": value, "httpOnly": true, "sameSite": "Lax"});
+        let cookie = json!({
+            "url": url, "name": name, "value": value, "httpOnly": true, "sameSite": "Lax",
+            "secure": url.starts_with("https:"), "path": "/",
+        });
         self.wire
             .lock()
             .await

@@ -71,16 +71,24 @@ impl Node {
     /// # Panics
     /// If that fails.
     pub async fn start_behind(url: &str, authority: &Path, provider: &Api) -> Self {
+        let mut node = Self::enrol_behind(url, authority, provider).await;
+        node.launch();
+        node.until_online().await;
+        node
+    }
+
+    /// As [`Node::start_behind`], and starts nothing.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn enrol_behind(url: &str, authority: &Path, provider: &Api) -> Self {
         let (folder, engine) = (TempDir::new(), Engine::shared());
         let token = enrolment_token(provider).await;
         let mut command = enrolment(&folder.path().join("agent"), url, &token, &engine);
         command.env(AUTHORITY, authority);
         let enrolled = command.output().expect("it can be started");
         let authority = Some(authority.to_owned());
-        let mut node = Self::enrolled(folder, &enrolled, engine, provider, authority);
-        node.launch();
-        node.until_online().await;
-        node
+        Self::enrolled(folder, &enrolled, engine, provider, authority)
     }
 
     fn enrolled(

@@ -14,7 +14,7 @@ use shared::id::RentalId;
 use self::{
     account::{Events, Invoices, Login, Mcp, Receipts, Show, TopUp, Wallet},
     market::{Blocklists, Extend, Offers, Quote, Rent},
-    reach::{Cp, Exec, Logs, PortForward, Ssh},
+    reach::{Cp, Exec, Logs, PortForward, PostMortem, Ssh},
 };
 use crate::api;
 
@@ -127,6 +127,8 @@ pub enum Command {
     Ssh(Ssh),
     /// Copy files from and to a rental.
     Cp(Cp),
+    /// What is kept of a rental that has ended, as one archive: logs, metrics, events, exit code, receipts.
+    PostMortem(PostMortem),
     /// Stop a rental; what isn't used is refunded.
     Stop(Which),
     /// Pay for more time.

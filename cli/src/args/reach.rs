@@ -1,4 +1,4 @@
-//! The words that reach into a rental: `logs`, `exec`, `port-forward`, `ssh`, `cp`.
+//! The words that reach into a rental: `logs`, `exec`, `port-forward`, `ssh`, `cp`; and of one that is over, `post-mortem`.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -145,6 +145,21 @@ pub struct Cp {
     pub from: Place,
     /// A path here, or rnt_…:PATH.
     pub to: Place,
+}
+
+/// `post-mortem`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  ramarket post-mortem rnt_…
+  ramarket post-mortem rnt_… -o - | tar tz
+
+The archive holds README.txt, which says what else is in it, and what is missing and why. Logs are kept for 7 days after the end.")]
+pub struct PostMortem {
+    /// The rental; it has ended.
+    pub rental: RentalId,
+    /// A new file; `-` for standard output [default: rnt_…-post-mortem.tar.gz].
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Where something is copied from or to.

@@ -6,6 +6,7 @@ mod buy;
 mod login;
 mod market;
 mod mcp;
+mod post_mortem;
 mod reach;
 mod receipts;
 mod rentals;
@@ -98,6 +99,7 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::PortForward(ports) => reach::port_forward(&desk, &ports).await,
         Command::Ssh(ssh) => ssh::ssh(&desk, &ssh).await,
         Command::Cp(cp) => reach::cp(&desk, &cp).await,
+        Command::PostMortem(wanted) => post_mortem::run(&desk, &wanted).await,
         Command::Mcp(mcp) => mcp::serve(desk, *mcp).await,
         Command::Receipts(receipts) => receipts::run(&desk, receipts).await,
         Command::Invoices(invoices) => account::invoices(&desk, &invoices).await,

@@ -83,14 +83,34 @@ pub(super) async fn rent(desk: &Desk, rent: &Rent) -> Result<()> {
     running["rental_token"] = rental["rental_token"].clone();
     output::one(desk.form, &running, &FIELDS)?;
     if desk.form == Form::Text {
-        tell_how_to_connect(&id);
+        tell_how_to_connect(&running);
     }
     Ok(())
 }
 
-fn tell_how_to_connect(id: &str) {
+/// What reaches a rental, as far as its market offers it.
+fn tell_how_to_connect(rental: &Value) {
+    let id = text(rental, "/id");
+    tell("it runs:");
+    tell(&format!("  ramarket exec -it {id}              a shell"));
     tell(&format!(
-        "it runs: ramarket logs -f {id} · ramarket exec -it {id} · ramarket port-forward {id} PORT · ramarket ssh {id} · ramarket stop {id}"
+        "  ramarket logs -f {id}               what it writes"
+    ));
+    tell(&format!(
+        "  ramarket port-forward {id} PORT     a port of it, here"
+    ));
+    if let Some(command) = rental
+        .pointer("/connect/ssh/command")
+        .and_then(Value::as_str)
+    {
+        let fingerprint = text(rental, "/connect/ssh/fingerprint");
+        tell(&format!(
+            "  ramarket ssh {id}                   or, with a key of your account:"
+        ));
+        tell(&format!("  {command}   (host key {fingerprint})"));
+    }
+    tell(&format!(
+        "  ramarket stop {id}                  ends it; what isn't used comes back"
     ));
 }
 

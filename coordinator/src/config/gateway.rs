@@ -1,8 +1,10 @@
 //! Section `gateway`: streams into rentals.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, is_loopback_host, within};
+use super::{ConfigError, HttpConfig, is_loopback_host, within};
 
 /// How many streams there may be, and how coordinators reach each other.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -13,6 +15,9 @@ pub struct GatewayConfig {
     /// The domain below which rentals have host names of their own: another one than that of `http.public_url`, with a wildcard record
     /// and certificate; nothing gives them none.
     pub tenant_domain: Option<String>,
+    /// Where rentals' host names are served, apart from everything else: the listener of `http.listen` has none of them then, and this
+    /// one has nothing else. Nothing serves both at `http.listen`.
+    pub tenant_listen: Option<SocketAddr>,
     /// Streams open at once.
     pub streams_max: u32,
     /// Of those, of one who rents.
@@ -23,6 +28,8 @@ pub struct GatewayConfig {
     pub idle_s: u32,
     /// A client that takes nothing for so many seconds of what there is for it is dropped.
     pub stall_s: u32,
+    /// A rental's program begins its answer to a web request within so many seconds of the last byte that moved.
+    pub answer_s: u32,
     /// Whether somebody may still be there is asked so often, seconds.
     pub recheck_s: u32,
 }
@@ -32,19 +39,22 @@ impl Default for GatewayConfig {
         Self {
             peer_url: None,
             tenant_domain: None,
+            tenant_listen: None,
             streams_max: 4_096,
             streams_per_renter_max: 256,
             streams_per_rental_max: 64,
             idle_s: 900,
             stall_s: 60,
+            answer_s: 60,
             recheck_s: 60,
         }
     }
 }
 
 impl GatewayConfig {
-    pub(super) fn validate(&self, public_url: &str) -> Result<(), ConfigError> {
-        self.check_domain(public_url)?;
+    pub(super) fn validate(&self, http: &HttpConfig) -> Result<(), ConfigError> {
+        self.check_domain(&http.public_url())?;
+        self.check_listen(http)?;
         within("gateway.streams_max", self.streams_max, 1, 1_000_000)?;
         within(
             "gateway.streams_per_renter_max",
@@ -60,6 +70,7 @@ impl GatewayConfig {
         )?;
         within("gateway.idle_s", self.idle_s, 1, 86_400)?;
         within("gateway.stall_s", self.stall_s, 1, 3_600)?;
+        within("gateway.answer_s", self.answer_s, 1, 3_600)?;
         within("gateway.recheck_s", self.recheck_s, 1, 3_600)?;
         let Some(url) = &self.peer_url else {
             return Ok(());
@@ -74,6 +85,27 @@ impl GatewayConfig {
             ));
         }
         Ok(())
+    }
+
+    /// What is true of `http.listen` is true of it.
+    fn check_listen(&self, http: &HttpConfig) -> Result<(), ConfigError> {
+        const KEY: &str = "gateway.tenant_listen";
+        let Some(listen) = self.tenant_listen else {
+            return Ok(());
+        };
+        if self.tenant_domain.is_none() {
+            return Err(ConfigError::invalid(
+                KEY,
+                "set gateway.tenant_domain as well: it is what is served there",
+            ));
+        }
+        if listen == http.listen && listen.port() != 0 {
+            return Err(ConfigError::invalid(
+                KEY,
+                format!("{listen} is http.listen: use another port or address, or leave it out"),
+            ));
+        }
+        http.check_plain(KEY, listen)
     }
 
     /// Whatever a rental's page does, it does on another site than ours.

@@ -27,6 +27,8 @@ pub struct HttpConfig {
     pub connections_max: u32,
     /// Connections open at once from one client address (of IPv6 its /64); more are closed. Trusted proxies aren't counted.
     pub connections_per_address_max: u32,
+    /// A client that takes nothing of an answer for so many seconds is cut off.
+    pub stall_s: u32,
     /// `GET /events` streams open at once; more are refused with 503.
     pub event_streams_max: u32,
     /// The folder of Debian packages that `/install.sh` and `/packages` offer to providers; without it they answer 404.
@@ -46,6 +48,7 @@ impl Default for HttpConfig {
             ],
             connections_max: 4096,
             connections_per_address_max: 256,
+            stall_s: 60,
             event_streams_max: 1024,
             packages_dir: None,
         }
@@ -61,6 +64,7 @@ impl HttpConfig {
             1,
             1_000_000,
         )?;
+        within("http.stall_s", self.stall_s, 1, 3_600)?;
         within(
             "http.event_streams_max",
             self.event_streams_max,
@@ -106,13 +110,22 @@ impl HttpConfig {
                 ),
             ));
         }
+        self.check_plain("http.listen", listen)
+    }
+
+    /// Without TLS of our own nobody but this machine and trusted proxies connects.
+    pub(super) fn check_plain(
+        &self,
+        key: &'static str,
+        listen: SocketAddr,
+    ) -> Result<(), ConfigError> {
         let has_proxy = self
             .trusted_proxies
             .iter()
             .any(|proxy| !proxy.is_loopback());
-        if !listen.ip().is_loopback() && !has_proxy {
+        if !self.has_own_tls() && !listen.ip().is_loopback() && !has_proxy {
             return Err(ConfigError::invalid(
-                "http.listen",
+                key,
                 format!(
                     "{listen} without TLS: set http.tls_cert and http.tls_key, or name the reverse proxy in \
                      http.trusted_proxies, or listen on loopback for a proxy on this machine",

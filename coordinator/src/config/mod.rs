@@ -227,7 +227,7 @@ impl Config {
         self.rates.validate()?;
         self.market.validate()?;
         self.agents.validate()?;
-        self.gateway.validate(&self.http.public_url())?;
+        self.gateway.validate(&self.http)?;
         self.kyc.validate()?;
         self.audit.validate()?;
         self.images.validate()?;

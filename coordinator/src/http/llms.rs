@@ -81,6 +81,7 @@ fn by_client(url: &str) -> String {
          ramarket exec $RENTAL -- uname -a\n\
          ramarket cp input.csv $RENTAL:/tmp/\n\
          ramarket port-forward $RENTAL 8080\n\
+         ramarket post-mortem $RENTAL -o why.tar.gz    # when it has ended\n\
          ```\n\n\
          As tools of a model: `ramarket mcp --limit 0.5 --limit-in-all 2` serves the Model Context Protocol over stdio, with the tools search, \
          quote, rent, status, exec and stop; it spends no more than that, whatever it is asked.\n\n"

@@ -18,8 +18,6 @@ use tokio::{
 pub(super) const HELLO_TIME_MAX: Duration = Duration::from_secs(10);
 /// As many as tell HTTP/2 from HTTP/1.
 const HELLO_BYTES: usize = 24;
-/// A written byte is taken within this.
-const STALL_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A connection under both bounds.
 #[derive(Debug)]
@@ -33,8 +31,9 @@ pub(super) struct Guarded<T> {
 }
 
 impl<T> Guarded<T> {
-    pub(super) fn new(inner: T) -> Self {
-        Self::within(inner, HELLO_TIME_MAX, STALL_TIME_MAX)
+    /// A written byte is taken within `stall_max`.
+    pub(super) fn new(inner: T, stall_max: Duration) -> Self {
+        Self::within(inner, HELLO_TIME_MAX, stall_max)
     }
 
     fn within(inner: T, hello_max: Duration, stall_max: Duration) -> Self {
@@ -62,6 +61,8 @@ impl<T> Guarded<T> {
             .stall
             .get_or_insert_with(|| Box::pin(sleep_until(until)));
         ready!(stall.as_mut().poll(cx));
+        metrics::counter!("http_connections_stalled_total").increment(1);
+        tracing::info!("a client took nothing of its answer for too long and was cut off");
         Poll::Ready(Err(timed_out("nothing of the answer is taken")))
     }
 }

@@ -8,8 +8,14 @@ use tokio::{
     time::timeout,
 };
 
+use serde_json::json;
+
 use super::start;
-use crate::{lifecycle::Lifecycle, testing::TestApp};
+use crate::{
+    domain::events::{self, Event},
+    lifecycle::Lifecycle,
+    testing::TestApp,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -18,7 +24,7 @@ async fn running() -> (TestApp, Lifecycle, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let lifecycle = Lifecycle::new(test.app.shutdown.clone());
-    start(&test.app, listener, &lifecycle).expect("started");
+    start(&test.app, (listener, None), &lifecycle).expect("started");
     (test, lifecycle, address)
 }
 
@@ -97,4 +103,99 @@ async fn stopping_lets_a_request_finish_and_ends_streams() {
     assert!(answer.contains("HTTP/1.1 200"), "{answer}");
     stop.await.expect("no panic").expect("in good order");
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn rentals_and_the_console_are_never_on_one_listener_where_there_are_two() {
+    let test = TestApp::with(|config| {
+        config.gateway.tenant_domain = Some("apps.test".to_owned());
+        config.gateway.tenant_listen = Some(([127, 0, 0, 1], 0).into());
+    })
+    .await;
+    let console = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let rentals = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let ours = console.local_addr().expect("an address");
+    let theirs = rentals.local_addr().expect("an address");
+    let lifecycle = Lifecycle::new(test.app.shutdown.clone());
+    start(&test.app, (console, Some(rentals)), &lifecycle).expect("started");
+    let get = async |address, path: &str, host: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(address).await.expect("connect");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        read(&mut stream, "</html>").await
+    };
+    let rental = "80-rnt-00000000000000000000000000000000.apps.test";
+    for path in [
+        "/healthz",
+        "/",
+        "/login",
+        "/api/v1/offers",
+        "/metrics",
+        "/internal/streams",
+    ] {
+        for host in ["127.0.0.1", "market.test", "xapps.test", ""] {
+            let answer = get(theirs, path, host).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 421"),
+                "{path} at {host}: {answer}"
+            );
+        }
+        for host in ["apps.test", "www.apps.test", rental] {
+            let answer = get(theirs, path, host).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 404"),
+                "{path} at {host}: {answer}"
+            );
+            let answer = get(ours, path, host).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 421"),
+                "{path} at {host}: {answer}"
+            );
+        }
+    }
+    let fine = ask(ours, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(fine.starts_with("HTTP/1.1 200"), "{fine}");
+    lifecycle.stop().await.expect("in good order");
+}
+
+#[tokio::test]
+async fn a_follower_of_events_that_never_reads_is_cut_off() {
+    let test = TestApp::with(|config| config.http.stall_s = 1).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let lifecycle = Lifecycle::new(test.app.shutdown.clone());
+    start(&test.app, (listener, None), &lifecycle).expect("started");
+    let token = test.signup("ada@example.org", &[]).await;
+    let me = test.get("/api/v1/auth/me", &token).await.json();
+    let me = me["id"].as_str().expect("an id").parse().expect("an id");
+    let mut events = TcpStream::connect(address).await.expect("connect");
+    let head =
+        format!("GET /api/v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+    events.write_all(head.as_bytes()).await.expect("sent");
+    read(&mut events, "ramarket").await;
+    let free = test.app.events.places_free();
+    // more than buffers hold: 40 MiB
+    for _ in 0..20 {
+        let ctx = test.app.task_context("test");
+        let much = move |tx: &mut dyn crate::store::Tx| {
+            for _ in 0..160 {
+                let event = Event {
+                    consumer: Some(me),
+                    ..Event::new("test.much", json!({"text": "x".repeat(13_000)}))
+                };
+                events::append(tx, &ctx, event)?;
+            }
+            Ok::<_, crate::error::Error>(())
+        };
+        test.app.db.write("test.much", much).await.expect("written");
+    }
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let cut_off = async {
+        while test.app.events.places_free() == free {
+            look.tick().await;
+        }
+    };
+    timeout(PATIENCE * 3, cut_off).await.expect("it is cut off");
+    drop(events);
+    lifecycle.stop().await.expect("in good order");
 }

@@ -3,11 +3,16 @@
 //! # Invariants
 //! - Either side may end its direction and go on in the other; what is left is carried before the end is.
 //! - A forward is answered only once the rental has answered.
-//! - A client closes a forward by itself once both directions have ended. We close it only when it broke: a channel that we close is
-//!   remembered by the library as long as its connection lives.
+//! - Once both directions of a forward have ended, most clients close it, and those that wait for us (`ssh -W`) are given a moment to: a
+//!   channel that we close is remembered by the library as long as its connection lives.
+
+use std::time::Duration;
 
 use russh::{ChannelOpenFailure, server::ChannelOpenHandle};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
+    time::timeout,
+};
 
 use super::{
     Opening, Stream,
@@ -17,6 +22,9 @@ use super::{
 
 /// Read from a rental at once.
 const READ_BYTES: usize = 32 * 1_024;
+
+/// A client that closes forwards by itself has done it by then.
+const CLOSED_WITHIN: Duration = Duration::from_millis(500);
 
 /// How what a rental says came to its end.
 enum End {
@@ -39,7 +47,10 @@ pub(super) async fn serve_subsystem(line: Line, opening: Opening) {
             end = &mut output => end?,
             taken = &mut input => {
                 taken?;
-                output.await?
+                tokio::select! {
+                    end = output => end?,
+                    () = line.inbox.closed() => return Err(Gone),
+                }
             }
         };
         match end {
@@ -72,7 +83,13 @@ pub(super) async fn serve_forward(line: Line, opening: Opening, reply: ChannelOp
                 End::Broken => Err(Gone),
             }
         };
-        let _broken = tokio::try_join!(input(&line.inbox, writer), back);
+        let whole = tokio::select! {
+            both = async { tokio::try_join!(input(&line.inbox, writer), back) } => both.is_ok(),
+            () = line.inbox.closed() => false,
+        };
+        if whole {
+            let _waits_for_us = timeout(CLOSED_WITHIN, line.inbox.closed()).await;
+        }
         // nothing happens if the client closed it
         line.writer.close().await.map_err(Gone::from)
     };
@@ -80,7 +97,7 @@ pub(super) async fn serve_forward(line: Line, opening: Opening, reply: ChannelOp
     line.inbox.close();
 }
 
-/// From the client to the rental, until that takes no more, or the client has closed the channel.
+/// From the client to the rental, until its end, or that takes no more.
 async fn input(inbox: &Inbox, mut rental: WriteHalf<Stream>) -> Result<(), Gone> {
     while let Some(item) = inbox.next().await {
         match item {
@@ -90,9 +107,9 @@ async fn input(inbox: &Inbox, mut rental: WriteHalf<Stream>) -> Result<(), Gone>
                 }
             }
             Item::Eof => {
-                if rental.shutdown().await.is_err() {
-                    return Ok(());
-                }
+                // a rental that is gone is told by the other direction
+                let _gone = rental.shutdown().await;
+                return Ok(());
             }
             Item::Resize(_) | Item::Signal(_) => {}
         }

@@ -11,6 +11,7 @@ use std::{
 
 use shared::link::open::Size;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::flow::Flow;
 
@@ -45,6 +46,7 @@ pub(super) struct Inbox {
     flow: Arc<Flow>,
     queue: Mutex<Queue>,
     changed: Notify,
+    closed: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +61,7 @@ impl Inbox {
             flow: Arc::clone(flow),
             queue: Mutex::default(),
             changed: Notify::new(),
+            closed: CancellationToken::new(),
         })
     }
 
@@ -92,6 +95,11 @@ impl Inbox {
         }
     }
 
+    /// Waits until the channel is closed.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
     /// Ends it; what wasn't taken is dropped.
     pub(super) fn close(&self) {
         let mut queue = self.lock();
@@ -100,6 +108,7 @@ impl Inbox {
         drop(queue);
         self.flow.give_back(left.iter().map(Item::cost).sum());
         self.changed.notify_one();
+        self.closed.cancel();
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

@@ -2,7 +2,8 @@
 //!
 //! - Exec: what comes in goes out again until its end, then the program ends with 0; `false` ends with 1 at once, `flood` writes without
 //!   end, `missing` isn't there, `hang` says nothing.
-//! - Dial: port 7 echoes; port 80 answers each request with its own head, or echoes what is upgraded; nobody listens at others.
+//! - Dial: port 7 echoes, port 19 writes without end; port 80 answers each request with its own head, or echoes what is upgraded, port 81 never
+//!   answers, port 82 stops in the middle; nobody listens at others.
 //! - Sftp echoes; who searches the logs for `flood` gets lines without end; else logs are [`ScriptedLink::entry`] 1 to 3, and those that are said later for who follows; samples are numbers.
 
 use std::sync::{
@@ -157,7 +158,16 @@ async fn answer(mut stream: Stream, script: Script) {
             Open::Control {} => Ok(()),
             Open::Logs { query, .. } => logs(&mut stream, &query, &script).await,
             Open::Exec { exec, .. } => run(&mut stream, &exec, &script).await,
+            Open::Dial { port: 19, .. } => loop {
+                stream.write_all(&[b'x'; frame::FRAME_BYTES_MAX]).await?;
+                script.count(frame::FRAME_BYTES_MAX);
+            },
             Open::Dial { port: 80, .. } => web(stream).await,
+            Open::Dial { port: 81, .. } => {
+                while stream.read(&mut [0; 1_024]).await? > 0 {}
+                Ok(())
+            }
+            Open::Dial { port: 82, .. } => half(stream).await,
             Open::Sftp { .. } | Open::Dial { .. } => echo(stream).await,
             Open::Metrics { .. } => {
                 for number in 1..=3 {
@@ -174,7 +184,7 @@ async fn answer(mut stream: Stream, script: Script) {
 
 fn refused(open: &Open) -> Option<(&'static str, &'static str)> {
     match open {
-        Open::Dial { port, .. } if ![7, 80].contains(port) => {
+        Open::Dial { port, .. } if ![7, 19, 80, 81, 82].contains(port) => {
             Some((code::NOT_CONNECTED, "nobody listens there"))
         }
         Open::Exec { exec, .. } if exec.command == ["missing"] => {
@@ -249,13 +259,26 @@ async fn echo(stream: Stream) -> std::io::Result<()> {
     to.shutdown().await
 }
 
-/// A program that speaks HTTP/1.1, for one request.
-async fn web(mut stream: Stream) -> std::io::Result<()> {
+async fn head_of(stream: &mut Stream) -> std::io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
     }
-    let head = String::from_utf8_lossy(&head).into_owned();
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// A program that stops in the middle of its answer.
+async fn half(mut stream: Stream) -> std::io::Result<()> {
+    head_of(&mut stream).await?;
+    let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf ";
+    stream.write_all(begun).await?;
+    while stream.read(&mut [0; 1_024]).await? > 0 {}
+    Ok(())
+}
+
+/// A program that speaks HTTP/1.1, for one request.
+async fn web(mut stream: Stream) -> std::io::Result<()> {
+    let head = head_of(&mut stream).await?;
     if head.contains("upgrade: echo") {
         let answer =
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";

@@ -66,6 +66,7 @@ const HEAD: &str = r##"<head>
 <nav aria-label="Main"><ul>
 <li><a href="#rent">Rent</a></li>
 <li><a href="#lend">Lend</a></li>
+<li><a href="/rentals">Your rentals</a></li>
 <li><a href="/api/docs/">API</a></li>
 <li><a href="/api/openapi.json">OpenAPI</a></li>
 </ul></nav>

@@ -18,12 +18,26 @@ pub(super) fn escape(text: &str) -> String {
 
 /// A page of ours: a title and what is below it, both HTML.
 pub(super) fn page(title: &str, body: &str) -> String {
+    whole(title, "", "", body)
+}
+
+/// A page whose head has this HTML besides.
+pub(super) fn page_with(title: &str, head: &str, body: &str) -> String {
+    whole(title, head, "", body)
+}
+
+/// A page that takes all the width; `head` is HTML that its head has besides.
+pub(super) fn wide_page(title: &str, head: &str, body: &str) -> String {
+    whole(title, head, " class=\"wide\"", body)
+}
+
+fn whole(title: &str, head: &str, class: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}: RAMarket</title>\n\
-         <link rel=\"stylesheet\" href=\"/static/site.css\">\n</head>\n<body>\n\
+         <link rel=\"stylesheet\" href=\"/static/site.css\">\n{head}</head>\n<body>\n\
          <header><strong><a href=\"/\">RAMarket</a></strong></header>\n\
-         <main id=\"main\">\n<h1>{title}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+         <main id=\"main\"{class}>\n<h1>{title}</h1>\n{body}\n</main>\n</body>\n</html>\n"
     )
 }
 

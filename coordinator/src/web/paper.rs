@@ -15,22 +15,21 @@ use axum::{
 };
 use shared::money::Amount;
 
-use super::html::{self, alert, escape};
+use super::{
+    html::{self, alert, escape},
+    reader::asks,
+};
 use crate::{
     app::App,
-    context::OpCtx,
-    domain::{
-        access,
-        invoices::{
-            self,
-            api::{statements, view::signed},
-            exchanged::Exchanged,
-            model::{Invoice, Kind, words},
-            statement::{self, Month, Statement, StatementLine},
-        },
+    domain::invoices::{
+        self,
+        api::{statements, view::signed},
+        exchanged::Exchanged,
+        model::{Invoice, Kind, words},
+        statement::{self, Month, Statement, StatementLine},
     },
-    error::{Error, Kind as ErrorKind, Result},
-    http::{credentials, error::status_of, request_id},
+    error::{Error, Kind as ErrorKind},
+    http::error::status_of,
 };
 
 /// Most transfers on the page of a statement; all of them are in its CSV.
@@ -93,15 +92,6 @@ async fn statement_page(
         }
         Err(error) => refused(&error, &format!("/statements/{month}")),
     }
-}
-
-/// Who asks, if the table lets them do `operation`.
-async fn asks(app: &App, request: Request, operation: &str) -> Result<OpCtx> {
-    let (parts, _) = request.into_parts();
-    let actor = credentials::actor_of(app, &parts).await?;
-    let line = access::line(operation).ok_or_else(access::no_line)?;
-    line.decide(&actor)?;
-    Ok(app.context(actor, request_id::current()))
 }
 
 fn refused(error: &Error, path: &str) -> Response {

@@ -3,7 +3,7 @@
 //! # Invariants
 //! - One connection for each call, so there is none to repair: a helper that dies or restarts is [`RuntimeError::Unavailable`] for the
 //!   calls that it had, and the next call finds the next helper.
-//! - Dropping a call closes its connection, which ends a pull.
+//! - Dropping a call closes its connection, which ends a pull. A connection into a container breaks with the helper that gave it out.
 //! - Nothing that the helper says is waited for longer than the helper itself may take.
 
 use std::{path::PathBuf, time::Duration};
@@ -20,11 +20,11 @@ use shared::{
 use tokio::{net::UnixStream, time::timeout};
 
 use super::{
-    limits,
+    handover, limits,
     protocol::{self, Call, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request, VERSION},
 };
 use crate::runtime::{
-    Container, ContainerRuntime, Created, EngineFacts, Event, Fetch, OnProgress, Pipe,
+    Container, ContainerRuntime, Created, DiskUse, EngineFacts, Event, Fetch, OnProgress, Pipe,
     RuntimeError, self_test::SelfTest,
 };
 
@@ -153,6 +153,10 @@ impl ContainerRuntime for HelperRuntime {
         self.ask(Call::SelfTest {}).await
     }
 
+    async fn disk_use(&self) -> Result<Vec<DiskUse>, RuntimeError> {
+        self.ask(Call::DiskUse {}).await
+    }
+
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
         self.ask(Call::List {}).await
     }
@@ -215,8 +219,17 @@ impl ContainerRuntime for HelperRuntime {
         let entered = async {
             let mut stream = self.open(call).await?;
             match self.next(&mut stream).await? {
-                // what follows are the container's bytes
-                Reply::Done(_) => Ok(Box::new(stream) as Pipe),
+                Reply::Done(form) => {
+                    let form = serde_json::from_value(form).map_err(|error| self.away(error))?;
+                    let given = handover::take(&stream).await;
+                    let given = given.and_then(|given| {
+                        let given = std::os::unix::net::UnixStream::from(given);
+                        given.set_nonblocking(true)?;
+                        UnixStream::from_std(given)
+                    });
+                    let given = given.map_err(|error| self.away(error))?;
+                    Ok(Pipe::new(given, form).kept_by(stream))
+                }
                 Reply::Failed(failure) => Err(failure.into()),
                 Reply::NotServed(why) => Err(self.away(why)),
                 Reply::Progress(_) | Reply::Event(_) | Reply::Entry(_) => Err(self.away(UNASKED)),

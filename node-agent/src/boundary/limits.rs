@@ -12,10 +12,6 @@ pub(super) const FOLLOWERS_MAX: usize = 4;
 pub(super) const READERS_MAX: usize = 96;
 /// Containers that are entered at once; an agent keeps one connection for each rental that somebody uses.
 pub(super) const ENTERED_MAX: usize = 160;
-/// What is in hand of a connection to a container, for each direction.
-pub(super) const CARRIED_BYTES: usize = 64 * 1_024;
-/// How long a container that was entered may take to end what the agent has left.
-pub(super) const LEAVE: Duration = Duration::from_secs(10);
 /// Pulls that run at once; the next one waits.
 pub(super) const PULLS_MAX: usize = 4;
 /// A connection that hasn't sent its request by then is closed.
@@ -30,7 +26,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(600);
 /// How long a call may take. The engine's own limits are shorter; this is for an engine that keeps none.
 pub(super) fn within(call: &Call) -> Duration {
     let seconds = match call {
-        Call::Facts {} => 10,
+        Call::Facts {} | Call::DiskUse {} => 10,
         Call::List {} | Call::Inspect { .. } => 60,
         // one at a time, and each in half a minute but for a hanging engine
         Call::SelfTest {} => 240,

@@ -6,11 +6,13 @@
 //!   built from a typed rental by the helper's own code, never from a body that the agent sends.
 //! - It answers root and the agent's user only, by what the kernel says of the peer (`server`).
 //! - It holds no state that matters: the engine has the containers, so it may die at any instruction and be started again.
+//! - Bytes of rentals don't go through it: a connection into a container that it has checked and made is handed to the agent (`handover`).
 //! - Calls that change something are finished although the agent goes away; pulls and events end with their connection.
 
 mod binding;
 mod client;
 mod guard;
+mod handover;
 mod limits;
 pub mod program;
 mod protocol;

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::runtime::{Event, Fetch, PullProgress, RuntimeError, code};
 
 /// Of this protocol.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// A rental's specification is at most some 50 KiB before JSON escapes it.
 pub(super) const REQUEST_BYTES_MAX: usize = 512 * 1_024;
 /// A thousand containers fit.
@@ -52,6 +52,8 @@ pub(super) enum Call {
     Facts {},
     /// A rental of nobody's through its whole life; asked without a scope as well.
     SelfTest {},
+    /// What running rentals take of the disk.
+    DiskUse {},
     /// All containers of the scope.
     List {},
     /// One of them.
@@ -73,7 +75,8 @@ pub(super) enum Call {
         container_id: String,
         query: Box<LogsQuery>,
     },
-    /// Starts what serves within a running container; after [`Reply::Done`] the connection is the one to it, both ways.
+    /// Starts what serves within a running container; behind [`Reply::Done`] with its [`Form`](crate::runtime::Form) comes the connection to
+    /// it, as a descriptor. Closing this connection, at either end, gives it up.
     Enter { container_id: String },
 }
 
@@ -83,6 +86,7 @@ impl Call {
         match self {
             Self::Facts {} => "facts",
             Self::SelfTest {} => "self_test",
+            Self::DiskUse {} => "disk_use",
             Self::List {} => "list",
             Self::Inspect { .. } => "inspect",
             Self::Pull { .. } => "pull",

@@ -300,6 +300,7 @@ async fn perform(guard: &Guard, call: Call) -> Result<serde_json::Value, Runtime
     match call {
         Call::Facts {} => value(guard.engine().facts().await?),
         Call::SelfTest {} => value(guard.engine().self_test().await?),
+        Call::DiskUse {} => value(guard.engine().disk_use().await?),
         Call::List {} => value(guard.list().await?),
         Call::Inspect { container_id } => value(guard.inspect(&container_id).await?),
         Call::Create { rental } => value(guard.create(&rental).await?),

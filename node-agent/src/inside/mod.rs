@@ -31,7 +31,7 @@ use shared::link::{
     open::{self, Open, Opened, code},
     session::{Role, Session, Started, Stream},
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter};
 use tokio_util::task::TaskTracker;
 
 pub use self::leader::LD_PREFIX;
@@ -45,6 +45,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads for files and names; each SFTP stream takes one.
 const THREADS_MAX: usize = 80;
 const STACK_BYTES: usize = 512 * 1_024;
+/// In hand of the session, for each direction.
+const BUFFER_BYTES: usize = 64 * 1_024;
 
 /// Where streams are served.
 #[derive(Debug)]
@@ -111,8 +113,12 @@ fn serve_stdio() -> io::Result<()> {
         .build()?;
     let served = runtime.block_on(async {
         let input = fd::Polled::new(rustix::io::dup(rustix::stdio::stdin())?)?;
-        let mut output = fd::Polled::new(rustix::io::dup(rustix::stdio::stdout())?)?;
+        let output = fd::Polled::new(rustix::io::dup(rustix::stdio::stdout())?)?;
+        // so that a frame and its head aren't two calls of the kernel's
+        let input = BufReader::with_capacity(BUFFER_BYTES, input);
+        let mut output = BufWriter::with_capacity(BUFFER_BYTES, output);
         output.write_all(GREETING).await?;
+        output.flush().await?;
         serve(tokio::io::join(input, output), Arc::new(Place::here())).await;
         Ok(())
     });

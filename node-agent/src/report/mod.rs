@@ -11,6 +11,7 @@
 
 mod backoff;
 mod contact;
+pub mod disks;
 mod gather;
 mod gpus;
 mod meter;

@@ -1,8 +1,10 @@
-//! What rentals used over time: each 10 s of the last hour in memory, each 5 min of a rental's life in a file of its own.
+//! What rentals used over time: each 10 s of the last hour in memory, each 5 min of a rental's life in a file of its own; when it ends, its
+//! last hour too.
 //!
 //! # Invariants
 //! - Nothing is measured for this: it takes what the meter read.
-//! - A file is bounded ([`FILE_BYTES_MAX`]): when it is full, every second sample of it goes. It outlives its rental by [`KEEP_MS`].
+//! - A file is bounded ([`FILE_BYTES_MAX`]): when it is full, every second sample of it goes. It outlives its rental by [`KEEP_MS`], unless
+//!   all files together have more than [`FOLDER_BYTES_MAX`]: then the oldest go first.
 //! - A disk that refuses costs samples of the past and nothing else.
 
 use std::{
@@ -22,7 +24,7 @@ use shared::{
 };
 use tokio::sync::watch;
 
-use crate::{durable, measure::Used};
+use crate::{durable, measure::Used, runtime::DiskUse};
 
 /// Between samples of the last hour, less what a tick may be early.
 const FINE_MS: i64 = 9_000;
@@ -34,6 +36,8 @@ const COARSE_MS: i64 = 299_000;
 pub const FILE_BYTES_MAX: usize = 2 << 20;
 /// How long a rental's file is kept after its last sample.
 const KEEP_MS: i64 = 7 * 24 * 3_600_000;
+/// Of all files together.
+const FOLDER_BYTES_MAX: u64 = 256 << 20;
 /// How often files are looked through for those.
 const SWEEP_MS: i64 = 3_600_000;
 const MODE: u32 = 0o600;
@@ -50,6 +54,8 @@ pub struct Samples {
 #[derive(Debug, Default)]
 struct Kept {
     rentals: HashMap<RentalId, Series>,
+    /// What each takes of the disk, as it was heard last.
+    disks: HashMap<RentalId, i64>,
     swept: Option<Timestamp>,
 }
 
@@ -84,32 +90,61 @@ impl Samples {
         self.folder.join(format!("{rental_id}.jsonl"))
     }
 
+    /// Notes what rentals take of the disk from now on.
+    pub fn note_disks(&self, disks: &[DiskUse]) {
+        self.lock().disks = disks.iter().map(|one| (one.rental_id, one.bytes)).collect();
+    }
+
     /// Takes what a pass measured at `at`; rentals that aren't among it are over.
     pub fn take(&self, at: Timestamp, used: &[Used], gpus: &BTreeMap<RentalId, Vec<GpuSample>>) {
-        let mut due = self.lock().end_all_but(used);
+        let over = self.lock().end_all_but(used);
+        for (rental_id, fine) in over {
+            self.told(rental_id, self.close(rental_id, &fine));
+        }
+        let mut due = Vec::new();
         for one in used {
+            let mut kept = self.lock();
             let sample = Sample {
                 at,
                 cpu_ns: one.counters.cpu_ns,
                 ram_bytes: one.ram_bytes,
                 rx_bytes: one.counters.rx_bytes,
                 tx_bytes: one.counters.tx_bytes,
-                disk_bytes: None,
+                disk_bytes: kept.disks.get(&one.rental_id).copied(),
                 gpus: gpus.get(&one.rental_id).cloned().unwrap_or_default(),
             };
-            let mut kept = self.lock();
             let series = kept.rentals.entry(one.rental_id).or_default();
             due.extend(series.take(sample).map(|sample| (one.rental_id, sample)));
         }
         for (rental_id, sample) in due {
-            if let Err(error) = self.append(rental_id, &sample) {
-                tracing::warn!(rental.id = %rental_id, %error, "what a rental used can't be written; check the space of the agent's folder");
-            }
+            self.told(rental_id, self.append(rental_id, &sample));
         }
         if let Err(error) = self.sweep(at) {
             tracing::warn!(%error, "what rentals used long ago can't be removed");
         }
         self.turned.send_modify(|turns| *turns += 1);
+    }
+
+    fn told(&self, rental_id: RentalId, written: io::Result<()>) {
+        if let Err(error) = written {
+            tracing::warn!(rental.id = %rental_id, %error, "what a rental used can't be written; check the space of the agent's folder");
+        }
+    }
+
+    /// Writes all that is known of a rental that is over, durably.
+    fn close(&self, rental_id: RentalId, fine: &VecDeque<Sample>) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for sample in self.before(rental_id, fine.iter().cloned()) {
+            let mut line = serde_json::to_vec(&sample)?;
+            line.push(b'\n');
+            lines.push(line);
+        }
+        while lines.iter().map(Vec::len).sum::<usize>() > FILE_BYTES_MAX {
+            // the last one stays
+            lines = lines.into_iter().rev().step_by(2).collect();
+            lines.reverse();
+        }
+        durable::replace(&self.path(rental_id), &lines.concat(), MODE)
     }
 
     fn append(&self, rental_id: RentalId, sample: &Sample) -> io::Result<()> {
@@ -142,14 +177,23 @@ impl Samples {
             }
             kept.swept = Some(at);
         }
+        let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let changed = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH);
+            let facts = entry.metadata()?;
+            let changed = facts.modified()?.duration_since(UNIX_EPOCH);
             let changed_s = changed.map_or(0, |since| since.as_secs());
             let changed = Timestamp::from_secs(i64::try_from(changed_s).unwrap_or(i64::MAX));
-            if at.ms_since(changed) > KEEP_MS {
-                std::fs::remove_file(entry.path())?;
+            found.push((changed, facts.len(), entry.path()));
+        }
+        found.sort();
+        let mut bytes: u64 = found.iter().map(|(_, bytes, _)| bytes).sum();
+        for (changed, length, path) in found {
+            if at.ms_since(changed) <= KEEP_MS && bytes <= FOLDER_BYTES_MAX {
+                break;
             }
+            std::fs::remove_file(path)?;
+            bytes -= length;
         }
         Ok(())
     }
@@ -164,7 +208,13 @@ impl Samples {
     #[must_use]
     pub fn of(&self, rental_id: RentalId) -> Vec<Sample> {
         let fine = self.fine_after(rental_id, None);
-        let from = fine.first().map(|sample| sample.at);
+        self.before(rental_id, fine.into_iter())
+    }
+
+    /// What is in a rental's file from before `fine`, then that.
+    fn before(&self, rental_id: RentalId, fine: impl Iterator<Item = Sample>) -> Vec<Sample> {
+        let mut fine = fine.peekable();
+        let from = fine.peek().map(|sample| sample.at);
         let text = std::fs::read_to_string(self.path(rental_id)).unwrap_or_default();
         // a line that was cut by a crash is none
         let coarse = text
@@ -197,15 +247,11 @@ impl Samples {
 }
 
 impl Kept {
-    /// Forgets the others, and returns the last sample of each that isn't written.
-    fn end_all_but(&mut self, used: &[Used]) -> Vec<(RentalId, Sample)> {
+    /// Forgets the others, and returns the last hour of each.
+    fn end_all_but(&mut self, used: &[Used]) -> Vec<(RentalId, VecDeque<Sample>)> {
         let is_over = |id: &RentalId| !used.iter().any(|one| one.rental_id == *id);
         let over = self.rentals.extract_if(|id, _| is_over(id));
-        over.filter_map(|(id, mut series)| {
-            let last = series.fine.pop_back()?;
-            (series.written != Some(last.at)).then_some((id, last))
-        })
-        .collect()
+        over.map(|(id, series)| (id, series.fine)).collect()
     }
 }
 
@@ -269,12 +315,23 @@ mod tests {
         assert!(told.is_sorted_by_key(|sample| sample.at));
         assert_eq!(told.last().map(|sample| sample.cpu_ns), Some(1_438));
         assert!(samples.is_measured(rental_id) && !samples.has(other));
+        assert!(told.iter().all(|sample| sample.disk_bytes.is_none()));
         samples.take(Timestamp::from_secs(start + 7_200), &[], &BTreeMap::new());
         assert!(!samples.is_measured(rental_id));
         let again = Samples::open(home.path().to_owned()).expect("opened");
         let told = again.of(rental_id);
-        assert_eq!(told.len(), 25, "and the last one");
+        assert_eq!(told.len(), FINE_MAX + 12, "the last hour too");
         assert_eq!(told.last().map(|sample| sample.cpu_ns), Some(1_438));
+        // measured once more, as after a container that couldn't be read for a moment
+        let at = Timestamp::from_secs(start + 7_210);
+        let bytes = 4_096;
+        again.note_disks(&[DiskUse { rental_id, bytes }]);
+        again.take(at, &[used(rental_id, 1_442)], &BTreeMap::new());
+        let last = again.of(rental_id).pop().expect("a sample");
+        assert_eq!(last.disk_bytes, Some(4_096));
+        assert_eq!(again.of(rental_id).len(), FINE_MAX + 13);
+        again.take(Timestamp::from_secs(start + 7_220), &[], &BTreeMap::new());
+        assert_eq!(again.of(rental_id).len(), FINE_MAX + 13);
     }
 
     #[test]

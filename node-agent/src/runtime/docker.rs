@@ -9,7 +9,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -33,12 +33,13 @@ use shared::{
 };
 
 use super::{
-    Container, ContainerRuntime, Created, EngineFacts, Event, Fetch, LABEL_NODE, LABEL_RENTAL,
-    OnProgress, Pipe, RuntimeError, cache, code, digest, disk::Volumes, isolation::Decision,
-    network::Settings, parse, profile::Ground, self_test::SelfTest,
+    Container, ContainerRuntime, Created, DiskUse, EngineFacts, Event, Fetch, LABEL_NODE,
+    LABEL_RENTAL, OnProgress, Pipe, RuntimeError, cache, code, digest, disk::Volumes,
+    isolation::Decision, network::Settings, parse, profile::Ground, self_test::SelfTest,
 };
 
 mod archive;
+mod attach;
 mod bridges;
 mod create;
 mod disks;
@@ -47,6 +48,7 @@ mod enter;
 mod facts;
 mod held;
 mod image_cache;
+mod image_digest;
 mod images;
 mod keep;
 mod leave;
@@ -193,51 +195,6 @@ impl DockerRuntime {
         }
         Ok(Some(container))
     }
-
-    async fn digest(&self, image_id: &str, reference: &str) -> Result<String, RuntimeError> {
-        let key = (image_id.to_owned(), reference.to_owned());
-        let known = self
-            .digests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-            .cloned();
-        if let Some(digest) = known {
-            return Ok(digest);
-        }
-        // the reference may stand for another image by now, so the question goes by id
-        let digest = self.image_digest(image_id, reference).await?;
-        let digest = digest.unwrap_or_else(|| image_id.to_owned());
-        self.remember(key, &digest);
-        Ok(digest)
-    }
-
-    fn remember(&self, key: (String, String), digest: &str) {
-        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        if digests.len() >= DIGESTS_MAX {
-            digests.clear();
-        }
-        digests.insert(key, digest.to_owned());
-    }
-
-    async fn image_digest(
-        &self,
-        image_id: &str,
-        reference: &str,
-    ) -> Result<Option<String>, RuntimeError> {
-        let client = self.engine.client().await?;
-        let call = async {
-            match client.inspect_image(image_id).await {
-                Err(error) if is_status(&error, 404) => Ok(None),
-                other => other.map(Some),
-            }
-        };
-        let image = self.engine.read(call).await?;
-        Ok(image.map(|image| {
-            let repo_digests = image.repo_digests.unwrap_or_default();
-            digest::of_image(reference, image_id, &repo_digests)
-        }))
-    }
 }
 
 #[async_trait]
@@ -314,7 +271,10 @@ impl ContainerRuntime for DockerRuntime {
             .start_container(container_id, None::<StartContainerOptions>)
             .await
         {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.police.expect_new();
+                Ok(())
+            }
             Err(error) if is_status(&error, 304) => Ok(()),
             Err(error) => {
                 let refused = self.engine.classify(error, code::START_FAILED);
@@ -322,6 +282,10 @@ impl ContainerRuntime for DockerRuntime {
                 Err(refused)
             }
         }
+    }
+
+    async fn disk_use(&self) -> Result<Vec<DiskUse>, RuntimeError> {
+        Ok(self.police.disk_use())
     }
 
     async fn stop(&self, container_id: &str, grace: Duration) -> Result<(), RuntimeError> {

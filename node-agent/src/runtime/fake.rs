@@ -27,8 +27,8 @@ use tokio::{
 };
 
 use super::{
-    Container, ContainerRuntime, ContainerState, Created, EngineFacts, Event, Fetch, HeldLimits,
-    OnProgress, Pipe, PullProgress, RuntimeError, code, profile, self_test::SelfTest,
+    Container, ContainerRuntime, ContainerState, Created, DiskUse, EngineFacts, Event, Fetch,
+    HeldLimits, OnProgress, Pipe, PullProgress, RuntimeError, code, profile, self_test::SelfTest,
 };
 
 mod calls;
@@ -218,6 +218,10 @@ impl ContainerRuntime for FakeRuntime {
     async fn self_test(&self) -> Result<SelfTest, RuntimeError> {
         self.call(Op::SelfTest, "").await?;
         Ok(SelfTest::default())
+    }
+
+    async fn disk_use(&self) -> Result<Vec<DiskUse>, RuntimeError> {
+        Ok(Vec::new())
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {

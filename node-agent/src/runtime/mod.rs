@@ -22,7 +22,8 @@ use shared::{
     time::Timestamp,
     wire::desired::DesiredRental,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use self::pipe::{Form, Pipe};
 
 pub mod cache;
 mod digest;
@@ -34,6 +35,7 @@ pub mod isolation;
 pub mod logs;
 pub mod network;
 mod parse;
+mod pipe;
 pub mod profile;
 mod pull;
 pub mod self_test;
@@ -145,6 +147,16 @@ pub struct Container {
     pub image_digest: Option<String>,
     /// What it took of the disk beyond what it may, in words; `None` while it is within.
     pub over_disk: Option<String>,
+}
+
+/// What a running rental takes of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskUse {
+    /// Which.
+    pub rental_id: RentalId,
+    /// The layer over its image as it was counted last (minutes ago at most), and what is on a disk of its own now.
+    pub bytes: i64,
 }
 
 /// How far a container is.
@@ -277,14 +289,6 @@ impl RuntimeError {
     }
 }
 
-/// A connection to what serves within a container.
-pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
-
-/// A [`Connection`] of whichever engine.
-pub type Pipe = Box<dyn Connection>;
-
 /// Called with the progress of a pull; may be called often.
 pub type OnProgress<'a> = &'a (dyn Fn(PullProgress) + Send + Sync);
 
@@ -297,6 +301,9 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug {
 
     /// Takes a rental of nobody's through its whole life, with the probe of its network. What goes wrong on the way is part of the answer.
     async fn self_test(&self) -> Result<self_test::SelfTest, RuntimeError>;
+
+    /// What running rentals take of the disk, as far as it was looked at.
+    async fn disk_use(&self) -> Result<Vec<DiskUse>, RuntimeError>;
 
     /// All containers of this node, in all states.
     async fn list(&self) -> Result<Vec<Container>, RuntimeError>;

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// In hand for each direction.
-const BUFFER_BYTES: usize = 32 * 1_024;
+const BUFFER_BYTES: usize = 64 * 1_024;
 
 /// Carries until both directions have ended, one broke, or nothing moved for `idle`.
 pub(super) async fn both_ways(

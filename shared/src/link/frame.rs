@@ -14,7 +14,8 @@ use super::open::Size;
 
 /// Bytes of a frame's payload.
 pub const FRAME_BYTES_MAX: usize = 32 * 1_024;
-const HEAD: usize = 5;
+/// Bytes before the payload.
+pub(super) const HEAD_BYTES: usize = 5;
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +81,7 @@ pub async fn write(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io:
     let length = u32::try_from(payload.len()).ok();
     let length = length.filter(|_| payload.len() <= FRAME_BYTES_MAX);
     let length = length.ok_or_else(|| invalid("the payload is too long"))?;
-    let mut bytes = Vec::with_capacity(HEAD + payload.len());
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len());
     bytes.push(kind);
     bytes.extend_from_slice(&length.to_be_bytes());
     bytes.extend_from_slice(payload);
@@ -93,7 +94,7 @@ pub async fn write(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io:
 /// # Errors
 /// The stream broke, ended within a frame, or carries something else.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Frame>> {
-    let mut head = [0; HEAD];
+    let mut head = [0; HEAD_BYTES];
     if stream.read(&mut head[..1]).await? == 0 {
         return Ok(None);
     }

@@ -169,7 +169,8 @@ pub struct Sample {
     pub rx_bytes: i64,
     /// Bytes sent so far.
     pub tx_bytes: i64,
-    /// What it takes of the disk; `None` where the node doesn't count it.
+    /// What it takes of the disk: the layer over its image as the node counted it last, and what is on a disk of its own. `None` until it
+    /// was looked at, and where the node can't see it.
     pub disk_bytes: Option<i64>,
     /// Its GPUs.
     pub gpus: Vec<GpuSample>,

@@ -26,6 +26,8 @@ use tokio::{
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
 use yamux::{Config, Connection, ConnectionError, Mode};
 
+use super::frame;
+
 /// Streams of one session that one end may open.
 pub const STREAMS_MAX: usize = 512;
 /// What the protocol ends the connection for: twice as many, since what one end dropped the other may still hold.
@@ -34,10 +36,12 @@ const PROTOCOL_STREAMS_MAX: usize = 2 * STREAMS_MAX;
 pub const ACCEPTED_MAX: usize = 64;
 /// Requests for a stream that wait.
 const ASKS_MAX: usize = 64;
-/// What all streams of a session may hold that wasn't read: the protocol's 256 KiB for each.
-const WINDOWS_BYTES_MAX: usize = PROTOCOL_STREAMS_MAX * 256 * 1_024;
-/// Bytes of a frame: others get their turn after that.
-const FRAME_BYTES_MAX: usize = 32 * 1_024;
+/// Shared by those streams of a session that are faster than a window of the protocol's 256 KiB for each round trip.
+const WIDER_BYTES_MAX: usize = 16 << 20;
+/// What all streams of a session may hold that wasn't read.
+const WINDOWS_BYTES_MAX: usize = PROTOCOL_STREAMS_MAX * 256 * 1_024 + WIDER_BYTES_MAX;
+/// Bytes of a frame: others get their turn after that. A whole frame of a program's fits, or each of those would be two of ours.
+const FRAME_BYTES_MAX: usize = frame::FRAME_BYTES_MAX + frame::HEAD_BYTES;
 
 /// A stream. Shutting it down ends one direction; dropping it before both ends did resets it.
 #[derive(Debug)]
@@ -272,119 +276,4 @@ fn broken(error: ConnectionError) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
-
-    use super::*;
-
-    fn pair() -> (Session, mpsc::Receiver<Stream>, Session) {
-        let (one, two) = duplex(64 * 1_024);
-        let client = Session::start(one, Role::Client);
-        let server = Session::start(two, Role::Server);
-        tokio::spawn(client.driver);
-        tokio::spawn(server.driver);
-        (server.session, client.accepted, client.session)
-    }
-
-    #[tokio::test]
-    async fn streams_carry_both_ways_and_end_one_way_at_a_time() {
-        let (server, mut accepted, _client) = pair();
-        let mut asked = server.stream().await.expect("a stream");
-        asked.write_all(b"question").await.expect("written");
-        asked.shutdown().await.expect("half closed");
-        let mut answering = accepted.recv().await.expect("it came");
-        let mut said = String::new();
-        answering.read_to_string(&mut said).await.expect("read");
-        assert_eq!(said, "question");
-        answering.write_all(b"answer").await.expect("written");
-        answering.shutdown().await.expect("ended");
-        drop(answering);
-        said.clear();
-        asked.read_to_string(&mut said).await.expect("read");
-        assert_eq!(said, "answer");
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_never_reads_stops_its_own_stream_only() {
-        let (server, mut accepted, _client) = pair();
-        let mut full = server.stream().await.expect("a stream");
-        let flood = tokio::spawn(async move {
-            let chunk = vec![7; 64 * 1_024];
-            let mut written = 0_usize;
-            let stuck = tokio::time::timeout(std::time::Duration::from_millis(300), async {
-                while full.write_all(&chunk).await.is_ok() {
-                    written += chunk.len();
-                }
-            });
-            assert!(stuck.await.is_err(), "it was taken without being read");
-            (full, written)
-        });
-        let unread = accepted.recv().await.expect("it came");
-        let mut other = server.stream().await.expect("a stream");
-        other.write_all(b"x").await.expect("written");
-        let mut heard = accepted.recv().await.expect("it came");
-        assert_eq!(heard.read_u8().await.expect("read"), b'x');
-        let (_full, written) = flood.await.expect("it ended");
-        assert!(written < 4 << 20, "{written} bytes went nowhere");
-        drop(unread);
-    }
-
-    #[tokio::test]
-    async fn a_session_ends_with_its_connection_and_with_its_handles() {
-        let (server, mut accepted, client) = pair();
-        let mut stream = server.stream().await.expect("a stream");
-        stream.write_all(b"x").await.expect("written");
-        let mut peer = accepted.recv().await.expect("it came");
-        assert_eq!(peer.read_u8().await.expect("read"), b'x');
-        drop(client);
-        server.ended().await;
-        assert!(server.has_ended() && server.stream().await.is_err());
-        let cut = stream.read(&mut [0; 1]).await.expect_err("not an end");
-        assert_eq!(cut.kind(), io::ErrorKind::ConnectionReset);
-        assert!(accepted.recv().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn what_is_dropped_in_the_middle_is_cut_and_what_was_shut_down_has_ended() {
-        let (server, mut accepted, _client) = pair();
-        for whole in [true, false] {
-            let mut stream = server.stream().await.expect("a stream");
-            stream.write_all(b"x").await.expect("written");
-            let mut peer = accepted.recv().await.expect("it came");
-            peer.write_all(b"y").await.expect("written");
-            if whole {
-                peer.shutdown().await.expect("ended");
-            }
-            drop(peer);
-            let mut said = Vec::new();
-            let read = stream.read_to_end(&mut said).await;
-            assert_eq!((read.is_ok(), said), (whole, b"y".to_vec()));
-        }
-    }
-
-    #[tokio::test]
-    async fn one_stream_too_many_is_refused_and_the_others_go_on() {
-        let (server, mut accepted, _client) = pair();
-        let mut streams = Vec::new();
-        let mut peers = Vec::new();
-        for _ in 0..STREAMS_MAX {
-            let mut stream = server.stream().await.expect("a stream");
-            stream.write_all(b"x").await.expect("written");
-            let mut peer = accepted.recv().await.expect("it came");
-            // acknowledges it
-            peer.write_all(b"y").await.expect("written");
-            stream.read_u8().await.expect("read");
-            streams.push(stream);
-            peers.push(peer);
-        }
-        let refused = server.stream().await.expect_err("one too many");
-        assert_eq!(refused.kind(), io::ErrorKind::QuotaExceeded);
-        // the other end still holds what this one dropped
-        drop(streams.split_off(STREAMS_MAX / 2));
-        let mut again = server.stream().await.expect("room again");
-        again.write_all(b"z").await.expect("written");
-        let mut peer = accepted.recv().await.expect("it came");
-        assert_eq!(peer.read_u8().await.expect("read"), b'z');
-        assert!(!server.has_ended());
-    }
-}
+mod tests;

@@ -397,6 +397,38 @@ async fn who_writes_too_much_beside_his_disk_is_stopped_for_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_is_told_of_the_layer_and_of_the_disk() {
+    let Some(bench) = Bench::new("disk-use").await else {
+        return;
+    };
+    let writes = "dd if=/dev/zero of=/some bs=1M count=16; dd if=/dev/zero of=/data/some bs=1M count=8; touch /done; sleep 600";
+    let rental = bench.rental(writes);
+    let id = bench.started(&rental).await;
+    assert_eq!(bench.runtime.disk_use().await.expect("told"), [], "unseen");
+    wait::until("it has written", || async {
+        (bench.told(&id, "ls /done").trim() == "/done").then_some(())
+    })
+    .await;
+    bench.runtime.look_at_writers().await.expect("looked");
+    let told = async || {
+        let told = bench.runtime.disk_use().await.expect("told");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].rental_id, rental.rental_id);
+        told[0].bytes
+    };
+    let both = told().await;
+    assert!((24 * MIB..32 * MIB).contains(&both), "{both}");
+    // its own disk is looked at each time
+    let more = "dd if=/dev/zero of=/data/more bs=1M count=8; sync";
+    drop(bench.told(&id, more));
+    let grown = told().await - both;
+    assert!((8 * MIB..10 * MIB).contains(&grown), "{grown}");
+    bench.runtime.remove(&id).await.expect("removed");
+    bench.runtime.look_at_writers().await.expect("looked");
+    assert_eq!(bench.runtime.disk_use().await.expect("told"), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_killed_takes_no_disk_with_it_and_leaves_none() {
     let mut engine = PrivateEngine::start();
     let node = Node::on(engine.address(), "disk-engine");

@@ -14,13 +14,14 @@ use std::{
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use system_tests::netns::{self, Namespace, ip};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The namespace and the pair; both go when it is dropped.
 pub(crate) struct CutLink {
-    name: String,
     device: String,
+    space: Namespace,
 }
 
 impl CutLink {
@@ -28,48 +29,23 @@ impl CutLink {
     pub(crate) fn to(port: u16) -> Self {
         let id = std::process::id();
         let link = Self {
-            name: format!("ramarket-{id}"),
             device: format!("rmk{id}"),
+            space: Namespace::new("cut"),
         };
-        let (name, inner) = (link.name.as_str(), format!("rmi{id}"));
-        // one of 16,384 small networks of the range for tests of networks
-        let part = u8::try_from(id / 64 % 256).expect("a byte");
-        let last = u8::try_from(id % 64 * 4).expect("a byte");
-        let (ours, theirs) = (
-            Ipv4Addr::new(198, 18, part, last + 1),
-            Ipv4Addr::new(198, 18, part, last + 2),
-        );
-        ip(&["netns", "add", name]);
-        ip(&[
-            "link",
-            "add",
-            &link.device,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            &inner,
-            "netns",
-            name,
-        ]);
+        let (name, inner) = (link.space.name(), format!("rmi{id}"));
+        let (ours, theirs) = netns::own_pair();
+        let pair = ["type", "veth", "peer", "name", &inner, "netns", name];
+        ip(&[&["link", "add", &link.device], &pair[..]].concat());
         ip(&["addr", "add", &format!("{ours}/30"), "dev", &link.device]);
         ip(&["link", "set", &link.device, "up"]);
-        ip(&[
-            "-n",
-            name,
-            "addr",
-            "add",
-            &format!("{theirs}/30"),
-            "dev",
-            &inner,
-        ]);
-        ip(&["-n", name, "link", "set", &inner, "up"]);
-        ip(&["-n", name, "link", "set", "lo", "up"]);
+        let space = &link.space;
+        space.ip(&["addr", "add", &format!("{theirs}/30"), "dev", &inner]);
+        space.ip(&["link", "set", &inner, "up"]);
         let outer = TcpListener::bind((ours, 0)).expect("an address of ours");
         let gate = outer.local_addr().expect("an address");
         let coordinator = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         thread::spawn(move || pass_on(&outer, coordinator));
-        let namespace = File::open(link.path()).expect("the namespace");
+        let namespace = File::open(link.space.path()).expect("the namespace");
         let entered = thread::spawn(move || -> io::Result<()> {
             // only this thread and those that it starts are in there; sockets stay where they were made
             let kind = Some(LinkNameSpaceType::Network);
@@ -85,18 +61,9 @@ impl CutLink {
         link
     }
 
-    fn path(&self) -> String {
-        format!("/run/netns/{}", self.name)
-    }
-
-    /// The command inside the namespace. (`ip netns exec` would hide the cgroups.)
+    /// The command inside the namespace.
     pub(crate) fn inside(&self, command: &Command) -> Command {
-        let mut inside = Command::new("nsenter");
-        inside
-            .arg(format!("--net={}", self.path()))
-            .arg(command.get_program())
-            .args(command.get_args());
-        inside
+        self.space.inside(command)
     }
 
     /// Nothing gets through from now on.
@@ -112,23 +79,9 @@ impl CutLink {
 
 impl Drop for CutLink {
     fn drop(&mut self) {
-        // the pair goes with one of its ends
-        for arguments in [["link", "del", &self.device], ["netns", "del", &self.name]] {
-            let gone = Command::new("ip").args(arguments).status();
-            if !gone.is_ok_and(|status| status.success()) {
-                eprintln!("left behind: {arguments:?}");
-            }
-        }
+        // the other end goes with it
+        netns::gone(&["link", "del", &self.device]);
     }
-}
-
-fn ip(arguments: &[&str]) {
-    let done = Command::new("ip")
-        .args(arguments)
-        .output()
-        .expect("ip runs");
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "ip {arguments:?}: {said}");
 }
 
 fn pass_on(listener: &TcpListener, to: SocketAddr) {

@@ -2,6 +2,7 @@
 //! the image of the program that tries to get out.
 
 use std::{
+    fs::File,
     io::Read as _,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -46,6 +47,8 @@ pub(super) struct Ground {
     link: String,
     listeners: Vec<Child>,
     folder: TempDir,
+    /// One at a time: addresses and routes are the machine's.
+    _alone: File,
 }
 
 fn run(program: &str, arguments: &[&str]) -> String {
@@ -58,6 +61,9 @@ fn run(program: &str, arguments: &[&str]) -> String {
 
 impl Ground {
     pub(super) fn lay() -> Self {
+        let alone = File::create(std::env::temp_dir().join("ramarket-cage.lock"));
+        let alone = alone.expect("a lock file");
+        alone.lock().expect("a lock");
         take_down_what_was_left();
         let number = std::process::id();
         let mut ground = Self {
@@ -65,6 +71,7 @@ impl Ground {
             link: format!("v{SPACE}{number}"),
             listeners: Vec::new(),
             folder: TempDir::new(),
+            _alone: alone,
         };
         ground.build();
         ground.connect();

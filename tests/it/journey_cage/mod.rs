@@ -1,6 +1,7 @@
 //! A stranger rents, tries every way out and every way to starve others, and gets nowhere; the neighbour and the agent don't notice.
 
 mod ground;
+mod through_gateway;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 

@@ -149,6 +149,16 @@ pub const TABLE: &[Line] = &[
         With(Scope::RentalsRead),
     ),
     Line::of(
+        "rental_post_mortem",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsReach),
+    ),
+    Line::of(
+        "list_ports",
+        &[Person, RentalToken, Wallet],
+        With(Scope::RentalsReach),
+    ),
+    Line::of(
         "open_port",
         &[Person, RentalToken, Wallet],
         With(Scope::RentalsReach),

@@ -135,18 +135,7 @@ impl Wish {
                 format!("1 to {NAME_CHARS_MAX} characters that say what the key is for"),
             ));
         }
-        if self.scopes.is_empty() {
-            return Err(Error::invalid(
-                "/scopes",
-                "at least one: a key opens what its scopes say",
-            ));
-        }
-        if !(1..=DAYS_MAX).contains(&self.days) {
-            return Err(Error::invalid(
-                "/expires_in_days",
-                format!("1 to {DAYS_MAX}"),
-            ));
-        }
+        check_reach(&self.scopes, self.days, DAYS_MAX)?;
         if self.addresses.len() > ADDRESSES_MAX {
             return Err(Error::invalid(
                 "/addresses",
@@ -161,6 +150,26 @@ impl Wish {
     pub fn expires(&self, now: Timestamp) -> Timestamp {
         now.plus_ms(i64::from(self.days) * DAY_MS)
     }
+}
+
+/// Checks what a key is to open, and for how long.
+///
+/// # Errors
+/// 422 with the field.
+pub fn check_reach(scopes: &BTreeSet<Scope>, days: u16, days_max: u16) -> Result<()> {
+    if scopes.is_empty() {
+        return Err(Error::invalid(
+            "/scopes",
+            "at least one: a key opens what its scopes say",
+        ));
+    }
+    if !(1..=days_max).contains(&days) {
+        return Err(Error::invalid(
+            "/expires_in_days",
+            format!("1 to {days_max}"),
+        ));
+    }
+    Ok(())
 }
 
 /// A key as it is kept.

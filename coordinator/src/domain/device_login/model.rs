@@ -19,6 +19,7 @@ use shared::{
 
 use crate::{
     context::Scope,
+    domain::apikeys::model::check_reach,
     error::{Error, Result},
 };
 
@@ -151,18 +152,7 @@ impl Wish {
                 format!("1 to {NAME_CHARS_MAX} characters that say which device asks"),
             ));
         }
-        if self.scopes.is_empty() {
-            return Err(Error::invalid(
-                "/scopes",
-                "at least one: a key opens what its scopes say",
-            ));
-        }
-        if !(1..=DAYS_MAX).contains(&self.days) {
-            return Err(Error::invalid(
-                "/expires_in_days",
-                format!("1 to {DAYS_MAX}"),
-            ));
-        }
+        check_reach(&self.scopes, self.days, DAYS_MAX)?;
         Ok(Self {
             client_name,
             ..self

@@ -64,7 +64,7 @@ async fn follow(State(app): State<Arc<App>>, ctx: OpCtx, headers: HeaderMap) -> 
         app,
         viewer,
         actor: ctx.actor,
-        _place: place,
+        _place: Place::new(place),
     };
     // a proxy that collects before it passes on would hold events back
     let unbuffered = [("x-accel-buffering", "no")];
@@ -101,7 +101,23 @@ struct Follower {
     actor: Actor,
     feed: Feed,
     heartbeat: tokio::time::Interval,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// One of so many streams, counted while it is open.
+struct Place(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!("event_streams").increment(1.0);
+        Self(permit)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        metrics::gauge!("event_streams").decrement(1.0);
+    }
 }
 
 impl Follower {
@@ -125,7 +141,7 @@ impl Follower {
         loop {
             let event = tokio::select! {
                 () = shutdown.cancelled() => return None,
-                _ = self.heartbeat.tick() => return self.beat().await,
+                _ = self.heartbeat.tick() => return Box::pin(self.beat()).await,
                 event = self.feed.next() => event,
             };
             match event {

@@ -32,6 +32,12 @@ impl Events {
         }
     }
 
+    /// Streams that clients may still open.
+    #[must_use]
+    pub fn places_free(&self) -> usize {
+        self.streams.available_permits()
+    }
+
     /// Events from now on, in order of their places. A receiver that lags has missed some: read the truth anew then,
     /// or use a [`Feed`].
     #[must_use]
@@ -134,7 +140,8 @@ impl Feed {
                 return Ok(Some(Arc::new(event)));
             }
             if self.behind {
-                self.fill().await?;
+                // seldom, and large: thousands of feeds wait below
+                Box::pin(self.fill()).await?;
                 continue;
             }
             match self.live.recv().await {

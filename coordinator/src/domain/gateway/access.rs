@@ -9,11 +9,15 @@ use shared::id::RentalId;
 
 use super::super::{
     audit::{self, Entry},
-    rentals::{self, model::Rental},
+    auth,
+    rentals::{
+        self,
+        model::{Rental, State},
+    },
 };
 use crate::{
     context::{Actor, OpCtx, sign_in_required},
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     store::Tx,
 };
 
@@ -74,6 +78,36 @@ pub fn reachable(tx: &mut dyn Tx, ctx: &OpCtx, rental: RentalId) -> Result<Renta
         Actor::RentalToken(token) if *token == rental => rentals::find(tx, rental),
         Actor::RentalToken(_) => Err(Error::not_found("rental")),
         _ => rentals::get_as_renter(tx, ctx, rental),
+    }
+}
+
+/// A rental, unless who rents it has had their account disabled: then nobody reaches into it, by whatever token or key.
+///
+/// # Errors
+/// 404 without it, 403 for a disabled account.
+pub fn find_open(tx: &mut dyn Tx, rental: RentalId) -> Result<Rental> {
+    let found = rentals::find(tx, rental)?;
+    if let Some(consumer) = found.consumer
+        && auth::account(tx, consumer)?.disabled.is_some()
+    {
+        return Err(Error::new(
+            Kind::Forbidden,
+            "account_disabled",
+            "an administrator disabled the account that rents this: write to the operator of this market",
+        ));
+    }
+    Ok(found)
+}
+
+/// Whether streams into a rental may go on: it isn't over, and its account isn't disabled.
+///
+/// # Errors
+/// The database's.
+pub fn may_go_on(tx: &mut dyn Tx, rental: RentalId) -> Result<bool> {
+    match find_open(tx, rental) {
+        Ok(found) => Ok(found.state != State::Ended),
+        Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Forbidden) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

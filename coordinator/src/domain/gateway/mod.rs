@@ -41,10 +41,7 @@ use self::{
     relay::Relay,
     web::PortTokens,
 };
-use super::rentals::{
-    self,
-    model::{Rental, State},
-};
+use super::rentals::model::{Rental, State};
 use crate::{
     config::GatewayConfig,
     error::{Error, Kind, Result},
@@ -52,6 +49,12 @@ use crate::{
     store::Db,
 };
 
+/// Archives of rentals that are over, made and sent at once.
+const ARCHIVES: Bounds = Bounds {
+    all: 8,
+    renter: 2,
+    rental: 2,
+};
 /// A stream is there within this.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 /// After a link couldn't be noted, it is tried again after this.
@@ -65,6 +68,7 @@ pub struct Gateway {
     /// Links held here.
     pub links: Arc<Links>,
     places: Arc<Places>,
+    archives: Arc<Places>,
     /// The tokens of private ports.
     pub port_tokens: PortTokens,
     /// Other coordinators, if there may be any.
@@ -97,6 +101,7 @@ impl Gateway {
             clock: Arc::clone(clock),
             links: Arc::default(),
             places: Arc::new(Places::new(bounds)),
+            archives: Arc::new(Places::new(ARCHIVES)),
             port_tokens: PortTokens::new(secret),
             relay,
         })
@@ -124,7 +129,7 @@ impl Gateway {
         check_address(open)?;
         let found = self
             .db
-            .read("gateway.rental", move |tx| rentals::find(tx, rental))
+            .read("gateway.rental", move |tx| access::find_open(tx, rental))
             .await?;
         check_state(&found, open)?;
         let place = self.places.take(rental, renter_of(&found))?;
@@ -140,21 +145,6 @@ impl Gateway {
     #[must_use]
     pub fn open_streams(&self) -> usize {
         self.places.taken()
-    }
-
-    /// Whether a rental is over; for streams that live long.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn is_over(&self, rental: RentalId) -> Result<bool> {
-        let found = self
-            .db
-            .read("gateway.rental", move |tx| rentals::find(tx, rental));
-        match found.await {
-            Ok(found) => Ok(found.state == State::Ended),
-            Err(error) if error.kind() == Kind::NotFound => Ok(true),
-            Err(error) => Err(error),
-        }
     }
 
     async fn reach(&self, node: NodeId, open: &Open) -> Result<Stream> {

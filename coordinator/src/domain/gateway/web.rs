@@ -122,6 +122,23 @@ pub fn close(tx: &mut dyn Tx, ctx: &OpCtx, rental: RentalId, port: u16) -> Resul
     Ok(())
 }
 
+/// The ports of a rental that the web reaches, the lowest first.
+///
+/// # Errors
+/// 404 for whoever doesn't rent it.
+pub fn list(tx: &mut dyn Tx, ctx: &OpCtx, rental: RentalId) -> Result<Vec<WebPort>> {
+    access::reachable(tx, ctx, rental)?;
+    all(tx, rental)
+}
+
+/// As [`list`]. The caller has checked who asks.
+///
+/// # Errors
+/// The database's.
+pub fn all(tx: &mut dyn Tx, rental: RentalId) -> Result<Vec<WebPort>> {
+    store::web_ports(tx, rental)
+}
+
 /// The port that a host name means: the one that it names, or the lowest one that is open.
 ///
 /// # Errors
@@ -131,4 +148,14 @@ pub fn find(tx: &mut dyn Tx, rental: RentalId, port: Option<u16>) -> Result<Opti
     Ok(ports
         .into_iter()
         .find(|open| port.is_none_or(|port| open.port == port)))
+}
+
+/// Whether a visitor who was let in to a port as it was may stay: everybody may now, or nothing of it has changed.
+///
+/// # Errors
+/// The database's.
+pub fn is_still_open(tx: &mut dyn Tx, before: &WebPort) -> Result<bool> {
+    let now = find(tx, before.rental, Some(before.port))?;
+    // a public one that became private is another one, whenever that was
+    Ok(now.is_some_and(|now| now.public || (!before.public && now.version == before.version)))
 }

@@ -4,10 +4,17 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use shared::{id::RentalId, journal::SignedRecord, money::Money, sign::PublicKey, time::Timestamp};
+use shared::{
+    id::RentalId,
+    journal::SignedRecord,
+    money::{Asset, Money},
+    sign::PublicKey,
+    time::Timestamp,
+};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::model::Window;
 use crate::{
     app::App,
     context::OpCtx,
@@ -102,7 +109,7 @@ struct PageParams {
 
 /// A billing window.
 #[derive(Debug, Serialize, ToSchema)]
-struct WindowView {
+pub(crate) struct WindowView {
     #[schema(value_type = String, format = DateTime)]
     start: Timestamp,
     #[schema(value_type = String, format = DateTime)]
@@ -136,19 +143,24 @@ async fn usage(
         })
         .await?;
     let page = Page::of(rows, &paging, |window| window.span.start.as_micros())?;
+    Ok(Json(page.map(|shown| window(&shown, currency))))
+}
+
+/// A window as it is answered here.
+pub(crate) fn window(window: &Window, currency: Asset) -> WindowView {
     let money = |amount| Money { amount, currency };
-    Ok(Json(page.map(|window| WindowView {
+    WindowView {
         start: window.span.start,
         end: window.span.end,
         billable_ms: window.billable_ms,
         amount: money(window.amount),
         platform_fee: money(window.fee),
-    })))
+    }
 }
 
 /// A signed usage record as its node sent it.
 #[derive(Debug, Serialize, ToSchema)]
-struct ReceiptView {
+pub(crate) struct ReceiptView {
     #[schema(value_type = Object)]
     record: SignedRecord,
     /// The node's Ed25519 key, base64, under which the signature holds.
@@ -184,9 +196,20 @@ async fn receipts(
         })
         .await?;
     let page = Page::of(rows, &paging, |(signed, _)| signed.record.seq)?;
-    Ok(Json(page.map(|(record, received_at)| ReceiptView {
+    Ok(Json(page.map(|(record, received_at)| {
+        receipt(record, node_key, received_at)
+    })))
+}
+
+/// A record as it is answered here.
+pub(crate) const fn receipt(
+    record: SignedRecord,
+    node_key: PublicKey,
+    received_at: Timestamp,
+) -> ReceiptView {
+    ReceiptView {
         record,
         node_key,
         received_at,
-    })))
+    }
 }

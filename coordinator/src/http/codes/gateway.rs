@@ -2,27 +2,35 @@
 
 use super::Code;
 
-const NOT_RUNNING: Code = (409, "rental_not_running", "this rental has ended");
-const NOT_SUPPORTED: Code = (
-    409,
-    "stream_not_supported",
-    "this node's agent can't reach into rentals: its owner has to update it",
-);
-const TOO_MANY: Code = (
-    429,
-    "too_many_streams",
-    "this rental has as many open streams as may be: end one first",
-);
-const UNREACHABLE: Code = (
-    503,
-    "node_unreachable",
-    "the rental's node isn't connected at this moment: try again; the rental itself goes on",
-);
-const UNAVAILABLE: Code = (
-    503,
-    "node_unavailable",
-    "the node can't reach into the rental at this moment: try again",
-);
+/// What every stream into a rental may answer.
+const STREAM: &[Code] = &[
+    (409, "rental_not_running", "this rental has ended"),
+    (
+        409,
+        "stream_not_supported",
+        "this node's agent can't reach into rentals: its owner has to update it",
+    ),
+    (
+        429,
+        "too_many_streams",
+        "this rental has as many open streams as may be: end one first",
+    ),
+    (
+        503,
+        "node_unreachable",
+        "the rental's node isn't connected at this moment: try again; the rental itself goes on",
+    ),
+    (
+        503,
+        "node_unavailable",
+        "the node can't reach into the rental at this moment: try again",
+    ),
+    (
+        403,
+        "account_disabled",
+        "an administrator disabled the account that rents this: write to the operator of this market",
+    ),
+];
 const TICKET: Code = (
     401,
     "ticket",
@@ -31,14 +39,10 @@ const TICKET: Code = (
 
 /// What one operation answers besides.
 pub(super) const OWN: &[(&str, &[Code])] = &[
+    ("rental_logs", STREAM),
     (
         "rental_logs",
         &[
-            NOT_RUNNING,
-            NOT_SUPPORTED,
-            TOO_MANY,
-            UNREACHABLE,
-            UNAVAILABLE,
             TICKET,
             (
                 400,
@@ -47,24 +51,31 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
             ),
         ],
     ),
+    ("rental_metrics", STREAM),
+    ("rental_exec", STREAM),
     (
-        "rental_metrics",
+        "rental_post_mortem",
         &[
-            NOT_RUNNING,
-            NOT_SUPPORTED,
-            TOO_MANY,
-            UNREACHABLE,
-            UNAVAILABLE,
+            (
+                409,
+                "rental_not_over",
+                "there is a post-mortem when the rental has ended: its logs, metrics and events can be read meanwhile",
+            ),
+            (
+                429,
+                "too_many_archives",
+                "as many archives as may be are being made and sent: wait for yours to arrive, or try again",
+            ),
+            (
+                503,
+                "archive_unavailable",
+                "the archive can't be written on our side: try again later; logs, metrics, events and receipts can be read one by one",
+            ),
         ],
     ),
     (
         "rental_exec",
         &[
-            NOT_RUNNING,
-            NOT_SUPPORTED,
-            TOO_MANY,
-            UNREACHABLE,
-            UNAVAILABLE,
             TICKET,
             (
                 400,
@@ -78,14 +89,10 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
             ),
         ],
     ),
+    ("rental_port", STREAM),
     (
         "rental_port",
         &[
-            NOT_RUNNING,
-            NOT_SUPPORTED,
-            TOO_MANY,
-            UNREACHABLE,
-            UNAVAILABLE,
             TICKET,
             (409, "port_not_open", "nobody listens at port 8080"),
             (
@@ -95,6 +102,8 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
             ),
         ],
     ),
+    ("rental_files", STREAM),
+    ("rental_files", &[TICKET]),
     (
         "open_port",
         &[
@@ -108,17 +117,6 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
                 "too_many_ports",
                 "32 ports of this rental are open to the web: close one first",
             ),
-        ],
-    ),
-    (
-        "rental_files",
-        &[
-            NOT_RUNNING,
-            NOT_SUPPORTED,
-            TOO_MANY,
-            UNREACHABLE,
-            UNAVAILABLE,
-            TICKET,
         ],
     ),
 ];

@@ -67,6 +67,18 @@ async fn ask(stream: &mut TcpStream, words: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_waits_for_our_end_of_a_forward_gets_it() {
+    let reach = Reach::open().await;
+    let to = format!("localhost:{}", listener().await);
+    let words = super::noise(1 << 20);
+    let mut backwards = words.clone();
+    backwards.reverse();
+    let came = super::fed(&mut reach.ssh(&["-W", &to], &[]), words).await;
+    assert_eq!((came.code, came.out == backwards), (Some(0), true));
+    reach.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_of_the_rental_is_reached_and_each_direction_ends_on_its_own() {
     let reach = Reach::open().await;
     let (there, here) = (listener().await, free_port());

@@ -145,6 +145,38 @@ async fn a_key_that_is_taken_away_ends_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_on_which_nothing_moves_is_told_and_ended() {
+    let reach = Reach::with(|config| config.ssh.idle_s = 10).await;
+    let mut ssh = reach.ssh(&[], &["cat"]);
+    let mut child = ssh.stdin(Stdio::piped()).spawn().expect("it starts");
+    let stdin = child.stdin.take();
+    let came = ended(child).await;
+    drop(stdin);
+    assert_eq!(came.code, Some(255), "{came:?}");
+    assert!(came.err.contains("nothing moved for 10 s"), "{came:?}");
+    reach.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_ends_with_its_rental() {
+    let reach = Reach::with(|config| config.ssh.recheck_s = 1).await;
+    let marker = reach.path("runs");
+    let command = format!("touch {}; cat", marker.display());
+    let mut ssh = reach.ssh(&[], &[&command]);
+    let mut child = ssh.stdin(Stdio::piped()).spawn().expect("it starts");
+    until("it runs", || marker.exists()).await;
+    let path = format!("/api/v1/rentals/{}/stop", reach.rental);
+    let stop = request("POST", &path, &reach.token, &serde_json::Value::Null);
+    assert!(reach.market.test.send(stop).await.status.is_success());
+    let stdin = child.stdin.take();
+    let came = ended(child).await;
+    drop(stdin);
+    assert_eq!(came.code, Some(255), "{came:?}");
+    assert!(came.err.contains("this rental"), "{came:?}");
+    reach.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_stops_says_goodbye() {
     let reach = Reach::open().await;
     let marker = reach.path("runs");

@@ -183,9 +183,11 @@ pub(super) const ROWS: &[Row] = &[
     row("create_ticket", Consumer, "rental", r#"{"verb": "port", "port": 8080}"#, [401, 201, 404, 404, 404, 401, 403, 201, 404, 201, 401]),
     row("rental_logs", Consumer, "rental?tail=10", "",                          [401, 503, 404, 404, 404, 401, 403, 503, 404, 503, 401]),
     row("rental_metrics", Consumer, "rental", "",                               [401, 503, 404, 404, 404, 401, 403, 503, 404, 503, 401]),
+    row("rental_post_mortem", Consumer, "rental", "",                           [401, 409, 404, 404, 404, 401, 403, 409, 404, 409, 401]),
     row("rental_exec", Consumer, "rental", "",                                  [401, 400, 404, 404, 404, 401, 403, 400, 404, 400, 401]),
     row("rental_port", Consumer, "rental/container_port", "",                   [401, 400, 404, 404, 404, 401, 403, 400, 404, 400, 401]),
     row("rental_files", Consumer, "rental", "",                                 [401, 400, 404, 404, 404, 401, 403, 400, 404, 400, 401]),
+    row("list_ports", Consumer, "rental", "",                                   [401, 200, 404, 404, 404, 401, 403, 200, 404, 200, 401]),
     // rentals have no host names here
     row("open_port", Consumer, "rental/container_port", r#"{"public": true}"#,  [401, 409, 404, 404, 404, 401, 403, 409, 404, 409, 401]),
     row("close_port", Consumer, "rental/container_port", "",                    [401, 204, 404, 404, 404, 401, 403, 204, 404, 204, 401]),

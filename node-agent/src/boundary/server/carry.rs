@@ -2,21 +2,22 @@
 //!
 //! # Invariants
 //! - How many there are at once is bounded (`limits`), and so is what is in hand of each; a slow agent slows them down.
-//! - They end with their connection, and at the helper's own end.
+//! - They end with their connection, and at the helper's own end. A connection into a container was handed to the agent by then: an honest
+//!   one drops it, and what another might do with it ends with the container.
 
-use std::future::Future;
+use std::{
+    future::Future,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use futures_util::StreamExt as _;
 use shared::link::open::LogsQuery;
-use tokio::{
-    io::{AsyncWriteExt as _, BufReader, copy_buf},
-    time::{error::Elapsed, timeout},
-};
+use tokio::time::{error::Elapsed, timeout};
 
 use super::{Connection, Gone, Guard, Helper};
 use crate::{
     boundary::{
-        limits,
+        handover, limits,
         protocol::{self, REPLY_BYTES_MAX, Reply},
     },
     runtime::{Pipe, RuntimeError},
@@ -82,21 +83,29 @@ impl Helper {
                 return connection.send(&Reply::Failed(error.into())).await;
             }
         };
-        connection
-            .send(&Reply::Done(serde_json::Value::Null))
-            .await?;
-        let (from_container, mut to_container) = tokio::io::split(pipe);
-        let mut from_container = BufReader::with_capacity(limits::CARRIED_BYTES, from_container);
-        let mut from_agent =
-            BufReader::with_capacity(limits::CARRIED_BYTES, &mut connection.reader);
-        // the end of either direction is that of both; how it came is nobody's question
+        let (descriptor, form) = match handed_on(pipe) {
+            Ok(parts) => parts,
+            Err(error) => return connection.send(&Reply::Failed(error.into())).await,
+        };
+        connection.send(&Reply::Done(form)).await?;
+        let given = handover::give(connection.writer.as_ref(), descriptor.as_fd());
+        let given = timeout(limits::REPLY, given).await;
+        given.map_err(|_| Gone)?.map_err(|_| Gone)?;
+        // now it is the agent's alone
+        drop(descriptor);
         tokio::select! {
-            _ended = copy_buf(&mut from_container, &mut connection.writer) => {}
-            _ended = copy_buf(&mut from_agent, &mut to_container) => {}
+            () = connection.closed() => {}
             () = self.shutdown.cancelled() => {}
         }
-        // so that what was started there learns of it
-        drop(timeout(limits::LEAVE, to_container.shutdown()).await);
         Ok(())
     }
+}
+
+/// The pipe's connection, and how it is read.
+fn handed_on(pipe: Pipe) -> Result<(OwnedFd, serde_json::Value), RuntimeError> {
+    let parts = pipe.into_parts().and_then(|(descriptor, form)| {
+        let form = serde_json::to_value(form)?;
+        Ok((descriptor, form))
+    });
+    parts.map_err(|error| RuntimeError::Unavailable(format!("it can't be handed on: {error}")))
 }

@@ -5,6 +5,11 @@ use std::{
     time::Duration,
 };
 
+use shared::link::{
+    frame::{self, Frame},
+    open::{self, Exec, Open, Opened},
+    session::{Role, Session},
+};
 use tokio::{io::AsyncWriteExt as _, task::JoinHandle};
 
 use super::*;
@@ -234,6 +239,68 @@ async fn another_scope_is_not_served_and_none_gets_facts_alone() {
     serving.end().await;
 }
 
+#[tokio::test]
+async fn a_connection_into_a_container_is_handed_over_and_ends_with_either_program() {
+    let (dir, engine) = (TempDir::new(), engine());
+    let serving = start(&dir, &engine);
+    let runtime = client(&dir);
+    let rental = rental(64 * MIB, 100);
+    let id = match runtime.create(&rental).await.expect("created") {
+        Created::Fresh(id) => id,
+        other => panic!("{other:?}"),
+    };
+    // none for what doesn't run, isn't there, or is another node's
+    for (client, id) in [
+        (&runtime, id.as_str()),
+        (&runtime, "nobody"),
+        (
+            &HelperRuntime::new(socket_in(&dir), "nod_2".to_owned()),
+            &id,
+        ),
+    ] {
+        client.enter(id).await.map(drop).expect_err("refused");
+    }
+    assert_eq!(engine.calls(Op::Enter), 0, "the engine wasn't asked");
+    runtime.start(&id).await.expect("started");
+    let mut pipes = Vec::new();
+    for _ in 0..limits::ENTERED_MAX {
+        pipes.push(runtime.enter(&id).await.expect("entered"));
+    }
+    let why = unavailable(runtime.enter(&id).await);
+    assert!(why.contains("too many"), "{why}");
+    let session = Session::start(pipes.pop().expect("a pipe"), Role::Client);
+    let (driver, opener) = (tokio::spawn(session.driver), session.session);
+    let mut stream = opener.stream().await.expect("a stream");
+    let exec = Open::Exec {
+        rental_id: rental.rental_id,
+        exec: Exec {
+            command: vec!["cat".to_owned()],
+            ..Exec::default()
+        },
+    };
+    open::send(&mut stream, &exec).await.expect("sent");
+    let opened: Opened = open::receive(&mut stream).await.expect("an answer");
+    assert_eq!(opened, Opened::Ready {});
+    // one that is dropped makes room for another
+    pipes.truncate(1);
+    let again = timeout(Duration::from_secs(60), async {
+        loop {
+            match runtime.enter(&id).await {
+                Ok(pipe) => return pipe,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    });
+    drop(again.await.expect("room again"));
+    let typed = Frame::Stdin(b"hello".to_vec());
+    frame::write(&mut stream, &typed).await.expect("sent");
+    let said = frame::read(&mut stream).await.expect("a frame");
+    assert_eq!(said, Some(Frame::Stdout(b"hello".to_vec())));
+    serving.end().await;
+    frame::read(&mut stream).await.expect_err("cut");
+    driver.await.expect("a task").expect_err("broken");
+}
+
 async fn send_raw(path: &Path, bytes: &[u8]) -> Option<Reply> {
     let mut stream = UnixStream::connect(path).await.expect("connected");
     // it may be closed before all was sent
@@ -256,27 +323,27 @@ async fn whatever_comes_is_answered_and_the_next_is_served() {
         ("", "no request"),
         ("[]", "no request"),
         (
-            r#"{"version":2,"scope":"nod_1","call":{"later":{}}}"#,
-            "version 2",
+            r#"{"version":3,"scope":"nod_1","call":{"later":{}}}"#,
+            "version 3",
         ),
         (
-            r#"{"version":1,"scope":"nod_1","call":{"exec":{}}}"#,
+            r#"{"version":2,"scope":"nod_1","call":{"exec":{}}}"#,
             "isn't understood",
         ),
         (
-            r#"{"version":1,"scope":"nod_1","call":{"list":{"all":true}}}"#,
+            r#"{"version":2,"scope":"nod_1","call":{"list":{"all":true}}}"#,
             "isn't understood",
         ),
         (
-            r#"{"version":1,"scope":"nod_1","call":{"list":{}},"more":1}"#,
+            r#"{"version":2,"scope":"nod_1","call":{"list":{}},"more":1}"#,
             "isn't understood",
         ),
         (
-            r#"{"version":1,"scope":"nod_1","call":{"create":{"rental":{}}}}"#,
+            r#"{"version":2,"scope":"nod_1","call":{"create":{"rental":{}}}}"#,
             "isn't understood",
         ),
         (
-            r#"{"version":1,"scope":"a b","call":{"list":{}}}"#,
+            r#"{"version":2,"scope":"a b","call":{"list":{}}}"#,
             "isn't a node id",
         ),
     ] {

@@ -4,7 +4,7 @@
 //! - It runs as the container's user, with the rights of the container's first process: an `exec` that isn't privileged.
 //! - It is brought along with its loader and libraries, so any image will do, under a folder that its digest names: after an upgrade the
 //!   program of now is brought to containers of before.
-//! - A connection is given out only after the program has said [`GREETING`]: an engine tells in its place why it couldn't start it.
+//! - A connection is given out only after the program has said its greeting (`attach`): an engine tells in its place why it couldn't start it.
 //! - What the image sets for its loader doesn't reach ours.
 
 use std::{
@@ -17,27 +17,21 @@ use std::{
 
 use anyhow::Context as _;
 use bollard::{
-    container::LogOutput,
-    exec::{CreateExecOptions, StartExecOptions, StartExecResults},
+    exec::CreateExecOptions,
     models::ContainerInspectResponse,
     query_parameters::{ContainerArchiveInfoOptions, UploadToContainerOptions},
 };
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
-    sync::OnceCell,
-    time::timeout,
-};
-use tokio_util::io::StreamReader;
+use tokio::{sync::OnceCell, time::timeout};
 
 use super::{
     DockerRuntime,
     archive::{Bundle, Packed},
+    attach,
     engine::is_status,
     parse, short,
 };
 use crate::{
-    inside::{GREETING, LD_PREFIX},
+    inside::LD_PREFIX,
     runtime::{ContainerState, Pipe, RuntimeError, code},
 };
 
@@ -45,14 +39,9 @@ use crate::{
 pub(super) const PROGRAM: &str = "ramarket-inside";
 /// Where packages put it.
 const PACKAGED: &str = "/usr/lib/ramarket/ramarket-inside";
-/// From the engine's start of it to its first word; an engine under load takes seconds.
-const GREETED_WITHIN: Duration = Duration::from_secs(30);
 const LOADED_WITHIN: Duration = Duration::from_secs(10);
 /// Containers that are known to have it.
 const KNOWN_MAX: usize = 4_096;
-const BUFFER_BYTES: usize = 64 * 1_024;
-/// Of what an engine says in its place.
-const COMPLAINT_BYTES_MAX: u64 = 512;
 
 /// The program, and which containers have it.
 #[derive(Debug)]
@@ -251,66 +240,10 @@ impl DockerRuntime {
         let refused = |error| self.engine.classify(error, code::ENGINE_REFUSED);
         let made = client.create_exec(container_id, options).await;
         let made = made.map_err(refused)?;
-        let options = StartExecOptions {
-            output_capacity: Some(BUFFER_BYTES),
-            ..StartExecOptions::default()
-        };
-        let started = client.start_exec(&made.id, Some(options)).await;
-        let StartExecResults::Attached { output, input } = started.map_err(refused)? else {
-            return Err(RuntimeError::Unavailable("the engine let go".to_owned()));
-        };
-        let id = short(container_id).to_owned();
-        let said = output.map_err(std::io::Error::other);
-        let said = said.try_filter_map(move |part| std::future::ready(Ok(own_output(&id, part))));
-        let mut reader = StreamReader::new(said.boxed());
-        greeted(&mut reader).await?;
-        Ok(Box::new(tokio::io::join(reader, input)))
+        let version = client.client_version();
+        let version = format!("{}.{}", version.major_version, version.minor_version);
+        attach::start(self.engine.socket(), &version, &made.id).await
     }
-}
-
-/// What the program says to us; what it complains of is for the log.
-fn own_output(container_id: &str, part: LogOutput) -> Option<bytes::Bytes> {
-    match part {
-        LogOutput::StdErr { message } => {
-            let shown = message.get(..200).unwrap_or(&message);
-            let said = String::from_utf8_lossy(shown).into_owned();
-            tracing::debug!(container.id = container_id, said, "a word from within");
-            None
-        }
-        other => Some(other.into_bytes()),
-    }
-}
-
-async fn greeted(reader: &mut (impl AsyncRead + Unpin)) -> Result<(), RuntimeError> {
-    let mut word = vec![0; GREETING.len()];
-    let greeting = timeout(GREETED_WITHIN, async {
-        let mut read = 0;
-        while read < word.len() {
-            let count = reader.read(&mut word[read..]).await?;
-            if count == 0 {
-                break;
-            }
-            read += count;
-        }
-        if word == GREETING {
-            return Ok::<_, std::io::Error>(None);
-        }
-        word.truncate(read);
-        reader
-            .take(COMPLAINT_BYTES_MAX)
-            .read_to_end(&mut word)
-            .await?;
-        Ok(Some(String::from_utf8_lossy(&word).trim().to_owned()))
-    });
-    let why = match greeting.await {
-        Ok(Ok(None)) => return Ok(()),
-        Ok(Ok(Some(complaint))) => complaint,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("it said nothing within {} s", GREETED_WITHIN.as_secs()),
-    };
-    Err(RuntimeError::Unavailable(format!(
-        "{PROGRAM} can't be started in the rental: {why}"
-    )))
 }
 
 /// Variables that the loader heeds are emptied for our program, and handed on to what it starts.
@@ -332,15 +265,6 @@ mod tests {
     use bollard::models::ContainerConfig;
 
     use super::*;
-
-    #[tokio::test]
-    async fn an_engine_that_complains_instead_of_starting_it_is_heard() {
-        greeted(&mut &GREETING[..]).await.expect("greeted");
-        for said in ["", "OCI runtime exec failed: no such file or directory\r\n"] {
-            let error = greeted(&mut said.as_bytes()).await.expect_err(said);
-            assert!(error.to_string().contains(said.trim()), "{error}");
-        }
-    }
 
     #[test]
     fn the_images_loader_variables_are_handed_on() {

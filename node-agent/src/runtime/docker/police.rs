@@ -6,24 +6,28 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bollard::{
-    models::ContainerSummary,
+    models::{ContainerSummary, MountPoint},
     query_parameters::{InspectContainerOptions, ListContainersOptions},
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use shared::clock::{Clock as _, SystemClock};
+use shared::{
+    clock::{Clock as _, SystemClock},
+    id::RentalId,
+};
 use tokio::sync::broadcast;
 
 use super::{DockerRuntime, short};
 use crate::runtime::{
-    Event, LABEL_DISK, LABEL_NODE, LABEL_RENTAL, RuntimeError,
+    DiskUse, Event, LABEL_DISK, LABEL_NODE, LABEL_RENTAL, RuntimeError,
     disk::{
-        Space, Writable,
+        self, Space, Writable,
         usage::{self, Looked, Usage},
     },
 };
@@ -40,9 +44,61 @@ pub(super) struct Police {
     news: broadcast::Sender<Event>,
 }
 
+/// What was seen of a running container.
+#[derive(Debug)]
+struct Writer {
+    rental_id: RentalId,
+    layer_bytes: i64,
+    /// Where its own disk is mounted.
+    disk: Option<PathBuf>,
+}
+
+impl Writer {
+    fn seen(labels: &HashMap<String, String>, written: &Written) -> Option<Self> {
+        Some(Self {
+            rental_id: labels.get(LABEL_RENTAL)?.parse().ok()?,
+            layer_bytes: written.usage.bytes,
+            disk: written.disk.clone(),
+        })
+    }
+
+    /// `None` while its own disk can't be seen.
+    fn disk_use(&self) -> Option<DiskUse> {
+        let own_bytes = match &self.disk {
+            Some(disk) => mounted_bytes(disk)?,
+            None => 0,
+        };
+        Some(DiskUse {
+            rental_id: self.rental_id,
+            bytes: self.layer_bytes.saturating_add(own_bytes),
+        })
+    }
+}
+
+/// What is taken of the file system that is mounted here.
+fn mounted_bytes(path: &Path) -> Option<i64> {
+    let device = |path: &Path| std::fs::metadata(path).ok().map(|it| it.dev());
+    // an engine in another place has mounted it there, and what is here is the machine's own
+    if device(path)? == device(path.parent()?)? {
+        return None;
+    }
+    let space = Space::of(path).ok()?;
+    Some(space.total_bytes - space.free_bytes)
+}
+
+/// What a container wrote.
+struct Written {
+    usage: Usage,
+    disk: Option<PathBuf>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     looked: Option<Looked>,
+    /// By container.
+    writers: BTreeMap<String, Writer>,
+    /// Somebody may run who wasn't looked at yet.
+    has_new: bool,
     /// By container, with what is wrong.
     over: BTreeMap<String, String>,
 }
@@ -59,6 +115,21 @@ impl Default for Police {
 impl Police {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a container is about to run.
+    pub(super) fn expect_new(&self) {
+        self.state().has_new = true;
+    }
+
+    /// What those who were looked at take of the disk.
+    pub(super) fn disk_use(&self) -> Vec<DiskUse> {
+        let state = self.state();
+        state
+            .writers
+            .values()
+            .filter_map(Writer::disk_use)
+            .collect()
     }
 
     /// What is wrong with a container.
@@ -96,10 +167,25 @@ impl DockerRuntime {
         if let Some(now) = now
             && !usage::is_due(self.police.state().looked, now)
         {
-            return Ok(());
+            return self.look_at_new_writers().await;
         }
         self.look_at_writers().await?;
         self.police.state().looked = now;
+        Ok(())
+    }
+
+    /// Looks at those who weren't looked at yet, if there may be any.
+    async fn look_at_new_writers(&self) -> Result<(), RuntimeError> {
+        if !self.police.state().has_new {
+            return Ok(());
+        }
+        for container in self.writers().await? {
+            let id = container.id.as_deref().unwrap_or_default();
+            if !self.police.state().writers.contains_key(id) {
+                self.look_at_writer(&container).await?;
+                self.police.state().has_new = false;
+            }
+        }
         Ok(())
     }
 
@@ -108,6 +194,22 @@ impl DockerRuntime {
     /// # Errors
     /// The engine's.
     pub async fn look_at_writers(&self) -> Result<(), RuntimeError> {
+        let running = self.writers().await?;
+        {
+            let mut state = self.police.state();
+            let ids: Vec<&String> = running.iter().filter_map(|one| one.id.as_ref()).collect();
+            state.over.retain(|id, _| ids.contains(&id));
+            state.writers.retain(|id, _| ids.contains(&id));
+            state.has_new = false;
+        }
+        for container in &running {
+            self.look_at_writer(container).await?;
+        }
+        Ok(())
+    }
+
+    /// This node's running containers.
+    async fn writers(&self) -> Result<Vec<ContainerSummary>, RuntimeError> {
         let client = self.engine.client().await?;
         let labels = vec![
             LABEL_RENTAL.to_owned(),
@@ -117,17 +219,9 @@ impl DockerRuntime {
             filters: Some(HashMap::from([("label".to_owned(), labels)])),
             ..ListContainersOptions::default()
         };
-        let running = self
-            .engine
+        self.engine
             .read(client.list_containers(Some(options)))
-            .await?;
-        let ids: Vec<&String> = running.iter().filter_map(|one| one.id.as_ref()).collect();
-        let gone = |id: &String| !ids.contains(&id);
-        self.police.state().over.retain(|id, _| !gone(id));
-        for container in &running {
-            self.look_at_writer(container).await?;
-        }
-        Ok(())
+            .await
     }
 
     async fn look_at_writer(&self, container: &ContainerSummary) -> Result<(), RuntimeError> {
@@ -136,10 +230,13 @@ impl DockerRuntime {
         };
         let disk = labels.get(LABEL_DISK).and_then(|text| text.parse().ok());
         let may = self.writable(self.means().await?, disk.unwrap_or(0));
-        let Some(usage) = self.written(id, may).await? else {
+        let Some(written) = self.written(id, may).await? else {
             return Ok(());
         };
-        let Some(why) = usage.beyond(&may) else {
+        if let Some(writer) = Writer::seen(labels, &written) {
+            self.police.state().writers.insert(id.clone(), writer);
+        }
+        let Some(why) = written.usage.beyond(&may) else {
             return Ok(());
         };
         let told = self.police.state().over.insert(id.clone(), why.clone());
@@ -160,17 +257,21 @@ impl DockerRuntime {
     }
 
     /// What a container wrote over its image; `None` when it is gone.
-    async fn written(&self, id: &str, may: Writable) -> Result<Option<Usage>, RuntimeError> {
+    async fn written(&self, id: &str, may: Writable) -> Result<Option<Written>, RuntimeError> {
         let Some(answer) = self.inspect_raw(id).await? else {
             return Ok(None);
         };
+        let mounts = answer.mounts.unwrap_or_default();
+        let own = |mount: &MountPoint| mount.destination.as_deref() == Some(disk::PATH);
+        let own_disk = mounts.into_iter().find(own).and_then(|mount| mount.source);
+        let disk = own_disk.map(PathBuf::from);
         let upper = answer
             .graph_driver
             .and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
         if let Some(upper) = upper {
             let counted = tokio::task::spawn_blocking(move || usage::count(&upper, &may)).await;
             match counted {
-                Ok(Ok(usage)) => return Ok(Some(usage)),
+                Ok(Ok(usage)) => return Ok(Some(Written { usage, disk })),
                 // an engine in another place, or a container that ended
                 Ok(Err(error)) => {
                     tracing::debug!(container.id = short(id), %error, "a rental's layer can't be looked at");
@@ -180,7 +281,8 @@ impl DockerRuntime {
                 }
             }
         }
-        self.written_as_told(id).await
+        let usage = self.written_as_told(id).await?;
+        Ok(usage.map(|usage| Written { usage, disk }))
     }
 
     /// The same by the engine's own sum, which knows of no files without content.

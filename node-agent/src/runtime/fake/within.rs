@@ -7,16 +7,13 @@ use shared::{
     id::RentalId,
     link::open::{Entry, LogsQuery},
 };
-use tokio::io::duplex;
+use tokio::net::UnixStream;
 
 use super::{FakeRuntime, Op};
 use crate::{
     inside::{self, Place},
-    runtime::{ContainerState, Pipe, RuntimeError, code, logs},
+    runtime::{ContainerState, Form, Pipe, RuntimeError, code, logs},
 };
-
-/// Bytes in flight in each direction.
-const PIPE_BYTES: usize = 64 * 1_024;
 
 impl FakeRuntime {
     /// Lets a rental's container write a line.
@@ -60,10 +57,11 @@ impl FakeRuntime {
             let why = "the container doesn't run";
             return Err(RuntimeError::refused(code::ENGINE_REFUSED, why));
         }
-        let (ours, theirs) = duplex(PIPE_BYTES);
+        let pair = UnixStream::pair();
+        let (ours, theirs) = pair.map_err(|error| RuntimeError::Unavailable(error.to_string()))?;
         let serving = tokio::spawn(inside::serve(theirs, Arc::new(Place::in_process())));
         self.lock().entered.push(serving.abort_handle());
-        Ok(Box::new(ours))
+        Ok(Pipe::new(ours, Form::Plain {}))
     }
 
     pub(super) fn written(

@@ -111,7 +111,7 @@ async fn containers_of_others_are_not_entered() {
     let other = Stage::new("others-2", &["sleep", "600"]).await;
     let own = stage.runtime_of(stage.scope());
     for id in [other.container.as_str(), &"0".repeat(64), "../x"] {
-        let refused = own.enter(id).await.err().expect("refused");
+        let refused = own.enter(id).await.map(drop).expect_err("refused");
         assert!(
             matches!(refused, RuntimeError::Refused { .. }),
             "{id}: {refused}"
@@ -122,15 +122,19 @@ async fn containers_of_others_are_not_entered() {
     let refused = strange
         .enter(&other.container)
         .await
-        .err()
-        .expect("refused");
+        .map(drop)
+        .expect_err("refused");
     assert!(matches!(refused, RuntimeError::Unavailable(_)), "{refused}");
     own.enter(&stage.container)
         .await
         .map(drop)
         .expect("its own");
     stage.engine().docker(&["kill", &stage.container]);
-    let refused = own.enter(&stage.container).await.err().expect("refused");
+    let refused = own
+        .enter(&stage.container)
+        .await
+        .map(drop)
+        .expect_err("refused");
     assert!(matches!(refused, RuntimeError::Refused { .. }), "{refused}");
     stage.end().await;
     other.end().await;

@@ -1,4 +1,5 @@
-//! `make bench`: what the market adds to a launch, what the agent takes from its machine, what the store carries.
+//! `make bench`: what the market adds to a launch, what the agent takes from its machine, what the store carries, how fast
+//! rentals are reached.
 //!
 //! # Invariants
 //! - Each row is a figure beside a limit that was measured in the same run, round by round, in turn: absolute times of
@@ -12,6 +13,7 @@ mod figures;
 mod launch;
 mod machine;
 mod market;
+mod reach;
 mod store;
 
 use std::process::ExitCode;
@@ -19,11 +21,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use figures::Report;
 
-const USAGE: &str = "usage: bench [--quick] [launch] [agent] [store] [books] [generated]
+const USAGE: &str = "usage: bench [--quick] [launch] [agent] [store] [books] [reach] [generated]
   launch  the paid request to StartedAt, beside docker run -d
   agent   a sampling pass and resident memory, beside prometheus-node-exporter
   store   beats, paid requests and searches in process, beside their floors
   books   durable transfers and settlement, beside the engines' raw rates
+  reach   bytes and keystrokes into a rental, beside a local sshd
   generated  a million operations of the ledger in memory, beside a reference ledger
   --quick few rounds, to see that it works: no goal counts";
 
@@ -34,6 +37,7 @@ enum Row {
     Agent,
     Store,
     Books,
+    Reach,
     Generated,
 }
 
@@ -47,6 +51,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Vec<Row>, bool), St
             "agent" => rows.push(Row::Agent),
             "store" => rows.push(Row::Store),
             "books" => rows.push(Row::Books),
+            "reach" => rows.push(Row::Reach),
             "generated" => rows.push(Row::Generated),
             other => return Err(format!("{other}?\n{USAGE}")),
         }
@@ -57,6 +62,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Vec<Row>, bool), St
             Row::Agent,
             Row::Store,
             Row::Books,
+            Row::Reach,
             Row::Generated,
         ];
     }
@@ -94,6 +100,7 @@ async fn measure(rows: &[Row], quick: bool) -> Result<Report> {
             Row::Agent => Box::pin(agent::measure(&mut report, quick)).await?,
             Row::Store => Box::pin(store::measure(&mut report, quick)).await?,
             Row::Books => Box::pin(books::measure(&mut report, quick)).await?,
+            Row::Reach => Box::pin(reach::measure(&mut report, quick)).await?,
             Row::Generated => Box::pin(books::generated(quick)).await?,
         }
     }

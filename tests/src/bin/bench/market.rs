@@ -35,10 +35,20 @@ const AGENT_LOG: &str = "agent.log";
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 const END_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// What differs from row to row.
+#[derive(Debug, Default)]
+pub(crate) struct Setup<'a> {
+    /// More settings of the coordinator's, as TOML.
+    pub(crate) settings: &'a str,
+    /// Whether the agent reaches the engine through a helper, as installed ones do.
+    pub(crate) helper: bool,
+}
+
 /// A running market.
 pub(crate) struct Market {
     folder: Folder,
     coordinator: Child,
+    helper: Option<Child>,
     agent: Child,
     client: reqwest::Client,
     url: String,
@@ -56,12 +66,17 @@ pub(crate) struct Order {
 /// What was rented.
 pub(crate) struct Rented {
     pub(crate) rental_id: String,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl Market {
     /// Starts it; returns when the offer can be rented.
     pub(crate) async fn start(name: &str) -> Result<Self> {
+        Self::start_with(name, &Setup::default()).await
+    }
+
+    /// The same, set up otherwise.
+    pub(crate) async fn start_with(name: &str, setup: &Setup<'_>) -> Result<Self> {
         shared::tls::init();
         let folder = Folder::new(name)?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
@@ -76,7 +91,8 @@ impl Market {
         let data = folder.path().join("coordinator").display().to_string();
         let text = format!(
             "data_dir = \"{data}\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
-             [images]\nresolve = \"never\"\n[limits]\nrentals_per_minute = 6000\n"
+             [images]\nresolve = \"never\"\n[limits]\nrentals_per_minute = 6000\n{}",
+            setup.settings
         );
         std::fs::write(&settings, text)?;
         let mut serve = Command::new(program("ramarket-coordinator")?);
@@ -97,11 +113,19 @@ impl Market {
         run.arg("run").arg("--data-dir").arg(&agent_dir);
         // its calls of the engine, with their times
         run.args(["--log", "info,node_agent::runtime=debug"]);
+        let helper = if setup.helper {
+            let socket = folder.path().join("helper.sock");
+            run.arg("--helper-socket").arg(&socket);
+            Some(start_helper(folder.path(), &socket).await?)
+        } else {
+            None
+        };
         let agent = spawn(run, &folder.path().join(AGENT_LOG))?;
         let node_id = identity(&agent_dir)?;
         let mut market = Self {
             folder,
             coordinator,
+            helper,
             agent,
             client,
             url,
@@ -157,14 +181,23 @@ impl Market {
 
     /// Asks for the terms as somebody new, and signs; `cpu_millis` in thousandths of a processor.
     pub(crate) async fn order(&self, cpu_millis: i64) -> Result<Order> {
-        let body = json!({
+        let resources = json!({"ram_bytes": RAM_BYTES, "cpu_millis": cpu_millis});
+        self.order_of(&resources, &[]).await
+    }
+
+    /// The same for other resources, with public keys that open the rental.
+    pub(crate) async fn order_of(&self, resources: &Value, ssh_keys: &[String]) -> Result<Order> {
+        let mut body = json!({
             "offer_id": self.offer_id,
-            "resources": {"ram_bytes": RAM_BYTES, "cpu_millis": cpu_millis},
+            "resources": resources,
             "duration_seconds": 3_600,
             "image": IMAGE,
             "command": COMMAND,
-        })
-        .to_string();
+        });
+        if !ssh_keys.is_empty() {
+            body["ssh_keys"] = json!(ssh_keys);
+        }
+        let body = body.to_string();
         let asked = self.rent(body.clone(), None).await?;
         let status = asked.status();
         ensure!(
@@ -213,7 +246,23 @@ impl Market {
         Ok(())
     }
 
-    async fn get(&self, path: &str, token: &str) -> Result<Value> {
+    /// Waits until it runs.
+    pub(crate) async fn until_running(&self, rented: &Rented) -> Result<()> {
+        let path = format!("/rentals/{}", rented.rental_id);
+        until("the rental runs", async || {
+            let view = self.get(&path, &rented.token).await?;
+            Ok((view["state"] == "running").then_some(()))
+        })
+        .await
+    }
+
+    /// Where the API is, as a WebSocket dials it.
+    pub(crate) fn socket_url(&self) -> String {
+        format!("{}/api/v1", self.url.replacen("http", "ws", 1))
+    }
+
+    /// Reads of the API; `token` may be empty.
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Result<Value> {
         let asked = self.client.get(format!("{}/api/v1{path}", self.url));
         Ok(as_bearer(asked, token).send().await?.json().await?)
     }
@@ -225,6 +274,9 @@ impl Market {
     /// Ends both programs and removes the node's containers and the folder.
     pub(crate) async fn end(mut self) -> Result<()> {
         stop(&mut self.agent).await?;
+        if let Some(helper) = &mut self.helper {
+            stop(helper).await?;
+        }
         stop(&mut self.coordinator).await?;
         crate::launch::engine::remove_of_node(&self.node_id).await?;
         self.folder.remove()
@@ -267,6 +319,20 @@ fn spawn(mut command: Command, log: &Path) -> Result<Child> {
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("can't start {:?}", command.as_std().get_program()))
+}
+
+/// Returns when it listens.
+async fn start_helper(folder: &Path, socket: &Path) -> Result<Child> {
+    let mut serve = Command::new(program("ramarket-helper")?);
+    serve.arg("--socket").arg(socket).arg("--state-dir");
+    serve.arg(folder.join("helper"));
+    let helper = spawn(serve, &folder.join("helper.log"))?;
+    until("the helper listens", async || {
+        let connected = tokio::net::UnixStream::connect(socket).await;
+        Ok(connected.is_ok().then_some(()))
+    })
+    .await?;
+    Ok(helper)
 }
 
 async fn stop(child: &mut Child) -> Result<()> {

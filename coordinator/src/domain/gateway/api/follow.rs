@@ -137,5 +137,5 @@ where
             .await,
         );
     }
-    tracing::debug!(?end, "a stream of events from a rental ended");
+    watch.ended("events", end);
 }

@@ -129,6 +129,29 @@ pub(super) async fn logs(
     Ok(Json(LogsPage { items, more }).into_response())
 }
 
+/// The last lines that a rental wrote, at most `tail`, and whether there were more than fit, for whoever rents it.
+///
+/// # Errors
+/// As of the API: 404, 409 and 503.
+pub(crate) async fn recent(
+    app: &Arc<App>,
+    ctx: OpCtx,
+    id: RentalId,
+    tail: u32,
+) -> Result<(Vec<Entry>, bool)> {
+    pass::admit(app, ctx, id, Verb::Logs, None).await?;
+    let query = LogsQuery {
+        tail: Some(tail),
+        ..LogsQuery::default()
+    };
+    let open = Open::Logs {
+        rental_id: id,
+        query,
+    };
+    let stream = app.gateway.open(id, &open).await?;
+    follow::page(stream, |entry: &Entry| entry.line.len()).await
+}
+
 impl LogsParams {
     fn query(&self, follow: bool, after: Option<Place>) -> Result<LogsQuery> {
         let tail_max = u32::try_from(PAGE_LINES_MAX).unwrap_or(u32::MAX);

@@ -10,7 +10,8 @@ use crate::error::{Error, Kind};
 /// A page for whoever looks for a rental.
 pub(super) fn refusal(error: &Error) -> Response {
     let status = match (error.kind(), error.code()) {
-        (Kind::NotFound, _) => StatusCode::NOT_FOUND,
+        // what it is refused for is its renter's to know
+        (Kind::NotFound | Kind::Forbidden, _) => StatusCode::NOT_FOUND,
         (Kind::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
         (Kind::TooMany { .. }, _) => StatusCode::TOO_MANY_REQUESTS,
         (Kind::Unavailable { .. }, "node_unavailable") => StatusCode::GATEWAY_TIMEOUT,

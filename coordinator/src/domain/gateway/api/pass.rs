@@ -7,6 +7,7 @@ use shared::id::RentalId;
 use super::super::{
     access::{self, Verb},
     tickets::{self, Bearer},
+    web::{self, WebPort},
 };
 use crate::{
     app::App,
@@ -22,6 +23,8 @@ pub(super) struct Pass {
     pub(super) app: Arc<App>,
     pub(super) ctx: OpCtx,
     pub(super) rental: RentalId,
+    /// The port as it was when a visitor of the web was let in to it.
+    pub(super) port: Option<WebPort>,
 }
 
 /// Lets in who rents it, by `ctx` or, where there is one, by the ticket.
@@ -46,6 +49,7 @@ pub(super) async fn admit(
         app: Arc::clone(app),
         ctx,
         rental,
+        port: None,
     })
 }
 
@@ -92,7 +96,14 @@ impl Pass {
 
     /// Whether it still holds.
     pub(super) async fn holds(&self) -> Result<bool> {
-        Ok(credentials::still_holds(&self.app, &self.ctx.actor).await?
-            && !self.app.gateway.is_over(self.rental).await?)
+        if !credentials::still_holds(&self.app, &self.ctx.actor).await? {
+            return Ok(false);
+        }
+        let (rental, port) = (self.rental, self.port);
+        let look = move |tx: &mut dyn crate::store::Tx| {
+            let open = port.map_or(Ok(true), |port| web::is_still_open(tx, &port))?;
+            Ok(open && access::may_go_on(tx, rental)?)
+        };
+        self.app.db.read("gateway.holds", look).await
     }
 }

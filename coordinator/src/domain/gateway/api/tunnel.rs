@@ -35,6 +35,15 @@ pub(super) enum Form {
     Raw,
 }
 
+impl Form {
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Frames => "exec",
+            Self::Raw => "bytes",
+        }
+    }
+}
+
 type Sink = SplitSink<WebSocket, Message>;
 type Source = SplitStream<WebSocket>;
 
@@ -50,7 +59,7 @@ pub(super) async fn carry(socket: WebSocket, stream: Reached, watch: Watch, form
     };
     let (code, reason) = end.close();
     close(sink, source, code, reason).await;
-    tracing::debug!(?end, "a stream into a rental ended");
+    watch.ended(form.kind(), end);
 }
 
 /// From the rental to the client.

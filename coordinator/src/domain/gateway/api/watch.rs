@@ -1,11 +1,18 @@
 //! How long a stream may live: while somebody may be there, something goes on, and we don't stop.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    future::pending,
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep_until},
+};
 
 use super::pass::Pass;
 
@@ -31,6 +38,20 @@ pub(super) enum End {
 }
 
 impl End {
+    /// As it is counted.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Gone => "gone",
+            Self::Violation => "violation",
+            Self::Stalled => "stalled",
+            Self::NoAccess => "no_access",
+            Self::Idle => "idle",
+            Self::Cut => "cut",
+            Self::Stopping => "stopping",
+        }
+    }
+
     /// The close code of a WebSocket, and its reason.
     pub(super) const fn close(self) -> (u16, &'static str) {
         match self {
@@ -82,19 +103,32 @@ impl Watch {
         seconds(self.pass.app.config.gateway.stall_s)
     }
 
-    /// Returns when the stream must end.
-    pub(super) async fn over(&self) -> End {
-        let config = &self.pass.app.config.gateway;
-        let every = seconds(config.recheck_s);
-        let mut check = Instant::now() + every;
+    /// Returns when nothing has gone on for so long.
+    pub(super) async fn quiet(&self, time: Duration) {
         loop {
             let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle = self.idle.map(|idle| last + idle);
-            if idle.is_some_and(|idle| idle <= Instant::now()) {
-                return End::Idle;
+            let until = last + time;
+            if until <= Instant::now() {
+                return;
             }
+            sleep_until(until).await;
+        }
+    }
+
+    /// Returns when the stream must end.
+    pub(super) async fn over(&self) -> End {
+        let every = seconds(self.pass.app.config.gateway.recheck_s);
+        let mut check = Instant::now() + every;
+        let mut idle = pin!(async {
+            match self.idle {
+                Some(idle) => self.quiet(idle).await,
+                None => pending().await,
+            }
+        });
+        loop {
             tokio::select! {
                 () = self.pass.app.shutdown.cancelled() => return End::Stopping,
+                () = &mut idle => return End::Idle,
                 () = sleep_until(check) => match self.pass.holds().await {
                     Ok(true) => check = Instant::now() + every,
                     Ok(false) => return End::NoAccess,
@@ -103,12 +137,66 @@ impl Watch {
                         return End::NoAccess;
                     }
                 },
-                () = sleep_until(idle.unwrap_or(check)) => {}
             }
+        }
+    }
+
+    /// Notes how a stream ended; `kind` is what it carried.
+    pub(super) fn ended(&self, kind: &'static str, end: End) {
+        metrics::counter!("gateway_streams_ended_total", "kind" => kind, "end" => end.name())
+            .increment(1);
+        let rental = self.pass.rental;
+        if end == End::Stalled {
+            tracing::info!(rental.id = %rental, stream.kind = kind, "a client took nothing for too long and was dropped");
+        } else {
+            tracing::debug!(rental.id = %rental, stream.kind = kind, reason = end.name(), "a stream into a rental ended");
         }
     }
 }
 
-fn seconds(value: u32) -> Duration {
+/// A connection that tells its watch of whatever goes on.
+#[derive(Debug)]
+pub(super) struct Watched<T> {
+    pub(super) inner: T,
+    pub(super) watch: Arc<Watch>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        if outcome.is_ready() {
+            self.watch.touch();
+        }
+        outcome
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        if outcome.is_ready() {
+            self.watch.touch();
+        }
+        outcome
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+pub(super) fn seconds(value: u32) -> Duration {
     Duration::from_secs(u64::from(value))
 }

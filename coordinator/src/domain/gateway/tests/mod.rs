@@ -1,6 +1,9 @@
-//! Streams into rentals ([`streams`]), and how people get at them: [`tickets`], [`sockets`], [`logs`], [`web`].
+//! Streams into rentals ([`streams`]), and how people get at them: [`tickets`], [`sockets`], [`logs`], [`web`], [`post_mortem`]; what
+//! ends them: [`ends`].
 
+mod ends;
 mod logs;
+mod post_mortem;
 mod sockets;
 mod streams;
 mod tickets;

@@ -12,7 +12,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 use super::{PATIENCE, Place, rented_by_account, tickets::sign_out};
 use crate::testing::TestApp;
 
-type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<TcpStream>;
 
 async fn next(socket: &mut Socket) -> Message {
     let message = timeout(PATIENCE, socket.next()).await.expect("in time");
@@ -39,7 +39,7 @@ async fn send_frame(socket: &mut Socket, frame: &Frame) {
 }
 
 /// The close code, whatever comes before it.
-async fn close_code(socket: &mut Socket) -> u16 {
+pub(super) async fn close_code(socket: &mut Socket) -> u16 {
     loop {
         match next(socket).await {
             Message::Close(Some(close)) => return close.code.into(),

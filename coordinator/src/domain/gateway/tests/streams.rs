@@ -114,7 +114,10 @@ async fn of_a_rental_that_is_over_only_what_is_kept_is_reached() {
         query: LogsQuery::default(),
     };
     test.app.gateway.open(rental, &logs).await.expect("kept");
-    assert!(test.app.gateway.is_over(rental).await.expect("read"));
+    let goes_on = test.app.db.read("test.goes_on", move |tx| {
+        crate::domain::gateway::access::may_go_on(tx, rental)
+    });
+    assert!(!goes_on.await.expect("read"));
 }
 
 #[tokio::test]

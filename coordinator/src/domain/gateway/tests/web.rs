@@ -9,13 +9,22 @@ use tokio::{
 };
 
 use super::{PATIENCE, Place};
-use crate::testing::{TestApp, request};
+use crate::{
+    config::GatewayConfig,
+    testing::{TestApp, request},
+};
 
 const DOMAIN: &str = "apps.test";
 
 async fn place() -> Place {
+    place_with(|_| {}).await
+}
+
+/// With host names for rentals, and settings.
+pub(super) async fn place_with(change: impl FnOnce(&mut GatewayConfig)) -> Place {
     let test = TestApp::with(|config| {
         config.gateway.tenant_domain = Some(DOMAIN.to_owned());
+        change(&mut config.gateway);
         // or what this machine says of a client would be believed
         config.http.trusted_proxies.clear();
     })
@@ -25,7 +34,7 @@ async fn place() -> Place {
 
 impl Place {
     /// The name of a port, such as `80-`, or of the rental.
-    fn name(&self, port: &str) -> String {
+    pub(super) fn name(&self, port: &str) -> String {
         format!(
             "{port}{}.{DOMAIN}",
             self.rental.to_string().replace('_', "-")
@@ -33,7 +42,7 @@ impl Place {
     }
 
     /// Everything that is answered to a request for a host.
-    async fn ask(&self, host: &str, path: &str, headers: &str) -> String {
+    pub(super) async fn ask(&self, host: &str, path: &str, headers: &str) -> String {
         let mut connection = TcpStream::connect(&self.host).await.expect("connected");
         let head =
             format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n");
@@ -44,7 +53,7 @@ impl Place {
         said
     }
 
-    async fn put(&self, port: u16, public: bool) -> Value {
+    pub(super) async fn put(&self, port: u16, public: bool) -> Value {
         let path = self.path(&format!("ports/{port}"));
         let body = json!({"public": public});
         let asked = request("PUT", &path, &self.token(), &body);
@@ -52,9 +61,37 @@ impl Place {
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         answer.json()
     }
+
+    /// A connection that is upgraded at port 80, where it is echoed.
+    pub(super) async fn upgraded(&self) -> TcpStream {
+        let mut connection = TcpStream::connect(&self.host).await.expect("connected");
+        let head = format!(
+            "GET /socket HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+            self.name("80-")
+        );
+        connection.write_all(head.as_bytes()).await.expect("sent");
+        let mut said = Vec::new();
+        while !said.ends_with(b"\r\n\r\n") {
+            let byte = timeout(PATIENCE, connection.read_u8())
+                .await
+                .expect("in time");
+            said.push(byte.expect("more"));
+        }
+        assert_eq!(status(&String::from_utf8_lossy(&said)), "101");
+        connection
+    }
 }
 
-fn status(answer: &str) -> &str {
+/// What is sent comes back.
+pub(super) async fn echoes(connection: &mut TcpStream) {
+    connection.write_all(b"there and back").await.expect("sent");
+    let mut back = [0; 14];
+    let read = timeout(PATIENCE, connection.read_exact(&mut back)).await;
+    read.expect("in time").expect("whole");
+    assert_eq!(&back, b"there and back");
+}
+
+pub(super) fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or(answer)
 }
 
@@ -168,25 +205,8 @@ async fn our_pages_and_theirs_are_never_on_one_host() {
 async fn a_connection_that_is_upgraded_is_carried() {
     let place = place().await;
     place.put(80, true).await;
-    let mut connection = TcpStream::connect(&place.host).await.expect("connected");
-    let head = format!(
-        "GET /socket HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
-        place.name("80-")
-    );
-    connection.write_all(head.as_bytes()).await.expect("sent");
-    let mut said = Vec::new();
-    while !said.ends_with(b"\r\n\r\n") {
-        let byte = timeout(PATIENCE, connection.read_u8())
-            .await
-            .expect("in time");
-        said.push(byte.expect("more"));
-    }
-    assert_eq!(status(&String::from_utf8_lossy(&said)), "101");
-    connection.write_all(b"there and back").await.expect("sent");
-    let mut back = [0; 14];
-    let read = timeout(PATIENCE, connection.read_exact(&mut back)).await;
-    read.expect("in time").expect("whole");
-    assert_eq!(&back, b"there and back");
+    let mut connection = place.upgraded().await;
+    echoes(&mut connection).await;
     drop(connection);
     place.until_no_stream().await;
 }

@@ -103,8 +103,9 @@ struct ConnectView {
     /// Nothing where this market offers no SSH, and once it has ended.
     #[schema(value_type = Option<SshConnectView>)]
     ssh: Option<SshConnectView>,
-    http: Option<String>,
-    ports: Vec<u16>,
+    /// Ports that the web reaches.
+    #[schema(example = "/api/v1/rentals/rnt_0192f0c1a2b37c4d8e5f60718293a4b5/ports")]
+    ports_url: String,
 }
 
 /// How to reach it with an SSH client, by a key of the rental or of the account that rents it.
@@ -134,8 +135,7 @@ fn connect(face: Option<&Face>, rental: &Rental) -> ConnectView {
             user: rental.id,
             fingerprint: face.fingerprint.clone(),
         }),
-        http: None,
-        ports: Vec::new(),
+        ports_url: format!("/api/v1/rentals/{}/ports", rental.id),
     }
 }
 
