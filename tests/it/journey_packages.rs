@@ -31,6 +31,7 @@ async fn packages_install_start_upgrade_and_purge_as_a_provider_expects() {
     );
     machine::packages(second.path(), "0.1.0-2", &["ramarket-agent"]);
     let machine = Machine::boot().await;
+    nearly_full_disk_is_fine(&machine);
     let api = coordinator(&machine, first.path()).await;
     let provider = signed_up(&api).await;
     let node = installed_by_script(&machine, &api, &provider).await;
@@ -62,6 +63,15 @@ async fn packages_install_start_upgrade_and_purge_as_a_provider_expects() {
     set(&machine, "RENTALS_ON_REMOVE", "keep");
     purged(&machine).await;
     nothing_left_at_the_engine(&node).await;
+}
+
+/// A test machine's disk may be fuller than a provider's. Below `/run`, so that what a purge leaves is the packages' own.
+fn nearly_full_disk_is_fine(machine: &Machine) {
+    let folder = format!("/run/systemd/system/{HELPER}.d");
+    let setting = "[Service]\nEnvironment=RAMARKET_HELPER_DISK_FLOOR_BYTES=1048576";
+    machine.run(&format!(
+        "mkdir -p {folder} && printf '{setting}\\n' >{folder}/floor.conf"
+    ));
 }
 
 async fn nothing_left_at_the_engine(node: &str) {

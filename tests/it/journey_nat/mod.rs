@@ -36,7 +36,7 @@ fn debian() -> &'static str {
 fn debian_order(home: &Home, script: &str) -> Value {
     let mut order = home.stage.order(&["sh", "-c", script], 3_600);
     order["image"] = json!(debian());
-    order["resources"] = json!({"ram_bytes": GIB, "cpu_millis": 1_000, "disk_bytes": 3 * GIB});
+    order["resources"] = json!({"ram_bytes": GIB, "cpu_millis": 1_000, "disk_bytes": 256 * MIB});
     order
 }
 
