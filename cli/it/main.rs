@@ -5,6 +5,8 @@
 mod accounts;
 mod journeys;
 mod program;
+mod resumed;
 mod streams;
 mod stub;
+mod terminals;
 mod wallets;

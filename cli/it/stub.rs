@@ -1,7 +1,7 @@
 //! A stub of the market: terms, real payment checks, one rental per payment, and faults on demand.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -51,6 +51,8 @@ pub(crate) struct Seen {
     pub(crate) payments: Vec<String>,
     /// Payments taken, by nonce.
     pub(crate) charged: BTreeMap<String, i64>,
+    /// Orders taken that are paid from a balance, by key.
+    pub(crate) from_balance: BTreeSet<String>,
     pub(crate) bodies: Vec<Value>,
     pub(crate) idempotency_keys: Vec<String>,
     pub(crate) queries: Vec<String>,
@@ -61,6 +63,17 @@ pub(crate) struct Seen {
     device_polls: usize,
     /// Nobody confirms.
     pub(crate) denies: bool,
+}
+
+impl Seen {
+    /// How many orders were taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.charged.len() + self.from_balance.len()
+    }
+
+    fn fault(&mut self) -> Option<Fault> {
+        (!self.faults.is_empty()).then(|| self.faults.remove(0))
+    }
 }
 
 #[derive(Clone)]
@@ -149,12 +162,18 @@ async fn order(
     stub.seen().bodies.push(body.clone());
     if body["pay_with"] == "balance" {
         let key = headers["idempotency-key"].to_str().unwrap().to_owned();
-        stub.seen().idempotency_keys.push(key);
-        return match bearer(&headers) {
-            "fresh" | API_KEY => {
+        stub.seen().idempotency_keys.push(key.clone());
+        if !matches!(bearer(&headers), "fresh" | API_KEY) {
+            return problem(StatusCode::UNAUTHORIZED, "token_expired");
+        }
+        let fault = stub.seen().fault();
+        return match fault {
+            Some(Fault::CapacityGone) => problem(StatusCode::CONFLICT, "capacity_gone"),
+            fault => {
+                stub.seen().from_balance.insert(key);
+                assert_eq!(fault, None, "the connection goes down, as the test wants");
                 (StatusCode::CREATED, Json(rental_json("running"))).into_response()
             }
-            _ => problem(StatusCode::UNAUTHORIZED, "token_expired"),
         };
     }
     let terms = stub.terms(&uri);
@@ -178,7 +197,7 @@ async fn order(
     let fault = {
         let mut seen = stub.seen();
         seen.payments.push(paid.to_str().unwrap().to_owned());
-        let fault = (!seen.faults.is_empty()).then(|| seen.faults.remove(0));
+        let fault = seen.fault();
         if matches!(fault, None | Some(Fault::DropAfterEffect | Fault::Accepted)) {
             seen.charged
                 .insert(verified.identity.nonce_hex(), stub.price);

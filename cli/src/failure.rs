@@ -82,6 +82,12 @@ impl Failure {
         }
     }
 
+    /// Says more.
+    pub fn add(&mut self, more: &str) {
+        self.message.push_str("; ");
+        self.message.push_str(more);
+    }
+
     /// The process's exit code.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.kind {

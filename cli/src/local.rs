@@ -1,9 +1,9 @@
 //! What this client remembers between commands, in `$XDG_CONFIG_HOME/ramarket` (or `~/.config/ramarket`), per market:
-//! the sign-in, the tokens of rentals paid without an account, and payments whose outcome isn't known yet.
+//! the sign-in, the tokens of rentals paid without an account, and orders whose outcome isn't known yet.
 //!
 //! # Invariants
-//! - A payment is written down before it is sent and crossed out after a definite answer: a killed command loses nothing
-//!   (`ramarket resume` repeats it; the market takes it once).
+//! - An order that costs something is written down before it is sent and crossed out after a definite answer: a killed command loses
+//!   nothing (`ramarket resume` repeats it; the market takes it once).
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use shared::time::Timestamp;
 
 use crate::{failure::Result, private_file::PrivateJson};
 
@@ -37,6 +38,22 @@ pub struct Unfinished {
     pub payment: String,
     /// What it pays, for people.
     pub amount: String,
+    /// Who ordered, as [`crate::api::Api::who`] says; unknown of what an older client wrote down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_by: Option<String>,
+}
+
+/// An order that is paid from a balance and was perhaps sent.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Keyed {
+    /// Where it goes.
+    pub path: String,
+    /// The request's body.
+    pub body: Value,
+    /// Who ordered, as [`crate::api::Api::who`] says.
+    pub ordered_by: String,
+    /// When: the market knows its key for some days only.
+    pub at: Timestamp,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -51,6 +68,9 @@ struct Market {
     /// By the payment's nonce.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unfinished: BTreeMap<String, Unfinished>,
+    /// By the order's idempotency key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    keyed: BTreeMap<String, Keyed>,
 }
 
 /// Markets by their URL.
@@ -143,6 +163,25 @@ impl Local {
         self.get(|market| market.unfinished.clone())
     }
 
+    /// Writes an order down before it is sent.
+    pub fn add_keyed(&self, key: &str, order: Keyed) -> Result<()> {
+        self.change(|market| {
+            market.keyed.insert(key.to_owned(), order);
+        })
+    }
+
+    /// Crosses an order out.
+    pub fn finish_keyed(&self, key: &str) -> Result<()> {
+        self.change(|market| {
+            market.keyed.remove(key);
+        })
+    }
+
+    /// Orders whose outcome isn't known, by their keys.
+    pub fn keyed(&self) -> Result<BTreeMap<String, Keyed>> {
+        self.get(|market| market.keyed.clone())
+    }
+
     fn get<R: Default>(&self, pick: impl FnOnce(&Market) -> R) -> Result<R> {
         Ok(self
             .file
@@ -209,6 +248,7 @@ mod tests {
             body: serde_json::json!({}),
             payment: "x".into(),
             amount: "0.1".into(),
+            ordered_by: None,
         };
         local.add_unfinished("0x1", payment).unwrap();
         assert_eq!(local.unfinished().unwrap().len(), 1);

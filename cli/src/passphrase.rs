@@ -35,7 +35,7 @@ impl Passphrase {
     /// From the file that was named, else the credential, else the terminal.
     pub fn of(file: Option<PathBuf>) -> Self {
         let credential = || {
-            let folder = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
+            let folder = PathBuf::from(std::env::var_os(private_file::CREDENTIALS)?);
             Some(folder.join(CREDENTIAL)).filter(|path| path.is_file())
         };
         match file.or_else(credential) {

@@ -5,6 +5,7 @@
 //!   the market takes it once.
 //! - It is written down before it is sent and crossed out after a definite answer.
 //! - Nothing is signed before it is counted against the wallet's limits ([`Spending`]); what was counted is taken back after a definite no.
+//! - Only who ordered repeats: to somebody else the market says that there is no such payment, which would read as a no.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -64,6 +65,41 @@ pub struct Payer {
     pub may_ask: bool,
 }
 
+/// Why an order brought nothing, or nobody knows what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unbought {
+    /// What happened.
+    pub failure: Failure,
+    /// Whether it may have been charged all the same.
+    pub may_have_cost: bool,
+}
+
+/// Before anything was sent, and after a definite no.
+impl From<Failure> for Unbought {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            may_have_cost: false,
+        }
+    }
+}
+
+impl From<Unbought> for Failure {
+    fn from(unbought: Unbought) -> Self {
+        unbought.failure
+    }
+}
+
+impl Unbought {
+    /// It may have been charged.
+    pub const fn perhaps(failure: Failure) -> Self {
+        Self {
+            failure,
+            may_have_cost: true,
+        }
+    }
+}
+
 /// What an order brought.
 #[derive(Debug, Clone)]
 pub struct Bought {
@@ -77,7 +113,7 @@ pub struct Bought {
 ///
 /// # Errors
 /// Exit code 6 if it isn't or can't be paid; else what the market says.
-pub async fn order(api: &Api, order: &Order, payer: &Payer) -> Result<Bought> {
+pub async fn order(api: &Api, order: &Order, payer: &Payer) -> Result<Bought, Unbought> {
     // without a key nothing is asked for: the market would reserve for nobody
     key_file::address(&payer.key_file)?;
     let request = Request::post(&order.path, order.body.clone()).auth(order.auth.clone());
@@ -111,7 +147,7 @@ pub async fn order(api: &Api, order: &Order, payer: &Payer) -> Result<Bought> {
         Ok(signed) => signed,
         Err(failure) => {
             payer.spending.take_back(&name)?;
-            return Err(failure);
+            return Err(failure.into());
         }
     };
     let payment = Unfinished {
@@ -119,8 +155,12 @@ pub async fn order(api: &Api, order: &Order, payer: &Payer) -> Result<Bought> {
         body: order.body.clone(),
         payment: signed.header_v2,
         amount: format!("{} {}", paid.amount, paid.currency),
+        ordered_by: Some(api.who(&order.auth)?),
     };
-    api.local.add_unfinished(&name, payment.clone())?;
+    if let Err(failure) = api.local.add_unfinished(&name, payment.clone()) {
+        payer.spending.take_back(&name)?;
+        return Err(failure.into());
+    }
     let answer = finish(api, &payer.spending, &name, &payment, &order.auth).await?;
     let paid = Some(paid);
     Ok(Bought { answer, paid })
@@ -163,26 +203,32 @@ pub async fn finish(
     nonce: &str,
     payment: &Unfinished,
     auth: &Auth,
-) -> Result<Value> {
+) -> Result<Value, Unbought> {
+    let asks = api.who(auth)?;
+    if let Some(ordered_by) = payment.ordered_by.as_ref().filter(|by| **by != asks) {
+        return Err(Unbought::perhaps(Failure::new(
+            Kind::Auth,
+            format!(
+                "it was ordered by {ordered_by}, and this is {asks}: whether it was charged is said to who ordered; it stays written down"
+            ),
+        )));
+    }
     let request = Request::post(&payment.path, payment.body.clone())
         .auth(auth.clone())
         .header(header::PAYMENT_SIGNATURE, &payment.payment)?;
     for attempt in 0..ATTEMPTS_MAX {
         let wait_s = match api.send(&request).await {
             Ok(answer) => match outcome(&answer) {
-                Outcome::Done => {
-                    remember_token(api, &answer.body)?;
-                    api.local.finish(nonce)?;
-                    return answer.ok();
-                }
+                Outcome::Done => return served(api, nonce, answer).map_err(Unbought::perhaps),
                 Outcome::Refused(failure) => {
                     api.local.finish(nonce)?;
                     spending.take_back(nonce)?;
-                    return Err(failure);
+                    return Err(failure.into());
                 }
-                Outcome::NotAllowed(failure) => return Err(failure),
+                Outcome::NotAllowed(failure) => return Err(Unbought::perhaps(failure)),
                 Outcome::Pending => {
-                    await_payment(api, auth, &answer).await?;
+                    let waited = await_payment(api, auth, &answer).await;
+                    waited.map_err(Unbought::perhaps)?;
                     answer.retry_after_s()
                 }
                 Outcome::TryAgain => answer.retry_after_s(),
@@ -192,15 +238,21 @@ pub async fn finish(
                 tell(&failure.to_string());
                 None
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(Unbought::perhaps(failure)),
         };
         let backoff_s = 1 << attempt.min(4);
         pause(wait_s.unwrap_or(backoff_s)).await;
     }
-    Err(Failure::new(
+    Err(Unbought::perhaps(Failure::new(
         Kind::Unreachable,
         "it isn't known yet whether the payment went through: run `ramarket resume` later; it can't be charged twice",
-    ))
+    )))
+}
+
+fn served(api: &Api, nonce: &str, answer: Answer) -> Result<Value> {
+    remember_token(api, &answer.body)?;
+    api.local.finish(nonce)?;
+    answer.ok()
 }
 
 /// What an answer to a paid request means.
@@ -305,7 +357,11 @@ fn payment_refused(answer: &Answer) -> Failure {
     Failure::payment(format!("the payment was refused: {reason}"))
 }
 
-fn remember_token(api: &Api, rental: &Value) -> Result<()> {
+/// Remembers the token of a rental that was just rented.
+///
+/// # Errors
+/// The client's own file is unusable.
+pub fn remember_token(api: &Api, rental: &Value) -> Result<()> {
     let text = |name: &str| rental.get(name).and_then(Value::as_str);
     match (text("id"), text("rental_token")) {
         (Some(id), Some(token)) => api.local.add_rental_token(id, token),

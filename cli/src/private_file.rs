@@ -1,11 +1,13 @@
 //! Files that only their owner may read: keys and tokens.
 //!
 //! # Invariants
-//! - A file that others can read is refused, not used: whatever is in it is no secret any more.
+//! - A file that others can read is refused, not used: whatever is in it is no secret any more. A credential of systemd may be read by
+//!   its group: the bit stands for the list of users that systemd lets read it.
 //! - Written beside and renamed into place after it is on disk: a crash leaves the old or the new content.
 //! - Changes are made under a lock, so that two commands at once don't lose each other's.
 
 use std::{
+    ffi::OsStr,
     fmt,
     fs::{self, File, OpenOptions},
     io::{BufRead as _, ErrorKind, Read as _, Write as _},
@@ -22,6 +24,8 @@ use crate::failure::{Failure, Result};
 
 /// Longest first line of standard input that holds a secret.
 const SECRET_BYTES_MAX: u64 = 4096;
+/// Names the folder of a service's credentials.
+pub const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Reads a private file; `None` if there is none.
@@ -38,7 +42,11 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         .metadata()
         .map_err(|error| failure(path, "can't be examined", &error))?;
     let mode = facts.permissions().mode() & 0o777;
-    if !facts.is_file() || mode & 0o077 != 0 {
+    let forbidden = match is_credential(path, std::env::var_os(CREDENTIALS).as_deref()) {
+        true => 0o037,
+        false => 0o077,
+    };
+    if !facts.is_file() || mode & forbidden != 0 {
         return Err(Failure::usage(format!(
             "{} may be read by others (mode {mode:03o}): run chmod 600 on it, and replace what is in it if others had access",
             path.display()
@@ -49,6 +57,11 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         .read_to_string(&mut text)
         .map_err(|error| failure(path, "can't be read", &error))?;
     Ok(Some(text))
+}
+
+/// Whether systemd put it there: directly in the folder that it names to the service.
+fn is_credential(path: &Path, folder: Option<&OsStr>) -> bool {
+    folder.is_some_and(|folder| !folder.is_empty() && path.parent() == Some(Path::new(folder)))
 }
 
 /// Refuses a path at which there is something: said before anybody is asked for a passphrase.
@@ -114,8 +127,14 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .mode(0o600)
         .open(path)
         .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
+            let written = file
+                .write_all(text.as_bytes())
+                .and_then(|()| file.sync_all());
+            if written.is_err() {
+                // half a key would stand in the way of the next try
+                fs::remove_file(path)?;
+            }
+            written
         })
         .map_err(|error| failure(path, "can't be written", &error))
 }
@@ -260,6 +279,25 @@ pub mod tests {
             assert_eq!(failure.kind, crate::failure::Kind::Usage);
             assert!(failure.to_string().contains("chmod 600"), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_credential_may_have_the_bit_of_its_group() {
+        let folder = Folder::default();
+        for (path, of, is) in [
+            ("/run/credentials/a/key", "/run/credentials/a", true),
+            ("/run/credentials/a/key", "/run/credentials/a/", true),
+            ("/run/credentials/ab/key", "/run/credentials/a", false),
+            ("/run/credentials/a/b/key", "/run/credentials/a", false),
+            ("key", "", false),
+        ] {
+            assert_eq!(
+                is_credential(Path::new(path), Some(OsStr::new(of))),
+                is,
+                "{path}"
+            );
+        }
+        assert!(!is_credential(&folder.0.join("key"), None));
     }
 
     #[test]

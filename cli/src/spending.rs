@@ -102,6 +102,14 @@ impl Spending {
         }
     }
 
+    /// What was kept by [`Spending::set`], whatever the configuration says.
+    ///
+    /// # Errors
+    /// The file is unusable.
+    pub fn kept(&self) -> Result<Limit> {
+        Ok(self.file.get()?.limit.unwrap_or_else(Limit::usual))
+    }
+
     /// What holds.
     ///
     /// # Errors

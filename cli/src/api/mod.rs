@@ -10,6 +10,7 @@ mod request;
 use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, redirect::Policy};
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use shared::secret::Secret;
 
@@ -22,6 +23,8 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+const NOBODY: &str = "nobody who is signed in";
 
 /// The code of a failure that happened before anything was sent.
 pub const NOT_SENT: &str = "not_sent";
@@ -73,6 +76,25 @@ impl Api {
     /// The client's own files are unusable.
     pub fn is_somebody(&self) -> Result<bool> {
         Ok(self.account_key()?.is_some() || self.local.session()?.is_some())
+    }
+
+    /// Who a request is made as, in words that are the same as long as it is the same: for what is kept and repeated later.
+    ///
+    /// # Errors
+    /// The client's own files are unusable.
+    pub fn who(&self, auth: &Auth) -> Result<String> {
+        Ok(match auth {
+            Auth::Anonymous => NOBODY.to_owned(),
+            Auth::Token(_) => "the rental's token".to_owned(),
+            Auth::Account => match (self.account_key()?, self.local.session()?) {
+                (Some(key), _) => {
+                    let hash = digest(&SHA256, key.expose().as_bytes());
+                    format!("the API key of hash {}", hex::encode(&hash.as_ref()[..8]))
+                }
+                (None, Some(session)) => session.email,
+                (None, None) => NOBODY.to_owned(),
+            },
+        })
     }
 
     /// The API key that acts: the one given with this command, else the one that was remembered.

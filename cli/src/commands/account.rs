@@ -94,7 +94,10 @@ pub(super) async fn top_up(desk: &Desk, top_up: &TopUp) -> Result<()> {
             body: body.into(),
             auth: Auth::Account,
         };
-        crate::payment::order(api, &order, &payer).await?.answer
+        crate::payment::order(api, &order, &payer)
+            .await
+            .map_err(Failure::from)?
+            .answer
     };
     show_balances(desk.form, &answer)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared::secret::Secret;
+use tokio::time::Instant;
 
 use super::Desk;
 use crate::{
@@ -20,6 +21,8 @@ const INTERVAL_S_MIN: u64 = 1;
 const INTERVAL_S_MAX: u64 = 60;
 /// How much more slowly to ask when we are told that it is too often.
 const SLOWER_S: u64 = 5;
+/// The longest that a code is waited for.
+const CODE_S: u64 = 3_600;
 const NAME_CHARS_MAX: usize = 80;
 
 /// Signs in and remembers it: by password, or by the API key that was given.
@@ -91,7 +94,13 @@ async fn by_browser(desk: &Desk, login: &Login) -> Result<()> {
     let body = json!({"device_code": part("device_code")?});
     let request = Request::post("/api/v1/auth/device/token", body).auth(Auth::Anonymous);
     let mut every_s = begun["interval"].as_u64().unwrap_or(SLOWER_S);
+    let holds_s = begun["expires_in"].as_u64().unwrap_or(CODE_S).min(CODE_S);
+    let begun = Instant::now();
     loop {
+        if begun.elapsed() > Duration::from_secs(holds_s) {
+            let why = "nobody confirmed the code while it held: run `ramarket login` again";
+            return Err(Failure::new(Kind::Auth, why));
+        }
         every_s = every_s.clamp(INTERVAL_S_MIN, INTERVAL_S_MAX);
         tokio::time::sleep(Duration::from_secs(every_s)).await;
         let answer = match desk.api.send(&request).await {
@@ -111,7 +120,15 @@ async fn by_browser(desk: &Desk, login: &Login) -> Result<()> {
             Some("authorization_pending") => {}
             Some("slow_down") => every_s += SLOWER_S,
             _ if answer.status == StatusCode::TOO_MANY_REQUESTS => every_s += SLOWER_S,
-            _ => return Err(Failure::new(Kind::Auth, failure.to_string())),
+            // it restarts, or something before it says so
+            _ if failure.kind == Kind::Unreachable => {
+                tell(&failure.to_string());
+                every_s += SLOWER_S;
+            }
+            Some("access_denied" | "expired_token") => {
+                return Err(Failure::new(Kind::Auth, failure.to_string()));
+            }
+            _ => return Err(failure),
         }
     }
 }

@@ -11,7 +11,7 @@ use shared::{
 
 use super::{
     Desk,
-    buy::{buy, send_keyed},
+    buy::{buy, finish_keyed, send_keyed},
     market, usage,
 };
 use crate::{
@@ -217,11 +217,21 @@ pub(super) async fn extend(desk: &Desk, extend: &Extend) -> Result<()> {
     output::one(desk.form, &rental, &FIELDS)
 }
 
-/// Repeats the payments whose outcome isn't known.
+/// Repeats the orders whose outcome isn't known.
 pub(super) async fn resume(desk: &Desk) -> Result<()> {
     let api = &desk.api;
     let mut served = Vec::new();
     let mut failed = None;
+    for (key, order) in api.local.keyed()? {
+        tell(&format!("asking about an order for {}", order.path));
+        match finish_keyed(api, &key, &order, false).await {
+            Ok(rental) => served.push(rental),
+            Err(unbought) => {
+                tell(&unbought.failure.to_string());
+                failed = Some(unbought.failure);
+            }
+        }
+    }
     for (nonce, unfinished) in api.local.unfinished()? {
         tell(&format!(
             "asking about {} for {}",
@@ -234,9 +244,9 @@ pub(super) async fn resume(desk: &Desk) -> Result<()> {
         };
         match payment::finish(api, &desk.spending, &nonce, &unfinished, &auth).await {
             Ok(rental) => served.push(rental),
-            Err(failure) => {
-                tell(&failure.to_string());
-                failed = Some(failure);
+            Err(unbought) => {
+                tell(&unbought.failure.to_string());
+                failed = Some(unbought.failure);
             }
         }
     }

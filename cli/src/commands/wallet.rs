@@ -13,7 +13,7 @@ use super::Desk;
 use crate::{
     args::account::{KeyFile, NewKey, Wallet},
     chain,
-    failure::Result,
+    failure::{Failure, Result},
     key_file::{self, SecretBytes},
     output::{self, Column, Form, tell, text},
     passphrase::Passphrase,
@@ -66,8 +66,15 @@ pub(super) async fn run(desk: &Desk, command: Wallet) -> Result<()> {
         Wallet::Balance { key, rpc } => balance(desk, key, rpc).await,
         Wallet::Limit { each, per_day } => {
             if let Some(each) = each {
-                let before = desk.spending.limit()?;
-                let per_day = per_day.unwrap_or_else(|| before.per_day.max(each));
+                let per_day = match per_day {
+                    Some(per_day) => per_day,
+                    None => desk.spending.kept()?.per_day,
+                };
+                if each > per_day {
+                    return Err(Failure::usage(format!(
+                        "{each} for one payment is above the {per_day} of a day: name --per-day as well"
+                    )));
+                }
                 desk.spending.set(Limit { each, per_day })?;
             }
             output::one(desk.form, &limits(desk)?, &LIMITS)

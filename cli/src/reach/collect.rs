@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - Outputs are bounded: what is over is cut and said to be; the program is read to its end all the same.
-//! - After its time it is killed, and that is said.
+//! - After its time it is killed, and that is said: by a signal, or by the end of the stream where input is still on its way.
 
 use std::time::Duration;
 
@@ -65,12 +65,14 @@ where
 {
     let (mut from, mut to) = split(socket);
     let (mut out, mut err) = (Kept::default(), Kept::default());
+    let mut is_fed = false;
     let talk = async {
         let feed = async {
             // a program that reads nothing of it may end all the same
             for piece in input.chunks(FRAME_BYTES_MAX).chain([&[][..]]) {
                 frame::write(&mut to, &Frame::Stdin(piece.to_vec())).await?;
             }
+            is_fed = true;
             std::future::pending::<std::io::Result<()>>().await
         };
         tokio::select! {
@@ -81,6 +83,8 @@ where
     let ended = timeout(within, talk).await;
     let (exit_code, timed_out) = match ended {
         Ok(ended) => (Some(ended?), false),
+        // a signal would come behind half a frame; without a stream it is hung up
+        Err(_) if !is_fed => (None, true),
         Err(_) => {
             let killed = frame::write(&mut to, &Frame::Signal(SIGKILL)).await;
             killed.map_err(|error| broken(&error.to_string()))?;
@@ -155,6 +159,15 @@ mod tests {
             (KEPT_BYTES_MAX, true)
         );
         assert_eq!(program.await.unwrap(), b"question");
+    }
+
+    #[tokio::test]
+    async fn what_reads_nothing_of_its_input_is_left_after_its_time() {
+        let (ours, theirs) = duplex(1024);
+        let input = vec![b'x'; FRAME_BYTES_MAX];
+        let ended = run(ours, input, Duration::from_millis(50)).await.unwrap();
+        assert_eq!((ended.exit_code, ended.timed_out), (None, true));
+        drop(theirs);
     }
 
     #[tokio::test]

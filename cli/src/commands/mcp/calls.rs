@@ -21,6 +21,7 @@ use crate::{
     commands::{Desk, buy, market as shop, rentals},
     failure::{Failure, Kind, Result},
     output::text,
+    payment::Unbought,
     reach::collect,
     units, wait,
 };
@@ -86,6 +87,8 @@ struct Exec {
 const WAIT_S_DEFAULT: i64 = 45;
 const EXEC_S_DEFAULT: u64 = 50;
 const EXEC_S_MAX: u64 = 3_600;
+/// As the tool's schema says.
+pub(super) const STDIN_BYTES_MAX: usize = 65_536;
 
 impl Counter {
     /// The result of a call, its failure included.
@@ -198,7 +201,7 @@ impl Counter {
                 let paid = bought.paid.map_or(Amount::ZERO, |paid| paid.amount);
                 (paid, Ok(bought.answer))
             }
-            Err(failure) => (may_have_cost(&failure, most), Err(failure)),
+            Err(unbought) => (spent(&unbought, most), Err(unbought.failure)),
         }
     }
 
@@ -214,8 +217,8 @@ impl Counter {
             serde_json::from_value::<Money>(quote["price"].clone())
                 .map_err(|error| Failure::failed(format!("the quote's price: {error}")))
         });
-        let price = match price {
-            Ok(price) if price.amount <= most => price,
+        match price {
+            Ok(price) if price.amount <= most => {}
             Ok(price) => {
                 let why = format!(
                     "it costs {} {}, above the {most} that this may spend: nothing was paid",
@@ -224,7 +227,7 @@ impl Counter {
                 return (Amount::ZERO, Err(Failure::payment(why)));
             }
             Err(failure) => return (Amount::ZERO, Err(failure)),
-        };
+        }
         if let Some(currency) = self.wanted.currency {
             body.insert("currency".into(), json!(currency));
         }
@@ -234,8 +237,12 @@ impl Counter {
         };
         body.insert("max_spend".into(), json!(bound));
         match buy::from_balance(&self.desk.api, "/api/v1/rentals", body).await {
-            Ok(rental) => (price.amount, Ok(rental)),
-            Err(failure) => (may_have_cost(&failure, price.amount), Err(failure)),
+            // what it was sold for, which needn't be what was quoted
+            Ok(rental) => {
+                let paid = serde_json::from_value::<Money>(rental["paid"].clone());
+                (paid.map_or(most, |paid| paid.amount), Ok(rental))
+            }
+            Err(unbought) => (spent(&unbought, most), Err(unbought.failure)),
         }
     }
 
@@ -258,6 +265,12 @@ impl Counter {
         if wanted.command.is_empty() {
             return Err(Failure::usage("command: name a program"));
         }
+        let input = wanted.stdin.unwrap_or_default().into_bytes();
+        if input.len() > STDIN_BYTES_MAX {
+            return Err(Failure::usage(format!(
+                "stdin: at most {STDIN_BYTES_MAX} bytes; copy larger inputs to the rental"
+            )));
+        }
         let program = shared::link::open::Exec {
             command: wanted.command,
             ..Default::default()
@@ -266,7 +279,6 @@ impl Counter {
         let socket = crate::commands::reach::start(&self.desk, &id, &program).await?;
         let seconds = wanted.timeout_seconds.unwrap_or(EXEC_S_DEFAULT);
         let within = std::time::Duration::from_secs(seconds.clamp(1, EXEC_S_MAX));
-        let input = wanted.stdin.unwrap_or_default().into_bytes();
         let ended = collect::run(socket, input, within).await?;
         Ok(json!({
             "exit_code": ended.exit_code, "timed_out": ended.timed_out, "stdout": ended.stdout, "stderr": ended.stderr,
@@ -280,11 +292,12 @@ impl Counter {
     }
 }
 
-/// What may have been paid by a call that failed: all of it where nobody knows, else nothing.
-fn may_have_cost(failure: &Failure, most: Amount) -> Amount {
-    match failure.kind {
-        Kind::Unreachable => most,
-        _ => Amount::ZERO,
+/// What a call that failed counts for: all that it might have paid where nobody knows.
+const fn spent(unbought: &Unbought, most: Amount) -> Amount {
+    if unbought.may_have_cost {
+        most
+    } else {
+        Amount::ZERO
     }
 }
 

@@ -11,6 +11,7 @@ mod tools;
 
 use std::{
     io::{BufRead as _, Read as _, Write as _},
+    path::Path,
     sync::Arc,
     thread,
 };
@@ -48,6 +49,7 @@ const INSTRUCTIONS: &str = "Rent RAM, CPU and GPUs by the hour. Search for offer
 
 /// Serves until standard input ends.
 pub(super) async fn serve(desk: Desk, wanted: Mcp) -> Result<()> {
+    refuse_standard_input(&desk, &wanted)?;
     let purse = Purse::of(&desk, &wanted)?;
     tell(&format!("serving: {purse}"));
     let counter = Arc::new(Counter {
@@ -67,6 +69,18 @@ pub(super) async fn serve(desk: Desk, wanted: Mcp) -> Result<()> {
         Err(error) => Err(Failure::failed(format!(
             "answers can't be written: {error}"
         ))),
+    }
+}
+
+/// Messages come there: a passphrase can't be read from it as well.
+fn refuse_standard_input(desk: &Desk, wanted: &Mcp) -> Result<()> {
+    let named = wanted.key.passphrase_file.as_ref();
+    let file = named.or(desk.settings.config.wallet.passphrase_file.as_ref());
+    match file {
+        Some(file) if file == Path::new("-") => Err(Failure::usage(
+            "`ramarket mcp` reads its messages from standard input: name a file with the passphrase, not -",
+        )),
+        _ => Ok(()),
     }
 }
 
