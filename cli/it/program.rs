@@ -3,10 +3,15 @@
 use std::{
     path::PathBuf,
     process::{Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child, Command},
+    time::timeout,
+};
 
 /// A person at a terminal: a configuration folder and a market.
 pub(crate) struct Person {
@@ -74,6 +79,27 @@ impl Drop for Person {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.folder));
     }
+}
+
+/// Sends it a signal, as `-TERM`.
+pub(crate) async fn kill(child: &Child, signal: &str) {
+    let id = child.id().unwrap().to_string();
+    let killed = Command::new("kill").args([signal, &id]).status().await;
+    assert!(killed.unwrap().success());
+}
+
+/// Sends it a signal again and again, as anybody does who sees that nothing happens; its exit code.
+pub(crate) async fn kill_until_it_ends(child: &mut Child, signal: &str) -> Option<i32> {
+    let ended = async {
+        loop {
+            kill(child, signal).await;
+            if let Ok(ended) = timeout(Duration::from_secs(2), child.wait()).await {
+                return ended.unwrap();
+            }
+        }
+    };
+    let ended = timeout(Duration::from_secs(60), ended).await;
+    ended.expect("it ends").code()
 }
 
 fn ended(output: Output) -> Ended {

@@ -5,11 +5,11 @@ use std::process::Stdio;
 use axum::{
     Router,
     extract::{
-        Path,
+        Path, RawQuery,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
     },
     http::HeaderMap,
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::get,
 };
 use serde_json::{Value, json};
@@ -17,15 +17,16 @@ use shared::link::frame::{self, Exit, Frame};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
+    process::Command,
 };
 
 use crate::{
-    program::Person,
+    program::{Person, kill, kill_until_it_ends},
     stub::{API_KEY, RENTAL},
 };
 
 /// A gateway: what `exec` is told to run says what it does.
-async fn gateway() -> String {
+pub(crate) async fn gateway() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new()
@@ -35,13 +36,30 @@ async fn gateway() -> String {
         )
         .route("/api/v1/rentals/{id}/logs", get(logs))
         .route("/api/v1/rentals/{id}/exec", get(exec))
+        .route("/api/v1/rentals/{id}/files", get(files))
         .route("/api/v1/rentals/{id}/ports/{port}", get(port));
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     url
 }
 
-/// Two lines, a connection that breaks, and one more behind the last place.
-async fn logs(headers: HeaderMap) -> Response {
+/// Followed: two lines, a connection that breaks, and one more behind the last place. Else as many lines as are asked for, the last of
+/// them always the same; since a moment, more than fit.
+async fn logs(headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let asked = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    if asked("follow").is_none() {
+        let tail: usize = asked("tail").map_or(1_000, |tail| tail.parse().unwrap());
+        let entry = |n: usize| {
+            let at = format!("2026-11-23T10:00:00.{n:06}Z");
+            json!({"at": at, "stream": "stdout", "line": n.to_string()})
+        };
+        let items: Vec<Value> = (0..tail).rev().map(entry).collect();
+        let more = asked("since") == Some("2026-11-23T10%3A00%3A00.000000Z");
+        return axum::Json(json!({"items": items, "more": more})).into_response();
+    }
     let line = |id: &str, line: &str| {
         let entry = json!({"at": "2026-11-23T10:00:00Z", "stream": "stdout", "line": line});
         format!("id: {id}\nevent: line\ndata: {entry}\n\n")
@@ -113,6 +131,17 @@ async fn run(mut socket: WebSocket) {
                 }
             }
         }
+        "flood" => {
+            let mut flood = Vec::new();
+            let frame = Frame::Stdout(vec![b'x'; 1024]);
+            frame::write(&mut flood, &frame).await.unwrap();
+            let flood = Message::Binary(flood.into());
+            while socket.send(flood.clone()).await.is_ok() {}
+        }
+        "never-read" => {
+            say(&mut socket, Frame::Stdout(b"ready\n".to_vec())).await;
+            std::future::pending::<()>().await;
+        }
         "absent" => {
             let problem = json!({"type": "x", "title": "Conflict", "status": 409, "detail": "there is no such program",
                 "code": "command_not_started", "request_id": "req_1"});
@@ -127,6 +156,33 @@ async fn run(mut socket: WebSocket) {
         // nobody says goodbye
         _ => say(&mut socket, Frame::Stdout(b"half".to_vec())).await,
     }
+}
+
+/// OpenSSH's own server, which stops in the middle of what is long.
+async fn files(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |mut socket| {
+        let mut server = Command::new("/usr/lib/openssh/sftp-server")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("apt-get install openssh-sftp-server");
+        let mut to = server.stdin.take().unwrap();
+        let mut from = server.stdout.take().unwrap().take(64 * 1024);
+        let mut said = vec![0; 64 * 1024];
+        loop {
+            tokio::select! {
+                count = from.read(&mut said), if from.limit() > 0 => {
+                    let bytes = said[..count.unwrap()].to_vec();
+                    socket.send(Message::Binary(bytes.into())).await.unwrap();
+                }
+                heard = socket.recv() => match heard {
+                    Some(Ok(Message::Binary(bytes))) => to.write_all(&bytes).await.unwrap(),
+                    _ => return,
+                },
+            }
+        }
+    })
 }
 
 /// Says back what comes, and ends its direction after we have ended ours.
@@ -201,13 +257,71 @@ async fn a_signal_to_us_is_one_to_the_program() {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
-    let id = child.id().unwrap().to_string();
-    let killed = tokio::process::Command::new("kill")
-        .args(["-TERM", &id])
-        .status()
-        .await;
-    assert!(killed.unwrap().success());
+    kill(&child, "-TERM").await;
     assert_eq!(child.wait().await.unwrap().code(), Some(128 + 15));
+}
+
+#[tokio::test]
+async fn a_program_that_never_reads_can_be_left() {
+    let person = person(&gateway().await);
+    let mut child = person
+        .command(&format!("exec -i {RENTAL} -- never-read"))
+        .env("RAMARKET_API_KEY", API_KEY)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
+    let mut stdin = child.stdin.take().unwrap();
+    let typing = tokio::spawn(async move {
+        // far more than all that lies between holds
+        let typed = vec![b'x'; 1 << 20];
+        while stdin.write_all(&typed).await.is_ok() {}
+    });
+    let code = kill_until_it_ends(&mut child, "-INT").await;
+    assert_eq!(code, Some(128 + 2));
+    typing.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_whose_output_nobody_reads_can_be_left() {
+    let person = person(&gateway().await);
+    let mut child = person
+        .command(&format!("exec {RENTAL} -- flood"))
+        .env("RAMARKET_API_KEY", API_KEY)
+        .spawn()
+        .unwrap();
+    let unread = child.stdout.take().unwrap();
+    let mut before = 0;
+    // what is written fits less and less, until a page that isn't full is all that is left
+    while before < 60 * 1024 {
+        before = rustix::io::ioctl_fionread(&unread).unwrap();
+        tokio::task::yield_now().await;
+    }
+    let code = kill_until_it_ends(&mut child, "-TERM").await;
+    assert_eq!(code, Some(128 + 15));
+}
+
+#[tokio::test]
+async fn a_page_of_logs_says_what_is_not_in_it() {
+    let person = person(&gateway().await);
+    let ended = person.run(&format!("logs {RENTAL}")).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.stdout.lines().count(), 1_000);
+    assert!(ended.stdout.starts_with("999\n"), "the last are shown");
+    assert!(
+        ended.stderr.contains("older lines are left out"),
+        "{}",
+        ended.stderr
+    );
+    let ended = person.run(&format!("logs {RENTAL} --tail 3")).await;
+    assert_eq!(
+        (ended.stdout.as_str(), ended.stderr.as_str()),
+        ("2\n1\n0\n", "")
+    );
+    let since = "2026-11-23T10:00:00Z";
+    let ended = person.run(&format!("logs {RENTAL} --since {since}")).await;
+    let on = "go on with --since 2026-11-23T10:00:00.000000Z";
+    assert!(ended.stderr.contains(on), "{}", ended.stderr);
 }
 
 #[tokio::test]

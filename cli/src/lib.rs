@@ -2,7 +2,7 @@
 //!
 //! Top down: [`commands`] (what a person or a program asks for) → [`payment`], [`wait`], [`receipts`], [`reach`] (what takes time or
 //! thought) → [`api`] (one request, one answer), [`sse`] → [`local`], [`key_file`], [`spending`] (what is kept between commands, in [`private_file`]s) ·
-//! [`args`], [`config`], [`units`], [`output`], [`terminal`] (words in and out) · [`failure`].
+//! [`args`], [`config`], [`units`], [`output`], [`terminal`], [`signals`] (words in and out) · [`failure`].
 //!
 //! # Invariants
 //! - Results go to stdout, everything else to stderr: output can be piped.
@@ -24,6 +24,7 @@ pub mod progress;
 pub mod random;
 pub mod reach;
 pub mod receipts;
+pub mod signals;
 pub mod spending;
 pub mod sse;
 pub mod terminal;

@@ -166,7 +166,7 @@ fn table(items: &[Value], columns: &[Column]) -> Result<()> {
 }
 
 /// Without control characters: what others wrote must not steer the terminal.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()

@@ -1,10 +1,13 @@
 //! How far long work is: a bar or a spinner on a terminal, a line for each step elsewhere.
+//!
+//! # Invariants
+//! - What is shown is plain: names come from rentals, and must not steer the terminal.
 
 use std::{io::IsTerminal as _, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output::tell;
+use crate::output::{plain, tell};
 
 const BAR: &str = "{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
 
@@ -35,7 +38,7 @@ impl Progress {
     /// A step.
     pub fn show(&self, step: &str) {
         match &self.bar {
-            Some(bar) => bar.set_message(step.to_owned()),
+            Some(bar) => bar.set_message(plain(step)),
             None => tell(step),
         }
     }
@@ -48,7 +51,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(BAR) {
             bar.set_style(style);
         }
-        bar.set_message(what.to_owned());
+        bar.set_message(plain(what));
     }
 
     /// So many bytes more.
@@ -64,5 +67,22 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_dont_steer_the_terminal() {
+        let bar = ProgressBar::hidden();
+        let progress = Progress {
+            bar: Some(bar.clone()),
+        };
+        progress.begin("a\u{1b}]0;title\u{7}\nb\u{9b}2J", Some(1));
+        assert_eq!(bar.message(), "a ]0;title  b 2J");
+        progress.show("\u{1b}[2J");
+        assert_eq!(bar.message(), " [2J");
     }
 }

@@ -1,26 +1,35 @@
 //! The terminal in front of which somebody sits: questions, passphrases, and raw mode for programs elsewhere.
 //!
 //! # Invariants
-//! - Whatever mode is set is undone when its guard is dropped, on every way out, a panic's included. While a mode is set, no key
-//!   ends this process: Ctrl-C is a byte.
+//! - Whatever mode is set is undone on every way out: by its guard, in a panic as well, or by the signal that ends this process.
+//!   While a mode is set, no key ends this process: Ctrl-C is a byte.
 
 use std::{
     fs::File,
     io::{self, IsTerminal as _, Read as _, Write as _},
+    mem,
     os::fd::AsFd as _,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcdrain, tcgetattr, tcgetwinsize,
+    tcsetattr,
 };
 use shared::{link::open::Size, secret::Secret};
 
-use crate::failure::{Failure, Result};
+use crate::{
+    failure::{Failure, Result},
+    signals,
+};
 
 const ANSWER_BYTES_MAX: usize = 4096;
 const INTERRUPT: u8 = 0x03;
 const END: u8 = 0x04;
 const BACKSPACE: [u8; 2] = [0x08, 0x7f];
+
+/// The mode before the one that is set, for who ends this process.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// Whether there is somebody to ask.
 pub fn is_there() -> bool {
@@ -56,11 +65,16 @@ impl Mode {
     }
 
     fn set(change: impl FnOnce(&mut Termios)) -> Result<Self> {
+        signals::watch()?;
         let stdin = io::stdin();
         let before = tcgetattr(stdin.as_fd()).map_err(unusable)?;
         let mut mode = before.clone();
         change(&mut mode);
-        tcsetattr(stdin.as_fd(), OptionalActions::Drain, &mode).map_err(unusable)?;
+        // may wait for a terminal that is held up, and so comes before the lock
+        tcdrain(stdin.as_fd()).map_err(unusable)?;
+        let mut kept = kept();
+        tcsetattr(stdin.as_fd(), OptionalActions::Now, &mode).map_err(unusable)?;
+        *kept = Some(before.clone());
         Ok(Self { before })
     }
 }
@@ -69,7 +83,23 @@ impl Drop for Mode {
     fn drop(&mut self) {
         // a terminal that has gone needs none
         let _restored = tcsetattr(io::stdin().as_fd(), OptionalActions::Drain, &self.before);
+        *kept() = None;
     }
+}
+
+fn kept() -> MutexGuard<'static, Option<Termios>> {
+    BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Restores the terminal for a process that ends now: no mode is set any more.
+pub fn restore_for_good() {
+    let kept = kept();
+    if let Some(before) = kept.as_ref() {
+        // at once: what is still to be shown may never be
+        let _restored = tcsetattr(io::stdin().as_fd(), OptionalActions::Now, before);
+    }
+    // another thread that wants a mode waits for the end
+    mem::forget(kept);
 }
 
 /// The size of the terminal at standard input; nothing if there is none.

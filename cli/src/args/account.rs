@@ -57,6 +57,9 @@ pub enum Wallet {
         key: NewKey,
     },
     /// Write the key as 64 hexadecimal digits, for another wallet.
+    #[command(after_help = "Examples:
+  ramarket wallet export exported.hex
+  ramarket wallet export - --passphrase-file /run/credentials/job/wallet-passphrase")]
     Export {
         /// A new file, made with mode 0600; `-` shows it.
         to: PathBuf,
@@ -64,6 +67,9 @@ pub enum Wallet {
         key: KeyFile,
     },
     /// Show the key's address.
+    #[command(after_help = "Examples:
+  ramarket wallet address
+  ramarket wallet address --key-file other.key")]
     Address(KeyFile),
     /// What the wallet holds on the networks whose JSON-RPC endpoint is known, and what was paid from it today.
     #[command(after_help = "Examples:
@@ -151,6 +157,9 @@ pub struct Receipts {
 #[derive(Debug, Subcommand)]
 pub enum ReceiptsCommand {
     /// Check a rental's bill against the node's signed records; exit code 1 if anything doesn't hold.
+    #[command(after_help = "Examples:
+  ramarket receipts verify bundle.json                  # needs no network
+  ramarket receipts verify rnt_… --node-key KEY")]
     Verify {
         /// A rental, or a file that `receipts --output` wrote.
         what: String,
@@ -162,6 +171,9 @@ pub enum ReceiptsCommand {
 
 /// `invoices`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  ramarket invoices
+  ramarket --json invoices --limit 100 | jq .[].number")]
 pub struct Invoices {
     /// At most this many.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -183,6 +195,10 @@ pub struct Events {
 
 /// `show`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  ramarket show rnt_…
+  ramarket show rnt_… --watch --every 10s
+  ramarket --json show rnt_… | jq .state")]
 pub struct Show {
     /// Its id.
     pub rental: RentalId,

@@ -12,6 +12,10 @@ use crate::units;
 
 /// `offers`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  ramarket offers --ram 256MiB
+  ramarket offers --gpus 1 --gpu-model H100 --sort ram --descending
+  ramarket --json offers --region eu-west --price-max 0.01 | jq .[0]")]
 pub struct Offers {
     /// At least this much RAM in one piece.
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
@@ -90,6 +94,10 @@ pub struct Order {
 
 /// `quote`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  ramarket quote --ram 256MiB --cpu 0.25 --duration 10m
+  ramarket quote --ram 64GiB --gpus 1 --gpu-model H100 --duration 1h
+  ramarket quote --offer ofr_… --ram 1GiB --duration 1h")]
 pub struct Quote {
     #[command(flatten)]
     pub order: Order,
@@ -121,6 +129,11 @@ pub struct Payment {
 
 /// `rent`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  ramarket rent --ram 256MiB --cpu 0.25 --duration 10m busybox:latest -- sleep 600
+  ramarket rent --ram 1GiB --disk 10GiB --duration 1h -e MODE=test busybox:latest -- sleep 3600
+  ramarket rent --ram 64GiB --gpus 1 --gpu-model H100 --duration 1h --max-price 5 pytorch/pytorch
+  ramarket rent --ram 1GiB --duration 1h --balance --auto-extend --max-spend 20 nginx")]
 pub struct Rent {
     /// The container image, as busybox:latest.
     pub image: String,
@@ -157,6 +170,9 @@ pub struct Rent {
 
 /// `extend`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  ramarket extend rnt_… --duration 1h
+  ramarket extend rnt_… --duration 30m --balance")]
 pub struct Extend {
     /// Its id.
     pub rental: RentalId,
@@ -169,6 +185,10 @@ pub struct Extend {
 
 /// `blocklists`: without anything to block it shows what is.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  ramarket blocklists nod_…                             # shows what is blocked
+  ramarket blocklists nod_… --consumer usr_… --registry '*.example.org'
+  ramarket blocklists nod_… --clear")]
 pub struct Blocklists {
     /// The node's id.
     pub node: NodeId,

@@ -105,6 +105,9 @@ pub enum Command {
     /// Sign in: by browser, by password or by API key; needed to pay from a balance and to list rentals made with an account.
     Login(Login),
     /// Sign out.
+    #[command(after_help = "Examples:
+  ramarket logout
+  ramarket --url work logout")]
     Logout,
     /// Find offers.
     Offers(Offers),
@@ -113,6 +116,9 @@ pub enum Command {
     /// Rent, pay and wait until it runs.
     Rent(Box<Rent>),
     /// List your rentals, with and without an account.
+    #[command(after_help = "Examples:
+  ramarket rentals
+  ramarket -q rentals | xargs -n 1 ramarket stop")]
     Rentals,
     /// Show one rental: its state, cost and usage.
     #[command(visible_alias = "status")]
@@ -134,6 +140,9 @@ pub enum Command {
     /// Pay for more time.
     Extend(Extend),
     /// Finish payments whose outcome isn't known, after a crash or a lost connection.
+    #[command(after_help = "Examples:
+  ramarket resume
+  ramarket --json resume | jq .[].id")]
     Resume,
     /// The node's signed records behind a bill, and whether they bear it out.
     Receipts(Receipts),
@@ -142,6 +151,9 @@ pub enum Command {
     /// What happens to your rentals.
     Events(Events),
     /// What your account holds, by currency.
+    #[command(after_help = "Examples:
+  ramarket balance
+  ramarket --json balance | jq .[0].available")]
     Balance,
     /// Fill your account's balance.
     #[command(visible_alias = "pay")]
@@ -154,6 +166,9 @@ pub enum Command {
     /// Serve the market's tools to a program over standard input and output (Model Context Protocol).
     Mcp(Box<Mcp>),
     /// Print a completion script for a shell.
+    #[command(after_help = "Examples:
+  ramarket completions bash > ~/.local/share/bash-completion/completions/ramarket
+  ramarket completions fish > ~/.config/fish/completions/ramarket.fish")]
     Completions {
         /// For which one.
         shell: Shell,
@@ -166,8 +181,11 @@ pub enum Command {
     },
 }
 
-/// A rental.
+/// `stop`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  ramarket stop rnt_…
+  ramarket --json stop rnt_… | jq .state")]
 pub struct Which {
     /// Its id.
     pub rental: RentalId,
@@ -187,6 +205,22 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn check(command: &clap::Command) {
+            let shown: Vec<_> = command.get_subcommands().collect();
+            shown.iter().copied().for_each(check);
+            let help = command.get_after_help().map(ToString::to_string);
+            let has_one = help
+                .is_some_and(|help| help.contains("  ramarket ") || help.contains("\"ramarket\""));
+            assert!(
+                has_one || !shown.is_empty() || command.is_hide_set(),
+                "{command}"
+            );
+        }
+        check(&Args::command());
     }
 
     #[test]
@@ -224,6 +258,8 @@ mod tests {
             "ramarket offers --json --quiet",
             "ramarket --url http://market.example offers",
             "ramarket offers --price-max -1",
+            "ramarket logs rnt_00000000000000000000000000000001 --tail 10001",
+            "ramarket logs rnt_00000000000000000000000000000001 --since yesterday",
         ] {
             let error = parse(bad).expect_err(bad);
             assert_eq!(error.exit_code(), 2, "{bad}");

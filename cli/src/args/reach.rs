@@ -3,26 +3,32 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args as ClapArgs, ValueEnum};
-use shared::id::RentalId;
+use shared::{id::RentalId, time::Timestamp};
 
 use crate::units;
+
+/// Most lines that the market gives at once.
+pub const TAIL_MAX: u32 = 10_000;
 
 /// `logs`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   ramarket logs rnt_… --tail 100
-  ramarket logs rnt_… -f --since 10m --search error")]
+  ramarket logs rnt_… -f --since 10m --search error
+  ramarket logs rnt_… --since 2026-01-31T12:00:00Z
+
+Without --tail and --since it gives the last 1000 lines.")]
 pub struct Logs {
     /// The rental; it may have ended.
     pub rental: RentalId,
     /// Go on as lines are written, until it ends or Ctrl-C.
     #[arg(long, short)]
     pub follow: bool,
-    /// Not older than this, as 10m or 2h.
-    #[arg(long, value_name = "TIME", value_parser = units::seconds)]
-    pub since: Option<i64>,
-    /// So many lines from the end.
-    #[arg(long, short = 'n', value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Not older than this, as 10m or 2h, or from this time on, as 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Since>,
+    /// So many lines from the end, at most 10000 [default: 1000, without --since].
+    #[arg(long, short = 'n', value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..=i64::from(TAIL_MAX)))]
     pub tail: Option<u32>,
     /// Lines with this text only.
     #[arg(long, value_name = "TEXT")]
@@ -33,6 +39,26 @@ pub struct Logs {
     /// With the time of each line.
     #[arg(long, short)]
     pub timestamps: bool,
+}
+
+/// From when on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// So many seconds before now.
+    Ago(i64),
+    /// This moment.
+    At(Timestamp),
+}
+
+impl FromStr for Since {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Timestamp::parse_rfc3339(text)
+            .map(Self::At)
+            .or_else(|_| units::seconds(text).map(Self::Ago))
+            .map_err(|_| "write a duration, as 10m or 2h, or a time, as 2026-01-31T12:00:00Z")
+    }
 }
 
 /// Where a program writes.
@@ -51,7 +77,8 @@ pub enum Stream {
   ramarket exec -it rnt_…                       # a shell
   tar c . | ramarket exec -i rnt_… -- tar x -C /data
 
-The exit code is the command's; 128 and the signal's number if a signal ended it.")]
+The exit code is the command's; 128 and the signal's number if a signal ended it. Signals are passed on; a second one, or one that can't be
+handed over, ends ramarket and hangs up on the command.")]
 pub struct Exec {
     /// Pass standard input on.
     #[arg(long, short)]
@@ -192,6 +219,16 @@ impl FromStr for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_are_of_the_last_while_or_since_a_moment() {
+        assert_eq!("2h".parse(), Ok(Since::Ago(7_200)));
+        let at = Timestamp::from_micros(1_769_860_800_000_001);
+        assert_eq!(at.to_string().parse(), Ok(Since::At(at)));
+        for bad in ["", "2", "yesterday", "2026-01-31", "12:00"] {
+            assert!(bad.parse::<Since>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn ports_and_places_are_read_as_people_write_them() {

@@ -11,19 +11,24 @@ use shared::{
 use super::Desk;
 use crate::{
     api::Request,
-    args::reach::{Cp, Exec, Logs, Place, PortForward, Stream},
+    args::reach::{Cp, Exec, Logs, Place, PortForward, Since, Stream, TAIL_MAX},
     failure::{Failure, Kind, Result},
     output::{self, Form, tell, text},
     reach::{self, Socket, copy::Copy, exec, forward::Forward, sftp::Sftp},
+    signals::Signals,
     sse, terminal, units,
 };
+
+/// Lines from the end that are shown unless others are asked for.
+const TAIL: usize = 1_000;
 
 /// Prints what a rental wrote.
 pub(super) async fn logs(desk: &Desk, wanted: &Logs) -> Result<()> {
     let id = wanted.rental.to_string();
-    let since = wanted
-        .since
-        .map(|seconds| SystemClock.now().plus_ms(-1_000 * seconds));
+    let since = wanted.since.map(|since| match since {
+        Since::Ago(seconds) => SystemClock.now().plus_ms(seconds.saturating_mul(-1_000)),
+        Since::At(at) => at,
+    });
     let stream = wanted.stream.map(|stream| match stream {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
@@ -31,20 +36,15 @@ pub(super) async fn logs(desk: &Desk, wanted: &Logs) -> Result<()> {
     let request = Request::get(format!("/api/v1/rentals/{id}/logs"))
         .auth(desk.auth_for(&id)?)
         .query("since", since)
-        .query("tail", wanted.tail)
         .query("stream", stream)
         .query("search", wanted.search.as_deref());
     let show = |entry: &Value| show_entry(desk.form, wanted.timestamps, entry);
     if !wanted.follow {
-        let answer = desk.api.send(&request).await?.ok()?;
-        let items = answer["items"].as_array().cloned().unwrap_or_default();
-        items.iter().try_for_each(show)?;
-        if answer["more"] == true {
-            tell("there are more lines: ask --since the last one's time, or for fewer with --tail");
-        }
-        return Ok(());
+        return page(desk, request, wanted, show).await;
     }
-    let request = request.query("follow", Some("true"));
+    let request = request
+        .query("tail", wanted.tail)
+        .query("follow", Some("true"));
     let mut take = |event: &sse::Event| match event.kind.as_str() {
         "end" => Ok(ControlFlow::Break(())),
         "line" => show(&event.data).map(ControlFlow::Continue),
@@ -52,6 +52,43 @@ pub(super) async fn logs(desk: &Desk, wanted: &Logs) -> Result<()> {
         _ => Ok(ControlFlow::Continue(())),
     };
     sse::follow(&desk.api, &request, &mut take).await
+}
+
+/// Shows what is there now, and says what of it isn't shown.
+async fn page(
+    desk: &Desk,
+    request: Request,
+    wanted: &Logs,
+    show: impl Fn(&Value) -> Result<()>,
+) -> Result<()> {
+    let unasked = wanted.tail.is_none() && wanted.since.is_none();
+    // one more than is shown: whether there are older ones
+    let tail = if unasked {
+        Some(TAIL + 1)
+    } else {
+        wanted.tail.and_then(|tail| usize::try_from(tail).ok())
+    };
+    let answer = desk.api.send(&request.query("tail", tail)).await?.ok()?;
+    let items = answer["items"].as_array().cloned().unwrap_or_default();
+    let older = if unasked {
+        items.len().saturating_sub(TAIL)
+    } else {
+        0
+    };
+    items[older..].iter().try_for_each(show)?;
+    if older > 0 {
+        tell(&format!(
+            "older lines are left out: ask for up to {TAIL_MAX} with --tail, or by time with --since"
+        ));
+    }
+    if answer["more"] == true {
+        let last = items.last().map(|last| text(last, "/at"));
+        tell(&format!(
+            "later lines are left out: go on with --since {}",
+            last.unwrap_or_default()
+        ));
+    }
+    Ok(())
 }
 
 fn show_entry(form: Form, timestamps: bool, entry: &Value) -> Result<()> {
@@ -136,6 +173,16 @@ pub(super) async fn port_forward(desk: &Desk, wanted: &PortForward) -> Result<()
 
 /// Copies files from and to a rental.
 pub(super) async fn cp(desk: &Desk, wanted: &Cp) -> Result<()> {
+    let mut signals = Signals::hear()?;
+    let ended = tokio::select! {
+        copied = copy(desk, wanted) => Ok(copied),
+        heard = signals.next() => Err(heard),
+    };
+    // by now what was half copied is removed
+    ended.unwrap_or_else(|heard| heard.end())
+}
+
+async fn copy(desk: &Desk, wanted: &Cp) -> Result<()> {
     let id = match (&wanted.from, &wanted.to) {
         (Place::There(id, _), Place::Here(_)) | (Place::Here(_), Place::There(id, _)) => {
             id.to_string()

@@ -182,7 +182,10 @@ pub(super) async fn show(desk: &Desk, show: &Show) -> Result<()> {
     loop {
         let mut rental = desk.api.send(&request).await?.ok()?;
         usage::add(desk, &id, &mut rental).await;
-        output::one(desk.form, &rental, &FIELDS)?;
+        match desk.form {
+            Form::Json if show.watch => output::json_line(&rental)?,
+            _ => output::one(desk.form, &rental, &FIELDS)?,
+        }
         let over = rental["settled_at"].is_string();
         if !show.watch || over {
             return Ok(());

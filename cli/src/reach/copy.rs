@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! - A name from a rental is one name: with a `/` in it, or `..`, it is refused, so that nothing is written outside of the target.
-//! - A file is written beside its place here and renamed when it is whole.
-//! - What is neither file nor folder is told and left out; links here are followed.
+//! - A file is written beside its place here and renamed when it is whole; it gets no permission that new files don't have here.
+//! - Within a folder, what is neither file nor folder is told and left out; links here are followed.
+//! - Only a file is read there: a device has no end.
 
 use std::{
     fs, io,
@@ -11,8 +12,9 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::part::Part;
 use super::{
     sftp::{Attributes, Sftp},
     told,
@@ -22,6 +24,8 @@ use crate::{
     output::tell,
     progress::Progress,
 };
+
+mod part;
 
 /// Deepest folder within a folder.
 const DEPTH_MAX: usize = 64;
@@ -40,6 +44,7 @@ pub struct Copy<S> {
     sftp: Sftp<S>,
     recursive: bool,
     progress: Progress,
+    umask: u32,
     done: Copied,
 }
 
@@ -50,6 +55,7 @@ impl<S: AsyncRead + AsyncWrite> Copy<S> {
             sftp,
             recursive,
             progress: Progress::new(),
+            umask: part::umask(),
             done: Copied::default(),
         }
     }
@@ -91,7 +97,13 @@ impl<S: AsyncRead + AsyncWrite> Copy<S> {
             for entry in entries {
                 let path = entry.map_err(|error| local(&from, &error))?.path();
                 let target = to.join(path.file_name().unwrap_or_default());
-                let facts = fs::metadata(&path).map_err(|error| local(&path, &error))?;
+                let facts = match fs::metadata(&path) {
+                    Err(_) if path.is_symlink() => {
+                        tell(&format!("{}: a link to nothing, left out", path.display()));
+                        continue;
+                    }
+                    facts => facts.map_err(|error| local(&path, &error))?,
+                };
                 if facts.is_dir() {
                     waiting.push((path, target, depth + 1));
                 } else if facts.is_file() {
@@ -146,8 +158,13 @@ impl<S: AsyncRead + AsyncWrite> Copy<S> {
         if there.is_folder() {
             self.needs_recursive(path)?;
             self.down_folder(path, &target).await?;
-        } else {
+        } else if there.is_file() {
             self.down_file(path, &target, there).await?;
+        } else {
+            return Err(Failure::usage(format!(
+                "{from} is {} in the rental: only files and folders are copied",
+                there.kind()
+            )));
         }
         Ok(self.done)
     }
@@ -175,31 +192,19 @@ impl<S: AsyncRead + AsyncWrite> Copy<S> {
     }
 
     async fn down_file(&mut self, from: &Path, to: &Path, known: Attributes) -> Result<()> {
-        let mut name = to.file_name().unwrap_or_default().to_owned();
-        name.push(".ramarket-part");
-        let beside = to.with_file_name(name);
+        let path = Part::path_for(to);
         self.progress.begin(&from.display().to_string(), known.size);
-        let wrong = |error: io::Error| local(&beside, &error);
-        let mut file = tokio::fs::File::create(&beside).await.map_err(wrong)?;
+        let wrong = |error: io::Error| local(&path, &error);
+        let mut part = Part::begin(path.clone()).map_err(wrong)?;
         let progress = &self.progress;
-        let read = self
+        let bytes = self
             .sftp
-            .read_file(from, &mut file, |bytes| progress.add(bytes))
-            .await;
-        let bytes = match read {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                // half a file is no file
-                drop(fs::remove_file(&beside));
-                return Err(remote(error));
-            }
-        };
-        file.flush().await.map_err(wrong)?;
-        if let Some(mode) = known.mode {
-            let mode = fs::Permissions::from_mode(mode & 0o777);
-            fs::set_permissions(&beside, mode).map_err(wrong)?;
-        }
-        fs::rename(&beside, to).map_err(|error| local(to, &error))?;
+            .read_file(from, &mut part.file, |bytes| progress.add(bytes))
+            .await
+            .map_err(remote)?;
+        let mode = known.mode.unwrap_or(part::MODE) & 0o777 & !self.umask;
+        part.finish(mode).await.map_err(wrong)?;
+        part.keep(to).map_err(|error| local(to, &error))?;
         self.done.files += 1;
         self.done.bytes += bytes;
         Ok(())

@@ -1,10 +1,13 @@
 //! A program in a rental: our input to it, its outputs to us, and how it ended.
 //!
 //! # Invariants
-//! - The terminal is as it was afterwards, on every way out: the mode is a guard's, and signals end the loop, not the process.
+//! - The terminal is as it was afterwards, on every way out: the mode is a guard's, and signals are heard before it is set.
 //! - With a terminal keys are bytes, Ctrl-C too; without one, signals are passed on.
+//! - A signal goes before the input that waits. One that can't be handed over, or a second one, ends this process.
 
 use std::{
+    convert::Infallible,
+    future::pending,
     io::{Read as _, Write as _},
     thread,
 };
@@ -12,21 +15,22 @@ use std::{
 use shared::link::frame::{self, Exit, FRAME_BYTES_MAX, Frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 
 use super::told;
 use crate::{
     failure::{Failure, Kind, Result},
+    signals::{Heard, Signals},
     terminal::{self, Mode},
 };
 
 /// Pieces of input that wait to be sent.
 const INPUT_QUEUE: usize = 8;
-const SIGHUP: u8 = 1;
-const SIGINT: u8 = 2;
-const SIGTERM: u8 = 15;
+
+/// What goes before input: a frame, and the signal that it tells of.
+type Urgent = (Frame, Option<Heard>);
 
 /// Runs until the program has ended; its exit code.
 ///
@@ -36,19 +40,22 @@ pub async fn run<S>(socket: S, interactive: bool, tty: bool) -> Result<u8>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
+    let signals = Signals::hear()?;
     let _mode = tty.then(Mode::raw).transpose()?;
     let (mut from, to) = split(socket);
-    let (frames, queue) = mpsc::channel(INPUT_QUEUE);
+    let (input, waiting) = mpsc::channel(INPUT_QUEUE);
+    let (urgent, overtaking) = mpsc::channel(1);
     if interactive {
-        read_input(frames.clone());
+        read_input(input);
     } else {
         // nothing comes: what reads its input ends
-        drop(frames.send(Frame::Stdin(Vec::new())).await);
+        drop(input.send(Frame::Stdin(Vec::new())).await);
     }
-    let sending = tokio::spawn(send(to, queue));
-    let signals = tokio::spawn(pass_signals_on(frames, tty));
-    let ended = listen(&mut from).await;
-    signals.abort();
+    let sending = tokio::spawn(send(to, waiting, overtaking));
+    let ended = tokio::select! {
+        ended = listen(&mut from) => ended,
+        never = pass_signals_on(signals, urgent, tty) => match never {},
+    };
     sending.abort();
     ended
 }
@@ -105,39 +112,54 @@ fn read_input(frames: mpsc::Sender<Frame>) {
     });
 }
 
-async fn send(mut to: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Frame>) {
-    while let Some(frame) = queue.recv().await {
+async fn send(
+    mut to: impl AsyncWrite + Unpin,
+    mut input: mpsc::Receiver<Frame>,
+    mut urgent: mpsc::Receiver<Urgent>,
+) {
+    loop {
+        let (frame, heard) = tokio::select! {
+            biased;
+            Some(urgent) = urgent.recv() => urgent,
+            Some(frame) = input.recv() => (frame, None),
+            else => return,
+        };
         // whoever listens hears that it broke
         if frame::write(&mut to, &frame).await.is_err() {
             return;
         }
+        if let Some(heard) = heard {
+            heard.take();
+        }
     }
 }
 
-/// Signals to us become signals there; with a terminal, the window's size as well.
-async fn pass_signals_on(frames: mpsc::Sender<Frame>, tty: bool) {
-    let on = |kind: SignalKind| signal(kind).ok();
-    let (Some(mut window), Some(mut interrupt), Some(mut terminate), Some(mut hang_up)) = (
-        on(SignalKind::window_change()),
-        on(SignalKind::interrupt()),
-        on(SignalKind::terminate()),
-        on(SignalKind::hangup()),
-    ) else {
-        return;
-    };
+/// A signal to us becomes one there; with a terminal, the window's size as well.
+async fn pass_signals_on(
+    mut signals: Signals,
+    urgent: mpsc::Sender<Urgent>,
+    tty: bool,
+) -> Infallible {
+    let window = tty.then(|| signal(SignalKind::window_change()).ok());
+    let mut window = window.flatten();
     loop {
-        let frame = tokio::select! {
-            _ = window.recv() => match terminal::size() {
-                Some(size) if tty => Frame::Resize(size),
-                _ => continue,
+        let passed = tokio::select! {
+            () = changed(&mut window) => match terminal::size() {
+                Some(size) => (Frame::Resize(size), None),
+                None => continue,
             },
-            _ = interrupt.recv() => Frame::Signal(SIGINT),
-            _ = terminate.recv() => Frame::Signal(SIGTERM),
-            _ = hang_up.recv() => Frame::Signal(SIGHUP),
+            heard = signals.next() => (Frame::Signal(heard.number), Some(heard)),
         };
-        if frames.send(frame).await.is_err() {
-            return;
+        if urgent.send(passed).await.is_err() {
+            return pending().await;
         }
+    }
+}
+
+async fn changed(window: &mut Option<Signal>) {
+    match window {
+        Some(window) => drop(window.recv().await),
+        None => pending().await,
     }
 }
 
@@ -162,6 +184,21 @@ mod tests {
         let ended = run(ours, false, false).await;
         program.await.unwrap();
         ended
+    }
+
+    #[tokio::test]
+    async fn a_signal_goes_before_the_input_that_waits() {
+        let (ours, mut theirs) = duplex(64 * 1024);
+        let (input, waiting) = mpsc::channel(INPUT_QUEUE);
+        let (urgent, overtaking) = mpsc::channel(1);
+        let typed = Frame::Stdin(b"typed".to_vec());
+        input.send(typed.clone()).await.unwrap();
+        urgent.send((Frame::Signal(2), None)).await.unwrap();
+        drop((input, urgent));
+        send(ours, waiting, overtaking).await;
+        for expected in [Some(Frame::Signal(2)), Some(typed), None] {
+            assert_eq!(frame::read(&mut theirs).await.unwrap(), expected);
+        }
     }
 
     #[tokio::test]

@@ -43,6 +43,10 @@ const HAS_MORE: u32 = 0x8000_0000;
 const KIND_MASK: u32 = 0o170_000;
 const FOLDER: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
+const CHARACTER_DEVICE: u32 = 0o020_000;
+const BLOCK_DEVICE: u32 = 0o060_000;
+const PIPE: u32 = 0o010_000;
+const SOCKET: u32 = 0o140_000;
 
 /// What is known of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +66,18 @@ impl Attributes {
     /// Whether it is a file.
     pub fn is_file(&self) -> bool {
         self.mode.is_some_and(|mode| mode & KIND_MASK == FILE)
+    }
+
+    /// What it is, in words.
+    pub fn kind(&self) -> &'static str {
+        match self.mode.map(|mode| mode & KIND_MASK) {
+            Some(FOLDER) => "a folder",
+            Some(FILE) => "a file",
+            Some(CHARACTER_DEVICE | BLOCK_DEVICE) => "a device",
+            Some(PIPE) => "a pipe",
+            Some(SOCKET) => "a socket",
+            _ => "something unknown",
+        }
     }
 }
 
