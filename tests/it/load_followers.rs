@@ -66,6 +66,13 @@ impl Follower {
     }
 }
 
+/// Something happens to an account: its balance is filled.
+async fn filled(account: &Api) {
+    let amount = json!({"amount": {"amount": "1", "currency": "USDC"}});
+    let filled = Payer::new().pay(account, "/balance/topups", &amount).await;
+    assert!(filled.status < 300, "{}", filled.body);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_cost_little_and_all_of_them_hear_what_happens() {
     let count = if is_full() { FOLLOWERS_FULL } else { FOLLOWERS };
@@ -81,6 +88,11 @@ async fn followers_cost_little_and_all_of_them_hear_what_happens() {
         let name = format!("follower{number}");
         accounts.push(people::signup(&market, &name, &["consumer"]).await);
     }
+    // what the first of all costs once is none of what each costs
+    let mut first = Follower::open(&market, &accounts[0]).await;
+    filled(&accounts[0]).await;
+    first.until("event: ").await;
+    drop(first);
     let before = memory::resident_bytes(market.pid());
     let mut followers: Vec<Follower> = stream::iter(0..count)
         .map(|number| Follower::open(&market, &accounts[number % ACCOUNTS]))
@@ -89,10 +101,8 @@ async fn followers_cost_little_and_all_of_them_hear_what_happens() {
         .await;
     let connected = memory::resident_bytes(market.pid());
     // each hears what happens to its account
-    let amount = json!({"amount": {"amount": "1", "currency": "USDC"}});
     for account in &accounts {
-        let filled = Payer::new().pay(account, "/balance/topups", &amount).await;
-        assert!(filled.status < 300, "{}", filled.body);
+        filled(account).await;
     }
     for follower in &mut followers {
         follower.until("event: ").await;

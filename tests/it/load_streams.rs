@@ -121,7 +121,8 @@ async fn rentals(stage: &Stage, count: usize) -> Vec<Rented> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_streams_cost_what_they_cost_at_first_and_who_never_reads_is_dropped() {
-    let settings = [("gateway.stall_s", "5")];
+    // those that are busy wait for the slowest of them, and are waited for while the others open
+    let settings = [("gateway.stall_s", "20")];
     let stage = Stage::new(Store::Sqlite, &settings).await;
     let count = if is_full() { RENTALS_FULL } else { RENTALS };
     let rentals = rentals(&stage, count).await;
@@ -130,6 +131,8 @@ async fn many_streams_cost_what_they_cost_at_first_and_who_never_reads_is_droppe
     let (mut idle, mut busy) = (Vec::new(), Vec::new());
     for rented in &rentals {
         idle.extend(open(&stage, rented, &["cat"], IDLE).await);
+    }
+    for rented in &rentals {
         busy.extend(open(&stage, rented, &["yes"], BUSY).await);
     }
     let mut seen = Vec::new();
