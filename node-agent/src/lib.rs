@@ -7,6 +7,7 @@
 //! `inside` is a program of its own that runs within rentals and serves streams there; `streams` carries them from the `link` to it.
 
 pub mod boot;
+mod both_ways;
 pub mod boundary;
 pub mod cli;
 pub mod config;

@@ -124,7 +124,7 @@ impl HelperRuntime {
             match helper.next(&mut stream).await? {
                 Reply::Entry(entry) => Ok(Some((entry, (helper, stream)))),
                 Reply::Failed(failure) => Err(failure.into()),
-                Reply::NotServed(why) => Err(helper.away(why)),
+                Reply::NotServed(why) => Err(RuntimeError::Busy(why)),
                 Reply::Done(_) => Ok(None),
                 Reply::Progress(_) | Reply::Event(_) => Err(helper.away(UNASKED)),
             }

@@ -5,10 +5,10 @@
 //! - The limits of all live containers, and of those being created, together stay within the machine less its reserve. The count is
 //!   kept in memory and never lacks a live container; before it refuses, it is made good by asking the engine.
 //! - No two live containers have the same GPU.
+//! - What a container was counted with stays until it ended: to ask for it again, with less, changes nothing.
 //! - A container that ended isn't started again: it would run outside of that count.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,6 +25,7 @@ use shared::{
 
 use tokio::sync::Semaphore;
 
+use self::counted::{Asked, Counted};
 use super::limits;
 use crate::{
     probe,
@@ -66,33 +67,6 @@ impl Room {
             cpu_millis: size.cpu_count.saturating_mul(1_000),
         })
     }
-}
-
-/// A container that counts.
-#[derive(Debug, Clone)]
-struct Known {
-    rental_id: Option<RentalId>,
-    live: bool,
-    /// `None` until the engine was asked.
-    limits: Option<HeldLimits>,
-    /// UUIDs of the GPUs that are its own.
-    gpus: Vec<String>,
-}
-
-/// What a rental takes.
-#[derive(Debug, Clone)]
-struct Asked {
-    limits: HeldLimits,
-    gpus: Vec<String>,
-}
-
-#[derive(Debug, Default)]
-struct Counted {
-    containers: HashMap<String, Known>,
-    /// Being created.
-    pending: HashMap<RentalId, Asked>,
-    /// Whether the engine was asked for all of them in this run.
-    looked: bool,
 }
 
 /// An engine behind checks.
@@ -174,14 +148,12 @@ impl Guard {
         };
         let pending = self.admit(rental.rental_id, &asked).await?;
         let created = self.engine.create(rental).await?;
-        if let Created::Fresh(id) | Created::Started(id) = &created {
-            let known = Known {
-                rental_id: Some(rental.rental_id),
-                live: true,
-                limits: Some(limits),
-                gpus: asked.gpus,
-            };
-            self.lock().containers.insert(id.clone(), known);
+        match &created {
+            // the engine compared it with what was asked
+            Created::Fresh(id) => self.lock().note_fresh(id, rental.rental_id, asked),
+            // of what it was made with only the engine knows: whatever is asked for now, it isn't that
+            Created::Started(id) => drop(self.inspect(id).await?),
+            Created::NoImage => {}
         }
         drop(pending);
         Ok(created)
@@ -277,6 +249,9 @@ impl Guard {
 
     fn take(&self, id: RentalId, asked: &Asked) -> Result<(), String> {
         let mut counted = self.lock();
+        if counted.is_pending(id) {
+            return Err("the rental is being created already".to_owned());
+        }
         let taken = counted.taken_beside(id);
         let (ram, cpu) = (
             taken.ram_bytes.saturating_add(asked.limits.ram_bytes),
@@ -318,61 +293,6 @@ impl Guard {
     }
 }
 
-impl Counted {
-    /// Whether every live container is in it, with its limits.
-    fn is_complete(&self) -> bool {
-        let unknown = |known: &Known| known.live && known.limits.is_none();
-        self.looked && !self.containers.values().any(unknown)
-    }
-
-    fn see(&mut self, container: &Container) {
-        let live = !matches!(container.state, ContainerState::Exited(_));
-        let known = self
-            .containers
-            .entry(container.id.clone())
-            .or_insert(Known {
-                rental_id: container.rental_id,
-                live,
-                limits: None,
-                gpus: container.gpus.clone(),
-            });
-        known.live = live;
-    }
-
-    /// Whether another rental than this one has a GPU.
-    fn is_held(&self, id: RentalId, uuid: &String) -> bool {
-        let live = self.containers.values();
-        let mut live = live.filter(|known| known.live && known.rental_id != Some(id));
-        let mut pending = self.pending.iter().filter(|(other, _)| **other != id);
-        live.any(|known| known.gpus.contains(uuid))
-            || pending.any(|(_, asked)| asked.gpus.contains(uuid))
-    }
-
-    /// What all rentals but this one take.
-    fn taken_beside(&self, id: RentalId) -> HeldLimits {
-        let live = self.containers.values();
-        let live = live.filter(|known| {
-            // a rental that is being created anew is counted once
-            known.live && known.rental_id != Some(id) && !known.is_pending(&self.pending)
-        });
-        let live = live.filter_map(|known| known.limits);
-        let pending = self.pending.iter().filter(|(other, _)| **other != id);
-        live.chain(pending.map(|(_, asked)| asked.limits)).fold(
-            HeldLimits::default(),
-            |sum, next| HeldLimits {
-                ram_bytes: sum.ram_bytes.saturating_add(next.ram_bytes),
-                cpu_millis: sum.cpu_millis.saturating_add(next.cpu_millis),
-            },
-        )
-    }
-}
-
-impl Known {
-    fn is_pending(&self, pending: &HashMap<RentalId, Asked>) -> bool {
-        self.rental_id.is_some_and(|id| pending.contains_key(&id))
-    }
-}
-
 /// A place in the count.
 struct Pending<'a> {
     guard: &'a Guard,
@@ -394,6 +314,7 @@ fn check_id(id: &str) -> Result<(), RuntimeError> {
     Err(RuntimeError::refused(code::ENGINE_REFUSED, why))
 }
 
+mod counted;
 mod within;
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub(super) const CONNECTIONS_MAX: usize = 384;
 pub(super) const FOLLOWERS_MAX: usize = 4;
 /// Logs that are read at once.
 pub(super) const READERS_MAX: usize = 96;
+/// Of these, logs of one container: nobody's readers keep others from theirs.
+pub(super) const READERS_EACH_MAX: usize = 8;
 /// Containers that are entered at once; an agent keeps one connection for each rental that somebody uses.
 pub(super) const ENTERED_MAX: usize = 160;
 /// Pulls that run at once; the next one waits.

@@ -115,7 +115,7 @@ pub(super) enum Reply {
     Done(serde_json::Value),
     /// The call's error.
     Failed(Failure),
-    /// The helper doesn't serve this request at all: wrong version, scope or form. Says nothing about the engine.
+    /// The helper doesn't serve this request at all: wrong version, scope or form, or too many of its kind. Says nothing about the engine.
     NotServed(String),
 }
 
@@ -130,7 +130,9 @@ pub(super) enum Failure {
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
         match error {
-            RuntimeError::Unavailable(reason) => Self::Unavailable { reason },
+            RuntimeError::Unavailable(reason) | RuntimeError::Busy(reason) => {
+                Self::Unavailable { reason }
+            }
             RuntimeError::Refused { code, reason } => Self::Refused {
                 code: code.to_owned(),
                 reason,

@@ -23,6 +23,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::readers::Readers;
 use super::{
     binding::Binding,
     guard::{Engine, Guard, Room},
@@ -55,7 +56,7 @@ pub struct Helper {
     binding: Mutex<Binding>,
     guard: Mutex<Option<Arc<Guard>>>,
     followers: Semaphore,
-    readers: Semaphore,
+    readers: Readers,
     entered: Semaphore,
     shutdown: CancellationToken,
 }
@@ -97,7 +98,7 @@ impl Helper {
             binding: Mutex::new(Binding::read(state_dir)?),
             guard: Mutex::default(),
             followers: Semaphore::new(limits::FOLLOWERS_MAX),
-            readers: Semaphore::new(limits::READERS_MAX),
+            readers: Readers::default(),
             entered: Semaphore::new(limits::ENTERED_MAX),
             shutdown,
         })
@@ -342,6 +343,7 @@ impl Connection {
 }
 
 mod carry;
+mod readers;
 
 #[cfg(test)]
 mod tests;

@@ -14,10 +14,12 @@ use shared::link::{
     open::{self, Opened, code},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
+
+use crate::both_ways;
 
 /// From the question for a name to the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -44,11 +46,9 @@ where
     };
     let connected = timeout(CONNECT_WITHIN, connect(host, port)).await;
     match connected.unwrap_or_else(|_| late()) {
-        Ok(mut connection) => {
+        Ok(connection) => {
             open::send(&mut stream, &Opened::Ready {}).await?;
-            copy_bidirectional_with_sizes(&mut stream, &mut connection, BUFFER_BYTES, BUFFER_BYTES)
-                .await?;
-            Ok(())
+            both_ways::carry(stream, connection, BUFFER_BYTES).await
         }
         Err(refused) => open::send(&mut stream, &refused).await,
     }

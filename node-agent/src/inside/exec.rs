@@ -2,13 +2,17 @@
 //!
 //! # Invariants
 //! - One chunk of each output is in hand, and a few of the input: what isn't taken waits in the program's pipes, and then it waits.
+//!   While its input is full one more chunk is held, so that a signal, a new size or the stream's end behind it still arrive.
 //! - The program's own output is complete before its end is told. What it left running may hold its pipes: that is waited for no longer
 //!   than it is silent for [`QUIET`].
 //! - When the stream ends before the program does, the program is hung up.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
-use futures_util::future::try_join_all;
+use futures_util::{
+    future::try_join_all,
+    stream::{self, StreamExt as _},
+};
 use shared::link::{
     frame::{self, FRAME_BYTES_MAX, Frame},
     open::{self, Exec, Opened, Output, code},
@@ -26,7 +30,7 @@ use super::{
 /// How long an output may be silent after the program's end before it counts as ended.
 const QUIET: Duration = Duration::from_secs(1);
 /// Chunks of input that wait for the program.
-const INPUT_CHUNKS_MAX: usize = 4;
+pub(super) const INPUT_CHUNKS_MAX: usize = 4;
 /// What a terminal takes as the end of its input.
 const END_OF_INPUT: u8 = 4;
 
@@ -136,27 +140,81 @@ async fn pump(
 
 /// Takes frames until the stream ends; returns why it did.
 async fn listen(
-    mut reader: impl AsyncRead + Unpin,
+    reader: impl AsyncRead + Unpin,
     chunks: mpsc::Sender<Vec<u8>>,
     controls: &Controls,
 ) -> io::Error {
-    let mut chunks = Some(chunks);
+    // a frame that is half read is kept while something else is waited for
+    let frames = stream::unfold(reader, |mut reader| async {
+        Some((frame::read(&mut reader).await, reader))
+    });
+    let mut frames = pin!(frames);
+    let mut input = Input {
+        chunks: Some(chunks),
+        held: None,
+        ended: false,
+    };
     loop {
-        match frame::read(&mut reader).await {
-            Ok(Some(Frame::Stdin(chunk))) if chunk.is_empty() => chunks = None,
-            Ok(Some(Frame::Stdin(chunk))) => {
-                if let Some(chunks) = &chunks {
-                    // fails when the program has closed its input
-                    chunks.send(chunk).await.ok();
-                }
-            }
-            Ok(Some(Frame::Resize(size))) => controls.resize(size),
-            Ok(Some(Frame::Signal(number))) => controls.signal(number),
-            Ok(Some(Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exit(_))) => {
+        let frame = tokio::select! {
+            () = input.hand_over(), if input.held.is_some() => continue,
+            frame = frames.next() => frame,
+        };
+        match frame {
+            Some(Ok(Some(Frame::Stdin(chunk)))) => input.take(chunk).await,
+            Some(Ok(Some(Frame::Resize(size)))) => controls.resize(size),
+            Some(Ok(Some(Frame::Signal(number)))) => controls.signal(number),
+            Some(Ok(Some(Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exit(_)))) => {
                 return io::Error::new(io::ErrorKind::InvalidData, "a program's frame came to it");
             }
-            Ok(None) => return io::ErrorKind::BrokenPipe.into(),
-            Err(error) => return error,
+            None | Some(Ok(None)) => return io::ErrorKind::BrokenPipe.into(),
+            Some(Err(error)) => return error,
+        }
+    }
+}
+
+/// What goes to the program.
+struct Input {
+    /// `None` after its end, or when the program doesn't take any.
+    chunks: Option<mpsc::Sender<Vec<u8>>>,
+    /// For which there was no room.
+    held: Option<Vec<u8>>,
+    /// Whether nothing comes behind what is held.
+    ended: bool,
+}
+
+impl Input {
+    /// Takes a chunk, an empty one as the end. One at a time is held; before the next, the program must take something.
+    async fn take(&mut self, chunk: Vec<u8>) {
+        if self.ended {
+            return;
+        }
+        if chunk.is_empty() {
+            self.ended = true;
+            if self.held.is_none() {
+                self.chunks = None;
+            }
+            return;
+        }
+        if self.held.is_some() {
+            self.hand_over().await;
+        }
+        self.held = self.chunks.is_some().then_some(chunk);
+    }
+
+    /// Waits for room for what is held. Given up meanwhile, it is held still.
+    async fn hand_over(&mut self) {
+        let taken = match &self.chunks {
+            Some(chunks) => chunks.reserve().await.is_ok_and(|room| {
+                if let Some(chunk) = self.held.take() {
+                    room.send(chunk);
+                }
+                true
+            }),
+            None => false,
+        };
+        if !taken || self.ended {
+            // the program has closed its input, or has all of it
+            (self.chunks, self.held) = (None, None);
         }
     }
 }

@@ -173,6 +173,38 @@ async fn output_that_nobody_reads_stops_the_program() {
     ));
 }
 
+/// As much input as a program that reads none has room for: its pipe, what is in hand, what waits, what is held.
+async fn fill(stream: &mut Stream) {
+    let pipe_chunks = 64 * 1_024 / frame::FRAME_BYTES_MAX;
+    for _ in 0..pipe_chunks + 1 + exec::INPUT_CHUNKS_MAX + 1 {
+        let chunk = vec![b'x'; frame::FRAME_BYTES_MAX];
+        frame::write(stream, &Frame::Stdin(chunk))
+            .await
+            .expect("sent");
+    }
+}
+
+#[tokio::test]
+async fn signals_and_the_streams_end_reach_a_program_that_does_not_read_its_input() {
+    let rental = rental();
+    let words = ["sh", "-c", "echo $$; exec sleep 1000"];
+    let (mut stream, _) = opened(&rental, &exec(&words)).await;
+    fill(&mut stream).await;
+    for frame in [Frame::Stdin(Vec::new()), Frame::Signal(15)] {
+        frame::write(&mut stream, &frame).await.expect("sent");
+    }
+    assert_eq!(to_the_end(&mut stream).await.2, Exit::Signal(15));
+
+    let (mut stream, _) = opened(&rental, &exec(&words)).await;
+    let Some(Frame::Stdout(pid)) = frame::read(&mut stream).await.expect("a frame") else {
+        panic!("it says its number");
+    };
+    fill(&mut stream).await;
+    drop(stream);
+    let pid = String::from_utf8(pid).expect("a number");
+    gone(&PathBuf::from("/proc").join(pid.trim())).await;
+}
+
 #[tokio::test]
 async fn what_a_program_leaves_running_does_not_hold_its_end() {
     let rental = rental();

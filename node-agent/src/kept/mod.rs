@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A log is whole under its name or not there: it is written anew, synced, then takes the name. To keep it again changes nothing.
-//! - Each is bounded ([`LOG_BYTES_MAX`]: its end), all together are, and each goes after its time; to make room the oldest go first.
+//! - Each is bounded ([`LOG_BYTES_MAX`], and never more than all may have: its end), all together are, and each goes after its time; to make room the oldest go first.
 //! - A disk that is full costs the log, never the removal of the container.
 
 use std::{
@@ -40,6 +40,8 @@ pub const LOG_BYTES_MAX: usize = 16 << 20;
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// How often an engine that doesn't answer is asked for one container's log.
 const TRIES_MAX: u32 = 3;
+/// The same while the engine isn't even asked, for others keep it busy: longer than a tenant could gain by that.
+const BUSY_TRIES_MAX: u32 = 100;
 /// Containers whose tries are counted.
 const COUNTED_MAX: usize = 1_024;
 /// How often old ones are looked for.
@@ -64,7 +66,14 @@ pub struct KeptLogs {
     clock: Arc<dyn Clock>,
     /// One at a time: each is held in memory while it is written.
     keeping: tokio::sync::Mutex<()>,
-    tries: Mutex<HashMap<String, u32>>,
+    tries: Mutex<HashMap<String, Tries>>,
+}
+
+/// How often a container's log was asked for in vain.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    unanswered: u32,
+    busy: u32,
 }
 
 /// A file of the folder.
@@ -106,6 +115,7 @@ impl KeptLogs {
                 () = shutdown.cancelled() => return,
                 _ = due.tick() => {}
             }
+            let _turn = self.keeping.lock().await;
             let kept = Arc::clone(&self);
             let swept = tokio::task::spawn_blocking(move || kept.make_room(0)).await;
             if let Ok(Err(error)) = swept {
@@ -128,10 +138,8 @@ impl KeptLogs {
             return Ok(());
         }
         let _turn = self.keeping.lock().await;
-        let text = match told(runtime, container_id).await {
-            Err(error @ RuntimeError::Unavailable(_)) if self.may_try_again(container_id) => {
-                return Err(error);
-            }
+        let text = match told(runtime, container_id, self.log_bytes_max()).await {
+            Err(error) if self.may_try_again(container_id, &error) => return Err(error),
             Err(error) => {
                 tracing::warn!(rental.id = %rental_id, %error, "the rental's log can't be read, and isn't kept");
                 return Ok(());
@@ -153,15 +161,26 @@ impl KeptLogs {
         Ok(())
     }
 
+    /// Of one log; no more than all together may take.
+    fn log_bytes_max(&self) -> usize {
+        let all = usize::try_from(self.limits.bytes).unwrap_or_default();
+        all.min(LOG_BYTES_MAX)
+    }
+
     /// Counts a try; false when it was the last.
-    fn may_try_again(&self, container_id: &str) -> bool {
+    fn may_try_again(&self, container_id: &str, error: &RuntimeError) -> bool {
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         if tries.len() >= COUNTED_MAX {
             tries.clear();
         }
-        let count = tries.entry(container_id.to_owned()).or_default();
-        *count += 1;
-        *count < TRIES_MAX
+        let tries = tries.entry(container_id.to_owned()).or_default();
+        let (count, most) = match error {
+            RuntimeError::Unavailable(_) => (&mut tries.unanswered, TRIES_MAX),
+            RuntimeError::Busy(_) => (&mut tries.busy, BUSY_TRIES_MAX),
+            RuntimeError::Refused { .. } => return false,
+        };
+        *count = count.saturating_add(1);
+        *count < most
     }
 
     /// Removes the oldest until `bytes` more fit, and all whose time is over.
@@ -176,7 +195,11 @@ impl KeptLogs {
             if log.changed_ms >= oldest_ms && all.saturating_add(bytes) <= limit {
                 break;
             }
-            std::fs::remove_file(&log.path)?;
+            match std::fs::remove_file(&log.path) {
+                // somebody else's doing, and as good
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
             all = all.saturating_sub(log.bytes);
         }
         Ok(())
@@ -186,7 +209,10 @@ impl KeptLogs {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let facts = entry.metadata()?;
+            let facts = match entry.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                facts => facts?,
+            };
             let changed = facts.modified()?.duration_since(UNIX_EPOCH);
             let changed_ms = changed.map_or(0, |since| since.as_millis());
             found.push(Found {
@@ -216,7 +242,11 @@ impl KeptLogs {
 }
 
 /// The end of what a container wrote, as lines of JSON.
-async fn told(runtime: &dyn ContainerRuntime, container_id: &str) -> Result<Vec<u8>, RuntimeError> {
+async fn told(
+    runtime: &dyn ContainerRuntime,
+    container_id: &str,
+    bytes_max: usize,
+) -> Result<Vec<u8>, RuntimeError> {
     let mut entries = runtime.logs(container_id, LogsQuery::default());
     let (mut lines, mut bytes) = (VecDeque::<Vec<u8>>::new(), 0);
     let reading = async {
@@ -227,7 +257,7 @@ async fn told(runtime: &dyn ContainerRuntime, container_id: &str) -> Result<Vec<
             line.push(b'\n');
             bytes += line.len();
             lines.push_back(line);
-            while bytes > LOG_BYTES_MAX {
+            while bytes > bytes_max {
                 bytes -= lines.pop_front().map_or(bytes, |line| line.len());
             }
         }

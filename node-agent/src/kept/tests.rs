@@ -172,3 +172,44 @@ async fn what_can_not_be_kept_never_stands_in_the_way_for_ever() {
         .expect("none are kept");
     assert_eq!(stage.engine.calls(Op::Logs), 5);
 }
+
+#[tokio::test]
+async fn others_who_read_a_lot_cost_no_tries() {
+    let stage = Stage::new();
+    let kept = stage.open(1 << 30, Arc::new(SystemClock));
+    let (rental_id, id) = stage.rental(&["one"]);
+    for _ in 0..2 * TRIES_MAX {
+        let busy = RuntimeError::Busy("too many logs are being read already".to_owned());
+        stage.engine.fail_next(Op::Logs, busy);
+        kept.keep(&stage.engine, rental_id, &id)
+            .await
+            .expect_err("asked again");
+    }
+    kept.keep(&stage.engine, rental_id, &id)
+        .await
+        .expect("kept");
+    assert!(kept.has(rental_id));
+    // but not for ever: what is over holds its disk until it is removed
+    let (other, id) = stage.rental(&["one"]);
+    for tries in 1..=BUSY_TRIES_MAX {
+        let busy = RuntimeError::Busy("too many logs are being read already".to_owned());
+        stage.engine.fail_next(Op::Logs, busy);
+        let again = kept.keep(&stage.engine, other, &id).await.is_err();
+        assert_eq!(again, tries < BUSY_TRIES_MAX, "{tries}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_takes_no_more_than_all_may_have() {
+    let stage = Stage::new();
+    let kept = stage.open(20_000, Arc::new(SystemClock));
+    let long = "x".repeat(1_000);
+    let (rental_id, id) = stage.rental(&[long.as_str(); 100]);
+    kept.keep(&stage.engine, rental_id, &id)
+        .await
+        .expect("kept");
+    let bytes = std::fs::metadata(kept.path(rental_id))
+        .expect("there")
+        .len();
+    assert!((10_000..=20_000).contains(&bytes), "{bytes}");
+}

@@ -229,8 +229,15 @@ impl Samples {
     pub fn fine_after(&self, rental_id: RentalId, after: Option<Timestamp>) -> Vec<Sample> {
         let kept = self.lock();
         let fine = kept.rentals.get(&rental_id).map(|series| &series.fine);
+        let newest_first = fine.into_iter().flatten().rev();
         let is_new = |sample: &&Sample| after.is_none_or(|after| sample.at > after);
-        fine.into_iter().flatten().filter(is_new).cloned().collect()
+        let mut new: Vec<Sample> = newest_first.take_while(is_new).cloned().collect();
+        new.reverse();
+        // of before a clock was set back
+        let back = fine.and_then(VecDeque::back);
+        let back = back.filter(|back| after.is_some_and(|after| back.at < after));
+        new.extend(back.cloned());
+        new
     }
 
     /// Whether a rental is measured now.
@@ -258,7 +265,8 @@ impl Kept {
 impl Series {
     /// Takes a sample if it is time for one; returns it if it is to be written.
     fn take(&mut self, sample: Sample) -> Option<Sample> {
-        let early = |last: &Sample| sample.at.ms_since(last.at) < FINE_MS;
+        // a clock that was set back would make all the time until then again seem early
+        let early = |last: &Sample| (0..FINE_MS).contains(&sample.at.ms_since(last.at));
         if self.fine.back().is_some_and(early) {
             return None;
         }
@@ -268,7 +276,7 @@ impl Series {
         self.fine.push_back(sample.clone());
         let is_due = self
             .written
-            .is_none_or(|last| sample.at.ms_since(last) >= COARSE_MS);
+            .is_none_or(|last| !(0..COARSE_MS).contains(&sample.at.ms_since(last)));
         is_due.then(|| {
             self.written = Some(sample.at);
             sample
@@ -352,5 +360,32 @@ mod tests {
         let later = Timestamp::from_secs(4_000_000_000);
         samples.take(later, &[], &BTreeMap::new());
         assert!(!samples.path(rental_id).exists());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_stops_nothing() {
+        let home = TempDir::new();
+        let samples = Samples::open(home.path().to_owned()).expect("opened");
+        let rental_id = Ids::System.mint();
+        let start = SystemClock.now().as_secs();
+        for (tick, at) in [start, start - 3_600, start - 3_599, start - 3_590]
+            .into_iter()
+            .enumerate()
+        {
+            let cpu_ns = i64::try_from(tick).expect("few");
+            let at = Timestamp::from_secs(at);
+            samples.take(at, &[used(rental_id, cpu_ns)], &BTreeMap::new());
+        }
+        let fine = samples.fine_after(rental_id, None);
+        let taken: Vec<i64> = fine.iter().map(|sample| sample.cpu_ns).collect();
+        assert_eq!(taken, [0, 1, 3], "one came too early");
+        let after = |seconds| {
+            let new = samples.fine_after(rental_id, Some(Timestamp::from_secs(seconds)));
+            new.iter().map(|sample| sample.cpu_ns).collect::<Vec<_>>()
+        };
+        // who follows goes on too
+        assert_eq!(after(start), [3]);
+        assert_eq!(after(start - 3_600), [3]);
+        assert!(after(start - 3_590).is_empty());
     }
 }

@@ -3,9 +3,9 @@
 //! # Invariants
 //! - Only containers that carry this node's label are ever seen or touched; an engine may serve others as well.
 //! - Each call is safe to repeat: creating what exists adopts it, stopping or removing what is gone succeeds.
-//! - "The engine didn't answer" ([`RuntimeError::Unavailable`]) is kept apart from "the engine refused": only the second is an answer.
+//! - "The engine didn't answer" ([`RuntimeError::Unavailable`], [`RuntimeError::Busy`]) is kept apart from "the engine refused": only the second is an answer.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -53,6 +53,17 @@ pub const LABEL_GPUS: &str = "ramarket.gpus";
 pub const LABEL_DISK: &str = "ramarket.disk_bytes";
 /// Label that holds the node's id, so that two agents on one engine keep apart.
 pub const LABEL_NODE: &str = "ramarket.node";
+
+/// Label of the containers that prove networks closed, which aren't rentals; its value is the node's id.
+pub const LABEL_PROBE: &str = "ramarket.probe";
+/// What all of them begin with.
+const LABEL_PREFIX: &str = "ramarket.";
+
+/// A label's value. An empty one is as none: every label is set on a rental, so that its image can't set one.
+fn label<'a>(labels: &'a HashMap<String, String>, name: &str) -> Option<&'a str> {
+    let value = labels.get(name).map(String::as_str);
+    value.filter(|value| !value.is_empty())
+}
 
 /// Codes of [`shared::wire::observed::Phase::Failed`]: stable, told to the rental's owner.
 pub mod code {
@@ -259,6 +270,9 @@ pub enum RuntimeError {
     /// The engine didn't answer, or broke off: nothing is known about what it did.
     #[error("the container engine didn't answer: {0}")]
     Unavailable(String),
+    /// Too much is being asked for at once, and the engine wasn't asked: there is no sign that it wouldn't answer.
+    #[error("the container engine wasn't asked: {0}")]
+    Busy(String),
     /// The engine refused, and would refuse again.
     #[error("{code}: {reason}")]
     Refused {
@@ -284,7 +298,7 @@ impl RuntimeError {
     #[must_use]
     pub fn reason(self) -> String {
         match self {
-            Self::Unavailable(reason) | Self::Refused { reason, .. } => reason,
+            Self::Unavailable(reason) | Self::Busy(reason) | Self::Refused { reason, .. } => reason,
         }
     }
 }

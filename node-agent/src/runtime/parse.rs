@@ -9,7 +9,8 @@ use bollard::models::{
 use shared::{journal::Exit, time::Timestamp};
 
 use super::{
-    Container, ContainerState, Event, LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC,
+    Container, ContainerState, Event, LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL,
+    LABEL_SPEC, label,
 };
 
 /// One container as Docker's inspect tells it; `None` when it isn't of this `scope` or the answer has no id or state.
@@ -19,7 +20,7 @@ pub(super) fn container(answer: &ContainerInspectResponse, scope: &str) -> Optio
     if labels.get(LABEL_NODE).map(String::as_str) != Some(scope) {
         return None;
     }
-    labels.get(LABEL_RENTAL)?;
+    label(labels, LABEL_RENTAL)?;
     let state = answer.state.as_ref()?;
     let phase = phase(state)?;
     let running = phase == ContainerState::Running;
@@ -40,6 +41,7 @@ pub(super) fn container(answer: &ContainerInspectResponse, scope: &str) -> Optio
 pub(super) fn never_started(summary: &ContainerSummary) -> Option<Container> {
     let created = summary.state == Some(ContainerSummaryStateEnum::CREATED);
     let labels = summary.labels.as_ref().filter(|_| created)?;
+    label(labels, LABEL_RENTAL)?;
     Some(labelled(summary.id.clone()?, labels))
 }
 
@@ -47,7 +49,7 @@ pub(super) fn never_started(summary: &ContainerSummary) -> Option<Container> {
 pub(super) fn event(actor: EventActor) -> Option<Event> {
     let labels = actor.attributes.unwrap_or_default();
     Some(Event {
-        rental_id: labels.get(LABEL_RENTAL).and_then(|id| id.parse().ok()),
+        rental_id: label(&labels, LABEL_RENTAL).and_then(|id| id.parse().ok()),
         container_id: actor.id?,
     })
 }
@@ -55,11 +57,10 @@ pub(super) fn event(actor: EventActor) -> Option<Event> {
 fn labelled(id: String, labels: &HashMap<String, String>) -> Container {
     Container {
         id,
-        rental_id: labels.get(LABEL_RENTAL).and_then(|id| id.parse().ok()),
-        lease_id: labels.get(LABEL_LEASE).and_then(|id| id.parse().ok()),
+        rental_id: label(labels, LABEL_RENTAL).and_then(|id| id.parse().ok()),
+        lease_id: label(labels, LABEL_LEASE).and_then(|id| id.parse().ok()),
         spec_sha256: labels.get(LABEL_SPEC).cloned().unwrap_or_default(),
-        gpus: labels
-            .get(LABEL_GPUS)
+        gpus: label(labels, LABEL_GPUS)
             .map(|uuids| uuids.split_terminator(',').map(str::to_owned).collect())
             .unwrap_or_default(),
         state: ContainerState::Created,
@@ -156,5 +157,19 @@ mod tests {
     fn containers_of_others_are_not_seen() {
         let answer = inspected("elsewhere", &json!({"Status": "running", "Pid": 42}));
         assert_eq!(container(&answer, "here"), None);
+    }
+
+    #[test]
+    fn an_empty_label_is_as_none() {
+        let running = json!({"Status": "running", "Pid": 42});
+        let mut answer = serde_json::to_value(inspected("here", &running)).expect("json");
+        answer["Config"]["Labels"][LABEL_GPUS] = json!("");
+        let parsed = |answer: &serde_json::Value| {
+            let answer = serde_json::from_value(answer.clone()).expect("Docker's form");
+            container(&answer, "here")
+        };
+        assert!(parsed(&answer).expect("ours").gpus.is_empty());
+        answer["Config"]["Labels"][LABEL_RENTAL] = json!("");
+        assert_eq!(parsed(&answer), None);
     }
 }

@@ -132,7 +132,7 @@ mod tests {
     fn an_absent_image_is_told_from_a_failed_pull() {
         let code_of = |message: &str| match refusal("x", message) {
             RuntimeError::Refused { code, .. } => code,
-            RuntimeError::Unavailable(_) => "unavailable",
+            RuntimeError::Unavailable(_) | RuntimeError::Busy(_) => "unavailable",
         };
         for absent in [
             "manifest for 127.0.0.1:5000/x:1 not found: manifest unknown: manifest unknown",

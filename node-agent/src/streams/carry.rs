@@ -1,4 +1,4 @@
-//! Bytes both ways between two streams, each direction with its own end.
+//! Bytes both ways between two streams ([`both_ways`]) until nothing moves any more.
 
 use std::{
     io,
@@ -9,9 +9,11 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, sleep},
 };
+
+use crate::both_ways;
 
 /// In hand for each direction.
 const BUFFER_BYTES: usize = 64 * 1_024;
@@ -31,9 +33,7 @@ pub(super) async fn both_ways(
         moved: &moved,
     };
     tokio::select! {
-        carried = copy_bidirectional_with_sizes(outer, &mut watched, BUFFER_BYTES, BUFFER_BYTES) => {
-            carried.map(drop)
-        }
+        carried = both_ways::carry(outer, &mut watched, BUFFER_BYTES) => carried,
         () = moved.stopped(idle) => Err(io::ErrorKind::TimedOut.into()),
     }
 }

@@ -211,3 +211,71 @@ async fn a_gpu_is_one_rentals_until_that_ended() {
     guard.remove(&id).await.expect("removed");
     created(&guard, &second).await;
 }
+
+#[tokio::test]
+async fn a_rental_that_runs_is_counted_as_it_was_made_whatever_is_asked_for_again() {
+    let engine = engine();
+    let guard = guard(&engine);
+    let large = DesiredRental {
+        gpus: vec!["GPU-a".into()],
+        resources: Resources {
+            gpu_count: 1,
+            ..rental(200 * MIB, 1_000).resources
+        },
+        ..rental(200 * MIB, 1_000)
+    };
+    let id = created(&guard, &large).await;
+    guard.start(&id).await.expect("started");
+    let small = DesiredRental {
+        gpus: Vec::new(),
+        resources: rental(16 * MIB, 100).resources,
+        ..large.clone()
+    };
+    let restarted = self::guard(&engine);
+    for guard in [&guard, &restarted] {
+        let again = guard.create(&small).await.expect("adopted");
+        assert_eq!(again, Created::Started(id.clone()));
+        let full = guard.create(&rental(128 * MIB, 100)).await;
+        let full = full.expect_err("no room");
+        assert!(full.to_string().contains("bytes of memory"), "{full}");
+        let other = DesiredRental {
+            gpus: large.gpus.clone(),
+            resources: Resources {
+                gpu_count: 1,
+                ..rental(16 * MIB, 100).resources
+            },
+            ..rental(16 * MIB, 100)
+        };
+        let held = guard.create(&other).await.expect_err("it is held");
+        assert!(held.to_string().contains("GPU-a"), "{held}");
+    }
+}
+
+#[tokio::test]
+async fn a_rental_is_created_once_at_a_time_and_counts_with_no_less_than_it_has_meanwhile() {
+    let engine = engine();
+    let guard = Arc::new(guard(&engine));
+    let large = rental(200 * MIB, 1_000);
+    let id = created(&guard, &large).await;
+    guard.start(&id).await.expect("started");
+    let small = DesiredRental {
+        resources: rental(16 * MIB, 100).resources,
+        ..large
+    };
+    engine.hold(Op::Create);
+    let again = {
+        let (guard, small) = (Arc::clone(&guard), small.clone());
+        tokio::spawn(async move { guard.create(&small).await })
+    };
+    while engine.waiting(Op::Create) == 0 {
+        tokio::task::yield_now().await;
+    }
+    for asked in [small, rental(128 * MIB, 100)] {
+        let refused = guard.create(&asked).await.expect_err("not now");
+        assert!(matches!(refused, RuntimeError::Unavailable(_)), "{refused}");
+    }
+    assert_eq!(engine.waiting(Op::Create), 1);
+    engine.release(Op::Create);
+    let again = again.await.expect("a task").expect("adopted");
+    assert_eq!(again, Created::Started(id));
+}

@@ -30,9 +30,9 @@ impl Helper {
         (container_id, query): (&str, LogsQuery),
         connection: &mut Connection,
     ) -> Result<(), Gone> {
-        let Ok(_permit) = self.readers.try_acquire() else {
-            let why = "too many logs are being read already".to_owned();
-            return connection.send(&Reply::NotServed(why)).await;
+        let _place = match self.readers.enter(container_id) {
+            Ok(place) => place,
+            Err(why) => return connection.send(&Reply::NotServed(why.to_owned())).await,
         };
         let mut entries = match guard.logs(container_id, query).await {
             Ok(entries) => entries,

@@ -25,6 +25,8 @@ use crate::{
 const GREETED_WITHIN: Duration = Duration::from_secs(30);
 /// Of the engine's answer.
 const ANSWER_BYTES_MAX: usize = 8 * 1_024;
+/// Of what comes on the program's error output before its greeting: whoever goes on longer isn't it.
+const COMPLAINTS_BYTES_MAX: usize = 64 * 1_024;
 /// Of what an engine says in the program's place.
 const COMPLAINT_BYTES_MAX: usize = 512;
 
@@ -37,6 +39,16 @@ enum Failure {
     Refused(u16, String),
     /// Somebody else than the program spoke first.
     Complaint(String),
+    /// What was started complains and doesn't greet.
+    Endless,
+}
+
+/// Why there is no connection, and whether the program may be what is wrong.
+#[derive(Debug)]
+pub(super) struct NotStarted {
+    pub(super) error: RuntimeError,
+    /// It couldn't be started, or ended at once: its owner may have removed or changed it.
+    pub(super) is_broken: bool,
 }
 
 impl From<io::Error> for Failure {
@@ -46,33 +58,45 @@ impl From<io::Error> for Failure {
 }
 
 /// Starts an exec that was created, by the API's `version` of the engine at `socket`, and hears the program's greeting.
-pub(super) async fn start(
-    socket: &str,
-    version: &str,
-    exec_id: &str,
-) -> Result<Pipe, RuntimeError> {
+pub(super) async fn start(socket: &str, version: &str, exec_id: &str) -> Result<Pipe, NotStarted> {
     let started = async {
         let mut connection = UnixStream::connect(socket).await?;
         upgrade(&mut connection, version, exec_id).await?;
         let form = greeted(&mut connection).await?;
         Ok::<_, Failure>(Pipe::new(connection, form))
     };
-    let not_started = |why: String| {
-        RuntimeError::Unavailable(format!(
-            "what serves the rental can't be started in it: {why}"
-        ))
-    };
     match timeout(GREETED_WITHIN, started).await {
         Ok(Ok(pipe)) => Ok(pipe),
-        Ok(Err(Failure::Broken(error))) => Err(not_started(error.to_string())),
-        Ok(Err(Failure::Complaint(said) | Failure::Refused(503, said))) => Err(not_started(said)),
-        Ok(Err(Failure::Refused(_, said))) => {
-            Err(RuntimeError::refused(code::ENGINE_REFUSED, said))
-        }
+        Ok(Err(failure)) => Err(failure.into()),
         Err(_) => {
             let why = format!("it said nothing within {} s", GREETED_WITHIN.as_secs());
-            Err(not_started(why))
+            Err(NotStarted {
+                error: unavailable(&why),
+                is_broken: false,
+            })
         }
+    }
+}
+
+fn unavailable(why: &str) -> RuntimeError {
+    let why = format!("what serves the rental can't be started in it: {why}");
+    RuntimeError::Unavailable(why)
+}
+
+impl From<Failure> for NotStarted {
+    fn from(failure: Failure) -> Self {
+        let (error, is_broken) = match failure {
+            // the engine itself breaks off otherwise
+            Failure::Broken(error) => (
+                unavailable(&error.to_string()),
+                error.kind() == io::ErrorKind::UnexpectedEof,
+            ),
+            Failure::Refused(503, said) => (unavailable(&said), false),
+            Failure::Refused(_, said) => (RuntimeError::refused(code::ENGINE_REFUSED, said), true),
+            Failure::Complaint(said) => (unavailable(&said), true),
+            Failure::Endless => (unavailable("it complains without end"), false),
+        };
+        Self { error, is_broken }
     }
 }
 
@@ -116,6 +140,7 @@ async fn answer(connection: &mut (impl AsyncRead + Unpin)) -> io::Result<String>
 /// Hears the greeting; what is left of the part that it came in is the caller's.
 async fn greeted(connection: &mut (impl AsyncRead + Unpin)) -> Result<Form, Failure> {
     let mut said = Vec::new();
+    let mut complaints_bytes = 0;
     loop {
         let mut head = [0; HEAD_BYTES];
         connection
@@ -134,6 +159,10 @@ async fn greeted(connection: &mut (impl AsyncRead + Unpin)) -> Result<Form, Fail
             read.map_err(|error| ended(&said, error))?;
             part.left -= bytes.len();
             if !part.is_said() {
+                complaints_bytes += bytes.len();
+                if complaints_bytes > COMPLAINTS_BYTES_MAX {
+                    return Err(Failure::Endless);
+                }
                 tracing::debug!(said = text(&bytes), "a word from within");
                 continue;
             }
@@ -214,9 +243,38 @@ mod tests {
             {
                 Failure::Complaint(said) => said,
                 Failure::Broken(error) => error.to_string(),
-                Failure::Refused(..) => String::new(),
+                Failure::Refused(..) | Failure::Endless => String::new(),
             };
             assert!(heard_as.contains(heard), "{heard_as}");
+        }
+    }
+
+    #[tokio::test]
+    async fn complaints_without_a_greeting_have_an_end_and_say_nothing_of_the_program() {
+        let complaint = part(2, &[b'x'; 1_024]);
+        let times = COMPLAINTS_BYTES_MAX / 1_024;
+        let most = [complaint.repeat(times), part(1, GREETING)].concat();
+        greeted(&mut most.as_slice()).await.expect("greeted");
+        let more = [complaint.repeat(times + 1), part(1, GREETING)].concat();
+        let failure = greeted(&mut more.as_slice()).await.expect_err("too many");
+        assert!(matches!(failure, Failure::Endless), "{failure:?}");
+        let eof = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        for (failure, is_broken) in [
+            (Failure::Endless, false),
+            (Failure::Refused(503, String::new()), false),
+            (
+                Failure::Broken(io::ErrorKind::ConnectionRefused.into()),
+                false,
+            ),
+            (Failure::Broken(eof()), true),
+            (Failure::Refused(400, "no such file".to_owned()), true),
+            (
+                Failure::Complaint("OCI runtime exec failed".to_owned()),
+                true,
+            ),
+        ] {
+            let not_started = NotStarted::from(failure);
+            assert_eq!(not_started.is_broken, is_broken, "{}", not_started.error);
         }
     }
 

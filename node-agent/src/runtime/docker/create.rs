@@ -1,7 +1,7 @@
 //! From a rental to its container: created in its cage, compared with it, or adopted.
 //!
 //! # Invariants
-//! - A container that isn't caged as asked is removed before it ran an instruction.
+//! - A container that isn't caged as asked is removed before it ran an instruction; one that was started isn't adopted as what it isn't.
 //! - The image is looked at first: who its first process runs as decides capabilities.
 
 use std::sync::{Arc, PoisonError};
@@ -236,17 +236,22 @@ impl DockerRuntime {
         let id = held.id.clone().unwrap_or_default();
         let parsed = parse::container(&held, &self.scope);
         let started = parsed.is_some_and(|c| c.state != ContainerState::Created);
-        if !started {
-            if let Some(asked) = body.host_config.as_mut() {
-                self.keep_network(asked, &held, rental.internet).await?;
-            }
-            self.check(&id, &body, &held).await?;
+        if let Some(asked) = body.host_config.as_mut() {
+            self.keep_network(asked, &held, rental.internet).await?;
         }
-        Ok(if started {
-            Created::Started(id)
-        } else {
-            Created::Fresh(id)
-        })
+        if !started {
+            self.check(&id, &body, &held).await?;
+            return Ok(Created::Fresh(id));
+        }
+        // somebody works in it: it is left as it is, and isn't passed off as what was asked for
+        if let Err(difference) = profile::check(&body, &held) {
+            tracing::error!(container.id = short(&id), error = %difference, "a rental's container was started with other limits than are asked for");
+            let why = format!(
+                "{name} was started before, and not as it is asked for now; remove it first"
+            );
+            return Err(RuntimeError::refused(code::CREATE_FAILED, why));
+        }
+        Ok(Created::Started(id))
     }
 
     /// Asks for the network that a container has, if it is a rental's of the same kind; what isn't differs from what is asked, and is found out.

@@ -26,7 +26,7 @@ use tokio::{sync::OnceCell, time::timeout};
 use super::{
     DockerRuntime,
     archive::{Bundle, Packed},
-    attach,
+    attach::{self, NotStarted},
     engine::is_status,
     parse, short,
 };
@@ -169,11 +169,14 @@ impl DockerRuntime {
         let variables = disguised(&answer);
         match self.start_inside(container_id, &known, &variables).await {
             Ok(pipe) => Ok(pipe),
-            Err(error) => {
+            // it is much to carry: not for one that starts and then says nothing, or too much
+            Err(NotStarted { error, is_broken }) if !is_broken => Err(error),
+            Err(NotStarted { error, .. }) => {
                 // its owner may have removed it
                 tracing::debug!(container.id = short(container_id), %error, "the program is brought anew");
                 self.bring_inside(container_id, &known).await?;
-                self.start_inside(container_id, &known, &variables).await
+                let started = self.start_inside(container_id, &known, &variables).await;
+                started.map_err(|not_started| not_started.error)
             }
         }
     }
@@ -225,8 +228,12 @@ impl DockerRuntime {
         container_id: &str,
         known: &Known,
         variables: &[String],
-    ) -> Result<Pipe, RuntimeError> {
-        let client = self.engine.client().await?;
+    ) -> Result<Pipe, NotStarted> {
+        let not_asked = |error| NotStarted {
+            error,
+            is_broken: false,
+        };
+        let client = self.engine.client().await.map_err(not_asked)?;
         let options = CreateExecOptions {
             attach_stdin: Some(true),
             attach_stdout: Some(true),
@@ -237,7 +244,7 @@ impl DockerRuntime {
             cmd: Some(known.command.clone()),
             ..CreateExecOptions::default()
         };
-        let refused = |error| self.engine.classify(error, code::ENGINE_REFUSED);
+        let refused = |error| not_asked(self.engine.classify(error, code::ENGINE_REFUSED));
         let made = client.create_exec(container_id, options).await;
         let made = made.map_err(refused)?;
         let version = client.client_version();

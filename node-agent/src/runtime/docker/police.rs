@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - Who is beyond is told of with its container until that is gone; the agent stops it, and notes why before it does.
+//! - Who can't be looked at keeps nobody else from being looked at, and is looked at again with each pass.
 //! - A look costs as much as rentals may write, not as much as they do (`disk::usage`), and an idle disk is seldom looked at.
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use bollard::{
-    models::{ContainerSummary, MountPoint},
+    models::{ContainerInspectResponse, ContainerSummary, MountPoint},
     query_parameters::{InspectContainerOptions, ListContainersOptions},
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -30,10 +31,13 @@ use crate::runtime::{
         self, Space, Writable,
         usage::{self, Looked, Usage},
     },
+    label,
 };
 
 /// Between two looks at how full the disk is.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
+/// Looks at one container that fail in a row before that is said loudly, and again after as many: a minute.
+const FAILURES_TOLD: u32 = 12;
 /// Events that a slow listener may be behind; it looks at everything every 30 s anyway.
 const EVENTS_MAX: usize = 64;
 
@@ -56,7 +60,7 @@ struct Writer {
 impl Writer {
     fn seen(labels: &HashMap<String, String>, written: &Written) -> Option<Self> {
         Some(Self {
-            rental_id: labels.get(LABEL_RENTAL)?.parse().ok()?,
+            rental_id: label(labels, LABEL_RENTAL)?.parse().ok()?,
             layer_bytes: written.usage.bytes,
             disk: written.disk.clone(),
         })
@@ -97,6 +101,8 @@ struct State {
     looked: Option<Looked>,
     /// By container.
     writers: BTreeMap<String, Writer>,
+    /// How many looks in a row failed, by container.
+    failed: BTreeMap<String, u32>,
     /// Somebody may run who wasn't looked at yet.
     has_new: bool,
     /// By container, with what is wrong.
@@ -120,6 +126,46 @@ impl Police {
     /// Notes that a container is about to run.
     pub(super) fn expect_new(&self) {
         self.state().has_new = true;
+    }
+
+    fn take_new(&self) -> bool {
+        std::mem::take(&mut self.state().has_new)
+    }
+
+    /// Whether a container is to be looked at although nothing has grown.
+    fn is_new(&self, container_id: &str) -> bool {
+        let state = self.state();
+        !state.writers.contains_key(container_id) || state.failed.contains_key(container_id)
+    }
+
+    /// Forgets who doesn't run any more.
+    fn forget_all_but(&self, running: &[ContainerSummary]) {
+        let mut state = self.state();
+        let ids: Vec<&String> = running.iter().filter_map(|one| one.id.as_ref()).collect();
+        state.over.retain(|id, _| ids.contains(&id));
+        state.writers.retain(|id, _| ids.contains(&id));
+        state.failed.retain(|id, _| ids.contains(&id));
+    }
+
+    /// Notes how a look at a container went.
+    fn note_look(&self, container_id: &str, looked: &Result<(), RuntimeError>) {
+        let Err(error) = looked else {
+            self.state().failed.remove(container_id);
+            return;
+        };
+        let failures = {
+            let mut state = self.state();
+            state.has_new = true;
+            let failures = state.failed.entry(container_id.to_owned()).or_default();
+            *failures = failures.saturating_add(1);
+            *failures
+        };
+        let id = short(container_id);
+        if failures.is_multiple_of(FAILURES_TOLD) {
+            tracing::error!(container.id = id, look.failures = failures, %error, "what a rental writes can't be looked at, and it may fill the disk; look at the engine, or stop the rental");
+        } else {
+            tracing::debug!(container.id = id, look.failures = failures, %error, "what a rental writes can't be looked at now");
+        }
     }
 
     /// What those who were looked at take of the disk.
@@ -176,34 +222,39 @@ impl DockerRuntime {
 
     /// Looks at those who weren't looked at yet, if there may be any.
     async fn look_at_new_writers(&self) -> Result<(), RuntimeError> {
-        if !self.police.state().has_new {
+        // taken before the list: who comes after it sets it again
+        if !self.police.take_new() {
             return Ok(());
         }
-        for container in self.writers().await? {
-            let id = container.id.as_deref().unwrap_or_default();
-            if !self.police.state().writers.contains_key(id) {
-                self.look_at_writer(&container).await?;
-                self.police.state().has_new = false;
+        let running = self
+            .writers()
+            .await
+            .inspect_err(|_| self.police.expect_new())?;
+        self.police.forget_all_but(&running);
+        for container in &running {
+            if self
+                .police
+                .is_new(container.id.as_deref().unwrap_or_default())
+            {
+                self.look_at_writer(container).await;
             }
         }
         Ok(())
     }
 
-    /// Looks at what running rentals wrote.
+    /// Looks at what running rentals wrote. One that can't be looked at is left for the next pass.
     ///
     /// # Errors
-    /// The engine's.
+    /// The engine doesn't list them.
     pub async fn look_at_writers(&self) -> Result<(), RuntimeError> {
-        let running = self.writers().await?;
-        {
-            let mut state = self.police.state();
-            let ids: Vec<&String> = running.iter().filter_map(|one| one.id.as_ref()).collect();
-            state.over.retain(|id, _| ids.contains(&id));
-            state.writers.retain(|id, _| ids.contains(&id));
-            state.has_new = false;
-        }
+        self.police.take_new();
+        let running = self
+            .writers()
+            .await
+            .inspect_err(|_| self.police.expect_new())?;
+        self.police.forget_all_but(&running);
         for container in &running {
-            self.look_at_writer(container).await?;
+            self.look_at_writer(container).await;
         }
         Ok(())
     }
@@ -224,22 +275,26 @@ impl DockerRuntime {
             .await
     }
 
-    async fn look_at_writer(&self, container: &ContainerSummary) -> Result<(), RuntimeError> {
-        let (Some(id), Some(labels)) = (&container.id, &container.labels) else {
-            return Ok(());
-        };
-        let disk = labels.get(LABEL_DISK).and_then(|text| text.parse().ok());
+    async fn look_at_writer(&self, container: &ContainerSummary) {
+        if let (Some(id), Some(labels)) = (&container.id, &container.labels) {
+            let looked = self.judge(id, labels).await;
+            self.police.note_look(id, &looked);
+        }
+    }
+
+    async fn judge(&self, id: &str, labels: &HashMap<String, String>) -> Result<(), RuntimeError> {
+        let disk = label(labels, LABEL_DISK).and_then(|text| text.parse().ok());
         let may = self.writable(self.means().await?, disk.unwrap_or(0));
         let Some(written) = self.written(id, may).await? else {
             return Ok(());
         };
         if let Some(writer) = Writer::seen(labels, &written) {
-            self.police.state().writers.insert(id.clone(), writer);
+            self.police.state().writers.insert(id.to_owned(), writer);
         }
         let Some(why) = written.usage.beyond(&may) else {
             return Ok(());
         };
-        let told = self.police.state().over.insert(id.clone(), why.clone());
+        let told = self.police.state().over.insert(id.to_owned(), why.clone());
         if told.is_none() {
             tracing::warn!(
                 container.id = short(id),
@@ -247,8 +302,8 @@ impl DockerRuntime {
                 "a rental takes more disk than it may"
             );
             let event = Event {
-                container_id: id.clone(),
-                rental_id: labels.get(LABEL_RENTAL).and_then(|id| id.parse().ok()),
+                container_id: id.to_owned(),
+                rental_id: label(labels, LABEL_RENTAL).and_then(|id| id.parse().ok()),
             };
             // nobody listens: the next list says it
             self.police.news.send(event).ok();
@@ -261,6 +316,7 @@ impl DockerRuntime {
         let Some(answer) = self.inspect_raw(id).await? else {
             return Ok(None);
         };
+        let engines = engines_files(&answer);
         let mounts = answer.mounts.unwrap_or_default();
         let own = |mount: &MountPoint| mount.destination.as_deref() == Some(disk::PATH);
         let own_disk = mounts.into_iter().find(own).and_then(|mount| mount.source);
@@ -268,21 +324,26 @@ impl DockerRuntime {
         let upper = answer
             .graph_driver
             .and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
-        if let Some(upper) = upper {
-            let counted = tokio::task::spawn_blocking(move || usage::count(&upper, &may)).await;
-            match counted {
-                Ok(Ok(usage)) => return Ok(Some(Written { usage, disk })),
-                // an engine in another place, or a container that ended
-                Ok(Err(error)) => {
-                    tracing::debug!(container.id = short(id), %error, "a rental's layer can't be looked at");
-                }
-                Err(error) => {
-                    tracing::warn!(container.id = short(id), %error, "a look at a rental's layer broke");
-                }
-            }
-        }
-        let usage = self.written_as_told(id).await?;
-        Ok(usage.map(|usage| Written { usage, disk }))
+        let usage = match upper {
+            Some(upper) => counted(id, upper, may).await,
+            None => None,
+        };
+        let usage = match usage {
+            Some(usage) => Some(usage),
+            None => self.written_as_told(id).await?,
+        };
+        let beside_bytes = usage::count_files(&engines).map_err(|error| {
+            RuntimeError::Unavailable(format!(
+                "the engine's files of it can't be looked at: {error}"
+            ))
+        })?;
+        Ok(usage.map(|usage| Written {
+            usage: Usage {
+                bytes: usage.bytes.saturating_add(beside_bytes),
+                ..usage
+            },
+            disk,
+        }))
     }
 
     /// The same by the engine's own sum, which knows of no files without content.
@@ -297,3 +358,33 @@ impl DockerRuntime {
         }))
     }
 }
+
+/// A look at a layer; `None` when the engine has to be asked.
+async fn counted(id: &str, upper: PathBuf, may: Writable) -> Option<Usage> {
+    let looked = tokio::task::spawn_blocking(move || usage::count(&upper, &may)).await;
+    match looked {
+        Ok(Ok(usage)) => return Some(usage),
+        // an engine in another place, or a container that ended
+        Ok(Err(error)) => {
+            tracing::debug!(container.id = short(id), %error, "a rental's layer can't be looked at");
+        }
+        Err(error) => {
+            tracing::warn!(container.id = short(id), %error, "a look at a rental's layer broke");
+        }
+    }
+    None
+}
+
+/// Files that the engine keeps for a container outside of its layer, and that its root may write to.
+fn engines_files(answer: &ContainerInspectResponse) -> Vec<PathBuf> {
+    let paths = [
+        &answer.hosts_path,
+        &answer.hostname_path,
+        &answer.resolv_conf_path,
+    ];
+    let paths = paths.into_iter().flatten().filter(|path| !path.is_empty());
+    paths.map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::{collections::HashMap, net::SocketAddr, path::Path, time::Duration};
 use anyhow::Context as _;
 use bollard::{
     container::LogOutput,
-    models::{ContainerCreateBody, ContainerStateStatusEnum, HostConfig},
+    models::{ContainerCreateBody, ContainerStateStatusEnum, ContainerSummary, HostConfig},
     query_parameters::{
         CreateContainerOptions, ListContainersOptions, LogsOptions, StartContainerOptions,
     },
@@ -23,7 +23,7 @@ use shared::{
 
 use super::{DockerRuntime, networks::InHand, probe_image::ProbeImage};
 use crate::runtime::{
-    RuntimeError, code,
+    LABEL_PROBE, LABEL_RENTAL, RuntimeError, code, label,
     network::{
         self,
         probe::{self, Target},
@@ -33,8 +33,6 @@ use crate::runtime::{
 
 /// The finding's name.
 pub(super) const CHECK: &str = "isolation_probe";
-/// Label of the probe's containers; its value is the node's scope.
-pub(super) const LABEL_PROBE: &str = "ramarket.probe";
 /// From the start of the one that tries to its end.
 const WITHIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -188,17 +186,23 @@ impl DockerRuntime {
     /// Removes the probe's containers with their networks, of this look and of one that was cut off.
     pub(super) async fn remove_probes(&self) -> Result<(), RuntimeError> {
         let client = self.engine.client().await?;
-        let label = format!("{LABEL_PROBE}={}", self.scope);
+        let probes = format!("{LABEL_PROBE}={}", self.scope);
         let options = ListContainersOptions {
             all: true,
-            filters: Some(HashMap::from([("label".to_owned(), vec![label])])),
+            filters: Some(HashMap::from([("label".to_owned(), vec![probes])])),
             ..ListContainersOptions::default()
         };
         let found = self
             .engine
             .read(client.list_containers(Some(options)))
             .await?;
-        for container in found.into_iter().filter_map(|container| container.id) {
+        // whatever a rental's image says of itself, it is no probe
+        let is_rental = |container: &ContainerSummary| {
+            let labels = container.labels.as_ref();
+            labels.is_some_and(|labels| label(labels, LABEL_RENTAL).is_some())
+        };
+        let probes = found.into_iter().filter(|found| !is_rental(found));
+        for container in probes.filter_map(|container| container.id) {
             self.remove_with_network(&container).await?;
         }
         Ok(())

@@ -1,16 +1,18 @@
-//! Whether a container is what was asked for: every field of its host configuration, compared.
+//! Whether a container is what was asked for: every field of its host configuration and each of our labels, compared.
 //!
 //! # Invariants
 //! - A field that was asked for must be held as asked; one that wasn't must be empty. A field that a later version of this program
 //!   knows is covered without a line here, and one that the engine fills by itself must be named in [`ENGINES_OWN`].
 //! - Order and spelling that mean nothing (capabilities with and without their prefix, limits in any order) don't count.
 
+use std::collections::HashMap;
+
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HostConfig, Mount, MountPoint,
 };
 use serde_json::{Map, Value};
 
-use super::{RuntimeError, code};
+use super::{LABEL_PREFIX, RuntimeError, code, label};
 
 /// Fields that the engine fills when nothing is asked, and what they hold is looked at below or is of no consequence.
 const ENGINES_OWN: [&str; 3] = ["MaskedPaths", "ReadonlyPaths", "Runtime"];
@@ -46,6 +48,14 @@ pub fn check(
             "the image declares volumes, which would escape the rental's limits; use an image without VOLUME",
         ));
     }
+    if let Some(name) = images_label(asked, held) {
+        return Err(RuntimeError::refused(
+            code::IMAGE_NOT_SUPPORTED,
+            format!(
+                "the image has the label {name}, which is kept for this node; use an image without it"
+            ),
+        ));
+    }
     match first_difference(asked, held) {
         None => Ok(()),
         Some(what) => Err(RuntimeError::refused(
@@ -55,6 +65,43 @@ pub fn check(
             ),
         )),
     }
+}
+
+type Labels = HashMap<String, String>;
+
+fn labels_of(held: &ContainerInspectResponse) -> Option<&Labels> {
+    held.config.as_ref()?.labels.as_ref()
+}
+
+/// A label like ours that wasn't asked for: it is the image's.
+fn images_label<'a>(
+    asked: &ContainerCreateBody,
+    held: &'a ContainerInspectResponse,
+) -> Option<&'a String> {
+    let is_asked = |name: &str| {
+        let asked = asked.labels.as_ref();
+        asked.is_some_and(|asked| asked.contains_key(name))
+    };
+    let mut held = labels_of(held).into_iter().flatten();
+    let found = held.find(|(name, value)| {
+        name.starts_with(LABEL_PREFIX) && !value.is_empty() && !is_asked(name)
+    });
+    found.map(|(name, _)| name)
+}
+
+/// A label that isn't held as asked. One that is missing is as an empty one: containers of before lack those.
+fn other_label<'a>(
+    asked: &'a ContainerCreateBody,
+    held: &ContainerInspectResponse,
+) -> Option<&'a String> {
+    let held = labels_of(held);
+    let is_held = |name: &str, value: &str| {
+        let held = held.and_then(|held| label(held, name));
+        held.unwrap_or_default() == value
+    };
+    let mut asked = asked.labels.iter().flatten();
+    let other = asked.find(|(name, value)| !is_held(name, value));
+    other.map(|(name, _)| name)
 }
 
 fn first_difference(
@@ -71,6 +118,9 @@ fn first_difference(
     }
     if !paths_hold(host) {
         return Some("that parts of /proc are hidden and read-only".to_owned());
+    }
+    if let Some(name) = other_label(asked, held) {
+        return Some(format!("its label {name}"));
     }
     let health = |config: Option<&Vec<String>>| {
         config.and_then(|test| test.first()).map(String::as_str) == Some("NONE")

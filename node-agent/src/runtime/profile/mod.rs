@@ -6,7 +6,8 @@
 //!   capabilities that root images need to change owners and users, and none for
 //!   images that run as another user. The network is one that [`super::network`] made for this rental, or none.
 //! - System calls are those that [`seccomp`] lists; everything else is refused by the kernel.
-//! - [`check()`] compares every field of what Docker says it holds with what was asked, and runs before the container's first
+//! - Every label that this program reads is set, or the image would set it: what a label says is the node's word.
+//! - [`check()`] compares every field of what Docker says it holds, and our labels, with what was asked, and runs before the container's first
 //!   instruction: an engine that ignores a limit (a kernel without it makes Docker warn and go on) gets no rental started.
 
 mod check;
@@ -29,7 +30,8 @@ use shared::{
 };
 
 use super::{
-    LABEL_DISK, LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_RENTAL, LABEL_SPEC, RuntimeError, code,
+    LABEL_DISK, LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_PREFIX, LABEL_PROBE, LABEL_RENTAL,
+    LABEL_SPEC, RuntimeError, code, label,
 };
 
 pub use check::check;
@@ -178,17 +180,22 @@ fn environment(rental: &DesiredRental) -> Vec<String> {
 
 fn labels(rental: &DesiredRental, scope: &str) -> HashMap<String, String> {
     let bytes = rental.resources.disk_bytes;
-    let disk = (bytes != 0).then(|| (LABEL_DISK, bytes.to_string()));
+    let disk = if bytes == 0 {
+        String::new()
+    } else {
+        bytes.to_string()
+    };
+    // each, empty ones too: a name that isn't set here is the image's to set
     [
         (LABEL_RENTAL, rental.rental_id.to_string()),
         (LABEL_LEASE, rental.lease_id.to_string()),
         (LABEL_SPEC, rental.spec.sha256_hex()),
         (LABEL_NODE, scope.to_owned()),
         (LABEL_GPUS, rental.gpus.join(",")),
+        (LABEL_DISK, disk),
+        (LABEL_PROBE, String::new()),
     ]
     .into_iter()
-    .chain(disk)
-    .filter(|(_, value)| !value.is_empty())
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }

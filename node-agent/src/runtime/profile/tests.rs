@@ -152,6 +152,7 @@ fn what_is_outside_the_host_configuration_is_as_designed() {
         "Labels": {
             "ramarket.rental": rental.rental_id, "ramarket.lease": rental.lease_id,
             "ramarket.spec_sha256": rental.spec.sha256_hex(), "ramarket.node": "nod_x",
+            "ramarket.gpus": "", "ramarket.disk_bytes": "", "ramarket.probe": "",
         },
         "Healthcheck": {"Test": ["NONE"]}, "StopTimeout": 10, "Tty": false, "OpenStdin": false,
     });
@@ -254,7 +255,7 @@ fn gpus_are_asked_for_by_uuid_and_named_by_the_engine_alone() {
     let plain = body_on(&rental(64 << 20, 100), &v2());
     let host = plain.host_config.expect("set");
     assert_eq!(host.device_requests, None);
-    assert!(!plain.labels.expect("set").contains_key(LABEL_GPUS));
+    assert_eq!(plain.labels.expect("set")[LABEL_GPUS], "");
 
     let uuids = ["GPU-a-1".to_owned(), "GPU-b-2".to_owned()];
     let spec = RawSpec {
@@ -322,7 +323,9 @@ fn held(body: &ContainerCreateBody) -> serde_json::Value {
     for (field, value) in by_itself.as_object().expect("an object") {
         host[field] = value.clone();
     }
-    json!({"Id": "abc", "HostConfig": host, "Mounts": [], "Config": {"Healthcheck": {"Test": ["NONE"]}}})
+    json!({"Id": "abc", "HostConfig": host, "Mounts": [], "Config": {
+        "Healthcheck": {"Test": ["NONE"]}, "Labels": body.labels,
+    }})
 }
 
 fn verdict(body: &ContainerCreateBody, answer: &serde_json::Value) -> Result<(), RuntimeError> {
@@ -411,5 +414,38 @@ fn what_comes_with_the_image_is_found_out() {
     assert!(
         verdict(&body, &sick).is_err(),
         "health checks aren't checked"
+    );
+}
+
+#[test]
+fn labels_are_the_nodes_and_none_of_them_the_images() {
+    let body = body_on(&rental(256 << 20, 1_000), &v1());
+    let asked = body.labels.as_ref().expect("set");
+    // whatever this program reads is set: Docker takes from the image what the request leaves out
+    for name in [LABEL_DISK, LABEL_GPUS, LABEL_PROBE] {
+        assert_eq!(asked[name], "", "{name}");
+        let mut other = held(&body);
+        other["Config"]["Labels"][name] = json!("9000000000000000000");
+        let refusal = verdict(&body, &other).expect_err(name);
+        assert!(refusal.to_string().contains(name), "{refusal}");
+        // a container of before that had none
+        let mut before = held(&body);
+        let labels = before["Config"]["Labels"].as_object_mut();
+        labels.expect("an object").remove(name);
+        assert_eq!(verdict(&body, &before), Ok(()), "{name}");
+    }
+    for name in [LABEL_RENTAL, LABEL_LEASE, LABEL_SPEC, LABEL_NODE] {
+        let mut other = held(&body);
+        other["Config"]["Labels"][name] = json!("x");
+        assert!(verdict(&body, &other).is_err(), "{name}");
+    }
+    let mut images = held(&body);
+    images["Config"]["Labels"]["maintainer"] = json!("x");
+    assert_eq!(verdict(&body, &images), Ok(()));
+    images["Config"]["Labels"]["ramarket.later"] = json!("x");
+    let refusal = verdict(&body, &images).expect_err("a label like ours");
+    assert!(
+        matches!(&refusal, RuntimeError::Refused { code, .. } if *code == code::IMAGE_NOT_SUPPORTED),
+        "{refusal}"
     );
 }
