@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use shared::{
-    id::{ApiKeyId, Ids, Minted, NodeId, RentalId, SessionId, UserId},
+    id::{ApiKeyId, Ids, Minted, NodeId, RentalId, SessionId, SshKeyId, UserId},
     time::Timestamp,
     x402::address::Address,
 };
@@ -166,6 +166,15 @@ pub struct Person<'a> {
     pub roles: &'a BTreeSet<Role>,
 }
 
+/// Whoever came in by a key for SSH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SshKey {
+    /// Where it let them in.
+    pub rental: RentalId,
+    /// The account that has the key, and which of its keys; none of one that is the rental's own.
+    pub account: Option<(UserId, SshKeyId)>,
+}
+
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
@@ -179,6 +188,8 @@ pub enum Actor {
     RentalToken(RentalId),
     /// A payer without an account, by the signature of their wallet.
     Wallet(Address),
+    /// Whoever reaches into a rental by SSH; nothing else is theirs to do.
+    SshKey(SshKey),
     /// A node, by its signature.
     Node(NodeId),
     /// A built-in timer or the cron token.
@@ -201,6 +212,7 @@ impl Actor {
             Self::Anonymous
             | Self::RentalToken(_)
             | Self::Wallet(_)
+            | Self::SshKey(_)
             | Self::Node(_)
             | Self::System => None,
         }

@@ -134,6 +134,7 @@ pub async fn still_holds(app: &App, actor: &Actor) -> Result<bool> {
         Actor::Anonymous
         | Actor::RentalToken(_)
         | Actor::Wallet(_)
+        | Actor::SshKey(_)
         | Actor::Node(_)
         | Actor::System => Ok(true),
     }

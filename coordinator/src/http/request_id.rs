@@ -42,7 +42,9 @@ fn is_sane(id: &str) -> bool {
     (1..=LENGTH_MAX).contains(&id.len()) && id.bytes().all(plain)
 }
 
-fn mint() -> String {
+/// A new one, for what isn't a request.
+#[must_use]
+pub fn mint() -> String {
     let mut bytes = [0; 16];
     match SystemRandom::new().fill(&mut bytes) {
         Ok(()) => hex::encode(bytes),

@@ -4,6 +4,7 @@ use shared::id::RentalId;
 
 use crate::{
     app::App,
+    context::SshKey,
     domain::{
         auth, rentals,
         sshkeys::{
@@ -22,8 +23,8 @@ pub(super) enum Admission {
     Unknown,
     /// The key fits, but the rental isn't open; why, for whoever holds the key.
     Closed(String),
-    /// The rental.
-    Open(Opener),
+    /// The rental; by whose key.
+    Open(SshKey),
 }
 
 /// What `key` opens of `rental` now.
@@ -53,7 +54,13 @@ fn judge(tx: &mut dyn Tx, id: RentalId, key: &PublicKey) -> Result<Admission> {
         return Ok(Admission::Closed(why.to_owned()));
     }
     Ok(match rental.client_state() {
-        "running" => Admission::Open(opener),
+        "running" => Admission::Open(SshKey {
+            rental: id,
+            account: match opener {
+                Opener::Rental => None,
+                Opener::Account(key) => rental.consumer.map(|consumer| (consumer, key)),
+            },
+        }),
         "ended" => {
             let reason = rental.end_reason.map_or("ended", |reason| reason.name());
             Admission::Closed(format!("this rental has ended ({reason})"))
@@ -65,9 +72,9 @@ fn judge(tx: &mut dyn Tx, id: RentalId, key: &PublicKey) -> Result<Admission> {
     })
 }
 
-/// Notes that a key was used. That it can't be noted is no reason to refuse its bearer.
-pub(super) async fn note_use(app: &App, opener: Opener) {
-    let Opener::Account(id) = opener else { return };
+/// Notes that an account's key was used; what is opened by a key is in the audit log (`visit`). That it can't be noted is no reason to refuse its bearer.
+pub(super) async fn note_use(app: &App, key: SshKey) {
+    let Some((_, id)) = key.account else { return };
     let now = app.clock.now();
     let noted = app
         .db

@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Weak},
 };
 
@@ -29,10 +28,12 @@ use super::{
     keeper::{Connection, Guest},
     program::{self, Line},
     server::Gateway,
+    visit::Visit,
     wish::Wish,
 };
 use crate::{
     domain::sshkeys::model::PublicKey,
+    http::ClientIp,
     limits::{Action, Caller},
 };
 
@@ -44,12 +45,12 @@ const CHANNELS_IN_ALL_MAX: u32 = 4_096;
 /// A client.
 pub(super) struct Client {
     pub(super) gateway: Gateway,
-    pub(super) address: IpAddr,
+    pub(super) address: ClientIp,
     pub(super) flow: Arc<Flow>,
     pub(super) connection: Connection,
     pub(super) offers: u32,
-    /// Where it came in.
-    pub(super) rental: Option<(RentalId, Place<RentalId>)>,
+    /// Where it came in, and its place there.
+    pub(super) visit: Option<(Arc<Visit>, Place<RentalId>)>,
     /// Why it can't stay although its key fits.
     pub(super) refusal: Option<String>,
     pub(super) channels: HashMap<ChannelId, Weak<Inbox>>,
@@ -61,7 +62,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(
         gateway: Gateway,
-        address: IpAddr,
+        address: ClientIp,
         flow: &Arc<Flow>,
         connection: &Connection,
     ) -> Self {
@@ -71,7 +72,7 @@ impl Client {
             flow: Arc::clone(flow),
             connection: connection.clone(),
             offers: 0,
-            rental: None,
+            visit: None,
             refusal: None,
             channels: HashMap::new(),
             opened: 0,
@@ -100,7 +101,7 @@ impl Client {
 
     /// Refuses a key; whoever had too many refused lately is cut off.
     pub(super) fn refuse(&self) -> Result<Auth, russh::Error> {
-        let caller = Caller::Address(self.address);
+        let caller = Caller::Address(self.address.group());
         let app = &self.gateway.app;
         metrics::counter!("ssh_keys_refused_total").increment(1);
         app.limits
@@ -150,19 +151,19 @@ impl Client {
         let Some((line, wish)) = self.waiting.remove(&channel) else {
             return session.channel_failure(channel);
         };
-        let (Some(what), Some((rental_id, _))) = (what(wish), &self.rental) else {
+        let (Some(what), Some((visit, _))) = (what(wish), &self.visit) else {
             return session.channel_failure(channel);
         };
         session.channel_success(channel)?;
-        let (opens, rental_id) = (Arc::clone(&self.gateway.opens), *rental_id);
+        let (visit, rental_id) = (Arc::clone(visit), visit.rental());
         tracing::debug!(rental.id = %rental_id, "session begins");
         match what {
             What::Exec(exec) => {
-                let opening = opens(Open::Exec { rental_id, exec });
+                let opening = visit.open(Open::Exec { rental_id, exec });
                 tokio::spawn(program::serve(line, opening));
             }
             What::Sftp => {
-                let opening = opens(Open::Sftp { rental_id });
+                let opening = visit.open(Open::Sftp { rental_id });
                 tokio::spawn(bytes::serve_subsystem(line, opening));
             }
         }

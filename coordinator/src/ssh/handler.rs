@@ -7,6 +7,8 @@
 //! - Whether a key is taken is asked again after its signature was checked.
 //! - What isn't a session or a forward into the rental is refused: remote forwards, agents, X11, sockets.
 
+use std::sync::Arc;
+
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig,
     server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey},
@@ -18,6 +20,7 @@ use super::{
     bytes,
     client::{Client, What},
     inbox::Item,
+    visit::Visit,
     wish::{self, Wish},
 };
 
@@ -52,11 +55,13 @@ impl Handler for Client {
         };
         let (rental, fingerprint) = (guest.rental, guest.key.fingerprint().to_owned());
         match (admission, self.gateway.rentals.take(rental)) {
-            (Admission::Open(opener), Some(place)) => {
-                self.rental = Some((rental, place));
+            (Admission::Open(key), Some(place)) => {
+                let gateway = self.gateway.clone();
+                tracing::info!(rental.id = %rental, key.fingerprint = fingerprint, client = %self.address.0, "let in by SSH");
+                let visit = Visit::new(gateway, key, fingerprint, self.address);
+                self.visit = Some((Arc::new(visit), place));
                 self.connection.let_in(guest);
-                tracing::info!(rental.id = %rental, key.fingerprint = fingerprint, client = %self.address, "let in by SSH");
-                note_use(&self.gateway.app, opener).await;
+                note_use(&self.gateway.app, key).await;
             }
             (Admission::Open(_), None) => {
                 let why = "this rental has as many connections as may be: close one";
@@ -107,7 +112,7 @@ impl Handler for Client {
                 .await;
             return Ok(());
         };
-        let Some((rental_id, _)) = self.rental else {
+        let Some(visit) = self.visit.as_ref().map(|(visit, _)| Arc::clone(visit)) else {
             reply
                 .reject(ChannelOpenFailure::AdministrativelyProhibited)
                 .await;
@@ -117,7 +122,8 @@ impl Handler for Client {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
-        let opening = (self.gateway.opens)(Open::Dial {
+        let rental_id = visit.rental();
+        let opening = visit.open(Open::Dial {
             rental_id,
             host,
             port,

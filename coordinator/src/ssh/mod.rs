@@ -1,13 +1,15 @@
 //! The SSH gateway: a stock OpenSSH client reaches a rental as `ssh rnt_…@host`, and nothing else.
 //!
 //! [`face`] (where it is and by which key it is known), `server` (connections, and how many), `admit` (who may come in), `client` and
-//! `handler` (who it is and what it asks for), `wish` (what of that is passed on), `program` and `bytes` (channels and streams), `flow` and `inbox` (what is held in memory),
+//! `handler` (who it is and what it asks for), `wish` (what of that is passed on), `visit` (the record of
+//! it), `program` and `bytes` (channels and streams), `flow` and `inbox` (what is held in memory),
 //! `keeper` (how a connection ends).
 //!
 //! # Invariants
 //! - The user name is a rental; only keys of the rental and of whoever rents it open it, and nothing tells an unknown rental from an
 //!   unknown key.
 //! - Everything happens in the rental: this end runs nothing and dials nothing but the stream that [`Opens`] gives.
+//! - What is opened is in the audit log before it is.
 //! - Authorization is asked again while a connection lives; a key that is gone ends it.
 //! - Connections, channels, bytes held and time are bounded.
 
@@ -24,6 +26,7 @@ mod program;
 mod server;
 #[cfg(test)]
 mod tests;
+mod visit;
 mod wish;
 
 use std::{pin::Pin, sync::Arc};

@@ -96,8 +96,8 @@ impl Gateway {
 
     /// Serves a connection, if there is a place for it.
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
-        let address = ClientIp(peer.ip().to_canonical()).group();
-        let places = match self.places(address) {
+        let address = ClientIp(peer.ip().to_canonical());
+        let places = match self.places(address.group()) {
             Ok(places) => places,
             Err(why) => {
                 metrics::counter!("ssh_connections_refused_total").increment(1);
@@ -132,7 +132,7 @@ impl Gateway {
         Ok((slot, place))
     }
 
-    async fn serve(self, stream: TcpStream, address: IpAddr) {
+    async fn serve(self, stream: TcpStream, address: ClientIp) {
         let flow = Flow::new();
         let connection = Connection::new(&flow);
         let client = Client::new(self.clone(), address, &flow, &connection);
@@ -145,11 +145,11 @@ impl Gateway {
         let session = match began.await {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => {
-                tracing::debug!(%error, client = %address, "connection without a handshake");
+                tracing::debug!(%error, client = %address.0, "connection without a handshake");
                 return;
             }
             Err(_) => {
-                tracing::debug!(client = %address, "handshake took too long");
+                tracing::debug!(client = %address.0, "handshake took too long");
                 return;
             }
         };
@@ -160,7 +160,7 @@ impl Gateway {
         };
         connection.end();
         if let Err(error) = ended {
-            tracing::debug!(%error, client = %address, "connection ended early");
+            tracing::debug!(%error, client = %address.0, "connection ended early");
         }
     }
 }

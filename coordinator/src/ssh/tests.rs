@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::id::RentalId;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -26,7 +26,7 @@ use self::double::Double;
 use crate::{
     config::Config,
     lifecycle::Lifecycle,
-    store::testing::TempDir,
+    store::{Row, testing::TempDir},
     testing::{TestApp, market::Market, payer::Payer},
 };
 
@@ -178,6 +178,38 @@ impl Came {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.out).into_owned()
     }
+}
+
+/// An entry of the audit log of what was opened.
+#[derive(Debug, PartialEq, Eq)]
+struct Reached {
+    actor: String,
+    via: Option<String>,
+    object: String,
+    after: Value,
+    client: String,
+}
+
+/// What was opened, oldest first.
+async fn reached(reach: &Reach) -> Vec<Reached> {
+    let read = reach.market.test.app.db.read("test.reached", |tx| {
+        let rows = tx.query(
+            "SELECT actor, via, object, after_json, client FROM audit_log WHERE action = 'rental.reached' ORDER BY seq",
+            crate::params![],
+        )?;
+        let text = |row: &Row, column| row.text(column).map(str::to_owned);
+        let entry = |row: &Row| {
+            Ok(Reached {
+                actor: text(row, 0)?,
+                via: row.opt_text(1)?.map(str::to_owned),
+                object: text(row, 2)?,
+                after: serde_json::from_str(row.text(3)?).expect("JSON"),
+                client: text(row, 4)?,
+            })
+        };
+        rows.iter().map(entry).collect::<crate::error::Result<Vec<_>>>()
+    });
+    read.await.expect("read")
 }
 
 /// Runs a client to its end.

@@ -3,7 +3,8 @@
 //! - Exec: what comes in goes out again until its end, then the program ends with 0; `false` ends with 1 at once, `flood` writes without
 //!   end, `missing` isn't there, `hang` says nothing.
 //! - Dial: port 7 echoes, port 19 writes without end; port 80 answers each request with its own head, or echoes what is upgraded, port 81 never
-//!   answers, port 82 stops in the middle; nobody listens at others.
+//!   answers, port 82 stops in the middle, port 83 says that
+//!   it is done and takes nothing; nobody listens at others.
 //! - Sftp echoes; who searches the logs for `flood` gets lines without end; else logs are [`ScriptedLink::entry`] 1 to 3, and those that are said later for who follows; samples are numbers.
 
 use std::sync::{
@@ -63,7 +64,7 @@ impl ScriptedLink {
         };
         tokio::spawn(serve(ours, script.clone(), cut.clone()));
         let gateway = Arc::clone(&test.app.gateway);
-        let held = gateway.links.hold(node, theirs.session.clone());
+        let held = gateway.hold(node, theirs.session.clone());
         gateway.note(&held).await;
         let (stop, ended) = (cut.clone(), gone.clone());
         tokio::spawn(async move {
@@ -71,6 +72,7 @@ impl ScriptedLink {
                 _ = theirs.driver => {}
                 () = held.replaced() => {}
                 () = stop.cancelled() => {}
+                () = gateway.keep_noted(&held) => {}
             }
             let serial = held.serial;
             drop(held);
@@ -168,6 +170,10 @@ async fn answer(mut stream: Stream, script: Script) {
                 Ok(())
             }
             Open::Dial { port: 82, .. } => half(stream).await,
+            Open::Dial { port: 83, .. } => {
+                stream.shutdown().await?;
+                std::future::pending().await
+            }
             Open::Sftp { .. } | Open::Dial { .. } => echo(stream).await,
             Open::Metrics { .. } => {
                 for number in 1..=3 {
@@ -184,7 +190,7 @@ async fn answer(mut stream: Stream, script: Script) {
 
 fn refused(open: &Open) -> Option<(&'static str, &'static str)> {
     match open {
-        Open::Dial { port, .. } if ![7, 19, 80, 81, 82].contains(port) => {
+        Open::Dial { port, .. } if ![7, 19, 80, 81, 82, 83].contains(port) => {
             Some((code::NOT_CONNECTED, "nobody listens there"))
         }
         Open::Exec { exec, .. } if exec.command == ["missing"] => {

@@ -246,6 +246,12 @@ impl Opened {
     }
 }
 
+/// Whether a message can be sent: its text as JSON may be six times as long as what it says.
+#[must_use]
+pub fn fits<T: Serialize>(message: &T) -> bool {
+    serde_json::to_vec(message).is_ok_and(|body| body.len() <= MESSAGE_BYTES_MAX)
+}
+
 /// Sends a message.
 ///
 /// # Errors
@@ -314,6 +320,20 @@ mod tests {
         send(&mut one, &open).await.expect("sent");
         let got: Open = receive(&mut two).await.expect("received");
         assert_eq!(got, open);
+    }
+
+    #[tokio::test]
+    async fn what_fits_is_what_can_be_sent() {
+        let exec = |command: String| Exec {
+            command: vec![command],
+            ..Exec::default()
+        };
+        for (letter, room) in [("x", 60_000), ("\"", 32_000), ("\u{1}", 10_000)] {
+            let small = exec(letter.repeat(room));
+            assert!(fits(&small) && send(&mut Vec::new(), &small).await.is_ok());
+            let large = exec(letter.repeat(room + 6_000));
+            assert!(!fits(&large) && send(&mut Vec::new(), &large).await.is_err());
+        }
     }
 
     #[tokio::test]

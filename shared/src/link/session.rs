@@ -188,6 +188,12 @@ impl Session {
         })
     }
 
+    /// Whether both are handles of one session.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.ended, &other.ended)
+    }
+
     /// Whether the session has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {

@@ -120,7 +120,7 @@ impl Line {
     pub fn decide(&self, actor: &Actor) -> Result<()> {
         match actor {
             Actor::Anonymous if self.opens_to(Caller::Anyone) => Ok(()),
-            Actor::Anonymous | Actor::Node(_) => Err(sign_in_required()),
+            Actor::Anonymous | Actor::SshKey(_) | Actor::Node(_) => Err(sign_in_required()),
             Actor::ApiKey(key) => {
                 self.decide_key(key)?;
                 self.decide_person(actor.person())

@@ -10,7 +10,7 @@ use serde_json::Value;
 use shared::time::Timestamp;
 
 use crate::{
-    context::{Actor, OpCtx},
+    context::{Actor, OpCtx, SshKey},
     error::{Error, Result},
 };
 
@@ -83,7 +83,7 @@ pub struct Record {
     pub seq: i64,
     /// When.
     pub at: Timestamp,
-    /// Who: an account, a node, a rental's token, `anonymous` or `system`.
+    /// Who: an account, a node, a rental (by its token or a key of its own), `anonymous` or `system`.
     pub actor: String,
     /// By which session or key.
     pub via: Option<String>,
@@ -210,6 +210,9 @@ pub fn actor_name(actor: &Actor) -> String {
         Actor::ApiKey(key) => key.user.to_string(),
         Actor::RentalToken(rental) => rental.to_string(),
         Actor::Wallet(wallet) => wallet.to_string(),
+        Actor::SshKey(SshKey { rental, account }) => {
+            account.map_or_else(|| rental.to_string(), |(user, _)| user.to_string())
+        }
         Actor::Node(node) => node.to_string(),
         Actor::System => "system".to_owned(),
     }
@@ -219,6 +222,7 @@ fn via(actor: &Actor) -> Option<String> {
     match actor {
         Actor::User(user) => Some(user.session.to_string()),
         Actor::ApiKey(key) => Some(key.id.to_string()),
+        Actor::SshKey(key) => key.account.map(|(_, id)| id.to_string()),
         _ => None,
     }
 }

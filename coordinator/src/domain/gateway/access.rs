@@ -2,10 +2,11 @@
 //! neither gets in here.
 //!
 //! # Invariants
-//! - Opening a program, files or a port is recorded with who, when and from where; never what went through.
+//! - Opening a program, files or a port is recorded with who, when and from where; never what went through. A connection that carries many
+//!   streams (SSH) has one entry for each of those that it opens.
 
 use serde_json::json;
-use shared::id::RentalId;
+use shared::{id::RentalId, link::open::Open};
 
 use super::super::{
     audit::{self, Entry},
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// What of a rental is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// A program in it.
     Exec,
@@ -52,6 +53,18 @@ impl Verb {
         match self {
             Self::Port(port) => Some(port),
             Self::Exec | Self::Logs | Self::Files => None,
+        }
+    }
+
+    /// What a stream reaches; `None` for what isn't a rental's.
+    #[must_use]
+    pub const fn of_stream(open: &Open) -> Option<Self> {
+        match open {
+            Open::Control {} => None,
+            Open::Exec { .. } => Some(Self::Exec),
+            Open::Logs { .. } | Open::Metrics { .. } => Some(Self::Logs),
+            Open::Sftp { .. } => Some(Self::Files),
+            Open::Dial { port, .. } => Some(Self::Port(*port)),
         }
     }
 
@@ -111,11 +124,24 @@ pub fn may_go_on(tx: &mut dyn Tx, rental: RentalId) -> Result<bool> {
     }
 }
 
-/// Records that somebody is about to reach into a rental; `way` is how, such as `websocket` or `ssh`.
+/// How a rental is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// By a WebSocket.
+    WebSocket,
+    /// By SSH, with the key of this fingerprint.
+    Ssh(String),
+}
+
+/// Records that somebody is about to reach into a rental.
 ///
 /// # Errors
 /// The database's.
-pub fn note(tx: &mut dyn Tx, ctx: &OpCtx, rental: RentalId, verb: Verb, way: &str) -> Result<()> {
-    let state = json!({"verb": verb.name(), "port": verb.port(), "way": way});
+pub fn note(tx: &mut dyn Tx, ctx: &OpCtx, rental: RentalId, verb: Verb, way: &Way) -> Result<()> {
+    let (name, port) = (verb.name(), verb.port());
+    let state = match way {
+        Way::WebSocket => json!({"verb": name, "port": port, "way": "websocket"}),
+        Way::Ssh(key) => json!({"verb": name, "port": port, "way": "ssh", "fingerprint": key}),
+    };
     audit::record(tx, ctx, Entry::of("rental.reached", rental).after(state))
 }

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::{id::NodeId, link::session::Session};
+use shared::{id::NodeId, link::session::Session, time::Timestamp};
 use tokio_util::sync::CancellationToken;
 
 /// The links.
@@ -39,13 +39,15 @@ pub struct Held {
     pub node: NodeId,
     /// Its number in this run: later ones are higher.
     pub serial: i64,
+    /// Since when it is held.
+    pub linked: Timestamp,
     replaced: CancellationToken,
 }
 
 impl Links {
-    /// Holds a node's link; an older one is told that it was replaced.
+    /// Holds a node's link from `now` on; an older one is told that it was replaced.
     #[must_use]
-    pub fn hold(self: &Arc<Self>, node: NodeId, session: Session) -> Held {
+    pub fn hold(self: &Arc<Self>, node: NodeId, session: Session, now: Timestamp) -> Held {
         let replaced = CancellationToken::new();
         let mut state = self.lock();
         state.last_serial += 1;
@@ -63,6 +65,7 @@ impl Links {
             links: Arc::clone(self),
             node,
             serial,
+            linked: now,
             replaced,
         }
     }
@@ -120,9 +123,10 @@ mod tests {
     async fn a_new_link_ends_the_one_of_before_and_not_the_other_way_round() {
         let links = Arc::new(Links::default());
         let (one, two) = (Ids::System.mint(), Ids::System.mint());
-        let first = links.hold(one, session());
-        let other = links.hold(two, session());
-        let second = links.hold(one, session());
+        let now = Timestamp::from_secs(1_800_000_000);
+        let first = links.hold(one, session(), now);
+        let other = links.hold(two, session(), now);
+        let second = links.hold(one, session(), now);
         first.replaced().await;
         assert!(!second.replaced.is_cancelled() && !other.replaced.is_cancelled());
         drop(first);

@@ -6,6 +6,7 @@
 //! # Invariants
 //! - Whoever opens a stream has been authorized before; nothing here looks at credentials.
 //! - A stream is answered within [`OPEN_TIME_MAX`], or it isn't there: nobody waits for a node that is away.
+//! - Of the links of a node that coordinators hold at once the newest is noted; whoever finds that theirs isn't it ends it.
 //! - What a node says is passed on, never believed: codes are known ones, texts bounded.
 
 pub mod access;
@@ -39,6 +40,7 @@ use self::{
     places::{Bounds, Places},
     reached::Reached,
     relay::Relay,
+    store::Noted,
     web::PortTokens,
 };
 use super::rentals::model::{Rental, State};
@@ -46,7 +48,7 @@ use crate::{
     config::GatewayConfig,
     error::{Error, Kind, Result},
     keys::TokenSecret,
-    store::Db,
+    store::{Db, Tx},
 };
 
 /// Archives of rentals that are over, made and sent at once.
@@ -59,6 +61,8 @@ const ARCHIVES: Bounds = Bounds {
 const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 /// After a link couldn't be noted, it is tried again after this.
 const NOTE_AGAIN: Duration = Duration::from_secs(5);
+/// Whether a link is still noted is looked at so often.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
 
 /// The gateway.
 #[derive(Debug)]
@@ -127,6 +131,7 @@ impl Gateway {
             ));
         }
         check_address(open)?;
+        check_size(open)?;
         let found = self
             .db
             .read("gateway.rental", move |tx| access::find_open(tx, rental))
@@ -164,21 +169,52 @@ impl Gateway {
         relay.reach(&holder.peer_url, node, open).await
     }
 
-    /// Notes for other coordinators that a link is held here; returns when it is noted.
-    pub async fn note(&self, held: &Held) {
-        let Some(relay) = &self.relay else { return };
-        let (node, serial) = (held.node, held.serial);
+    /// Holds a node's link from now on.
+    #[must_use]
+    pub fn hold(&self, node: NodeId, session: Session) -> Held {
+        self.links.hold(node, session, self.clock.now())
+    }
+
+    /// Notes for other coordinators that a link is held here; returns when it is noted, false if another one holds a newer link of the
+    /// node.
+    pub async fn note(&self, held: &Held) -> bool {
+        let Some(relay) = &self.relay else {
+            return true;
+        };
+        let link = Noted {
+            node: held.node,
+            holder: relay.own(),
+            serial: held.serial,
+            // not the moment of the try: an older link that is noted late stays the older one
+            linked: held.linked,
+        };
         loop {
-            let (holder, now) = (relay.own(), self.clock.now());
-            let body =
-                move |tx: &mut dyn crate::store::Tx| store::hold(tx, node, &holder, serial, now);
-            match self.db.write("gateway.hold", body).await {
-                Ok(()) => return,
+            match self.try_note(&link).await {
+                Ok(is_newest) => return is_newest,
                 Err(error) => {
-                    tracing::warn!(node.id = %node, %error, "other coordinators aren't told of a link");
+                    tracing::warn!(node.id = %held.node, %error, "other coordinators aren't told of a link");
                     sleep(NOTE_AGAIN).await;
                 }
             }
+        }
+    }
+
+    async fn try_note(&self, link: &Noted) -> Result<bool> {
+        let asked = link.clone();
+        let is_noted = move |tx: &mut dyn Tx| store::is_noted(tx, &asked);
+        if self.db.read("gateway.is_noted", is_noted).await? {
+            return Ok(true);
+        }
+        let link = link.clone();
+        let hold = move |tx: &mut dyn Tx| store::hold(tx, &link);
+        self.db.write("gateway.hold", hold).await
+    }
+
+    /// Keeps the note for as long as this is polled, whatever becomes of its row; returns once another coordinator holds a newer link of
+    /// the node.
+    pub async fn keep_noted(&self, held: &Held) {
+        while self.note(held).await {
+            sleep(NOTED_EVERY).await;
         }
     }
 
@@ -186,7 +222,7 @@ impl Gateway {
     pub async fn forget(&self, node: NodeId, serial: i64) {
         let Some(relay) = &self.relay else { return };
         let instance = relay.instance().to_owned();
-        let body = move |tx: &mut dyn crate::store::Tx| store::let_go(tx, node, &instance, serial);
+        let body = move |tx: &mut dyn Tx| store::let_go(tx, node, &instance, serial);
         if let Err(error) = self.db.write("gateway.let_go", body).await {
             // whoever believes it asks us, and hears that we don't hold it
             tracing::warn!(node.id = %node, %error, "a link that ended stays noted");
@@ -240,6 +276,21 @@ fn check_address(open: &Open) -> Result<()> {
         Kind::Forbidden,
         "address_not_allowed",
         format!("{address} is neither the rental itself nor on the public internet"),
+    ))
+}
+
+/// What doesn't fit into the message that opens a stream would break the stream, and look as if the node were away.
+fn check_size(open: &Open) -> Result<()> {
+    if open::fits(open) {
+        return Ok(());
+    }
+    Err(Error::bad_request(
+        "stream_request_too_large",
+        format!(
+            "what is asked for takes more than {} KiB on its way to the node, where a quote or a line's end counts twice and other control \
+             characters six times: send a long command as a file, or by its input",
+            open::MESSAGE_BYTES_MAX / 1_024
+        ),
     ))
 }
 

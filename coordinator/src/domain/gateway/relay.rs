@@ -3,9 +3,14 @@
 //! # Invariants
 //! - Who connects proves that it knows the coordinators' secret, for this address and this moment; a proof counts once.
 //! - A stream is relayed once: who is asked looks at its own links only.
+//! - Whether a relayed stream was taken is said before its node is asked: to the protocol a stream on which nothing came back is one that
+//!   waits, and with 256 of those no more are opened. Nodes that don't answer stop streams to themselves only.
 //! - A coordinator that doesn't answer is not asked again for [`RETRY_AFTER`]: who wants something of it hears so at once.
 
+mod peer;
 mod proof;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -34,19 +39,21 @@ use tokio::{
     io::{
         AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes,
     },
-    sync::Mutex as AsyncMutex,
     task::JoinSet,
     time::{Instant, interval, timeout},
 };
 
-use self::proof::Proofs;
+use self::{
+    peer::{Peer, begin, full},
+    proof::Proofs,
+};
 use super::{links::Links, refusal, store::Holder};
 use crate::{error::Result, keys::TokenSecret};
 
 /// Where other coordinators connect.
 pub const PATH: &str = "/internal/streams";
 /// What their connections are upgraded to.
-pub const PROTOCOL: &str = "ramarket-streams-1";
+pub const PROTOCOL: &str = "ramarket-streams-2";
 /// The header of their proof.
 pub const PROOF: &str = "ramarket-peer";
 /// The answer of a coordinator that doesn't hold the link.
@@ -56,10 +63,12 @@ const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Connections to one coordinator: each carries [`STREAMS_MAX`] streams.
 const SESSIONS_MAX: usize = 8;
+/// Says that a stream was taken: neither the beginning of an answer's length nor text.
+const TAKEN: u8 = 0xA5;
 /// Of each direction of a stream that is passed on.
 const BUFFER_BYTES: usize = 32 * 1_024;
 
-/// What another coordinator's stream is for.
+/// What another coordinator's stream is for. [`TAKEN`] is the answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Asked {
@@ -75,13 +84,7 @@ pub struct Relay {
     own: Holder,
     proofs: Proofs,
     client: Client,
-    peers: Mutex<HashMap<String, Arc<AsyncMutex<Peer>>>>,
-}
-
-#[derive(Debug, Default)]
-struct Peer {
-    sessions: Vec<Session>,
-    failed_at: Option<Instant>,
+    peers: Mutex<HashMap<String, Arc<Peer>>>,
 }
 
 impl Relay {
@@ -134,6 +137,7 @@ impl Relay {
             let mut stream = self.stream(url).await?;
             open::send(&mut stream, &Asked::Node { node_id: node }).await?;
             open::send(&mut stream, open).await?;
+            taken(&mut stream).await?;
             let opened: Opened = open::receive(&mut stream).await?;
             io::Result::Ok((opened, stream))
         };
@@ -148,30 +152,43 @@ impl Relay {
             let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(peers.entry(url.to_owned()).or_default())
         };
-        // who comes meanwhile waits for the connection that is being made
-        let mut peer = peer.lock().await;
-        peer.sessions.retain(|session| !session.has_ended());
-        let mut full = None;
-        for session in &peer.sessions {
-            match session.stream().await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => full = Some(error),
+        let mut tried = Vec::new();
+        loop {
+            while let Some(session) = peer.untried(&tried) {
+                match begin(&session).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(_) => peer.put_last(&session),
+                }
+                tried.push(session);
             }
+            // who comes meanwhile waits for the connection that is being made
+            let mut failed_at = peer.failed_at.lock().await;
+            if peer.untried(&tried).is_some() {
+                continue;
+            }
+            if peer.sessions().len() >= SESSIONS_MAX {
+                return Err(full());
+            }
+            let session = self.dial_again(url, &mut failed_at).await?;
+            peer.sessions().push(session.clone());
+            drop(failed_at);
+            return begin(&session).await;
         }
-        if let Some(error) = full.filter(|_| peer.sessions.len() >= SESSIONS_MAX) {
-            return Err(error);
-        }
-        if peer.failed_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
+    }
+
+    /// Dials, unless it failed just now.
+    async fn dial_again(&self, url: &str, failed_at: &mut Option<Instant>) -> io::Result<Session> {
+        if failed_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        match timeout(DIAL_TIME_MAX, self.dial(url)).await {
-            Ok(Ok(session)) => {
-                peer.failed_at = None;
-                peer.sessions.push(session.clone());
-                session.stream().await
-            }
+        let dialled = timeout(DIAL_TIME_MAX, self.dial(url)).await;
+        *failed_at = None;
+        if !matches!(dialled, Ok(Ok(_))) {
+            *failed_at = Some(Instant::now());
+        }
+        match dialled {
+            Ok(Ok(session)) => Ok(session),
             Ok(Err(error)) => {
-                peer.failed_at = Some(Instant::now());
                 tracing::warn!(
                     peer.url = url,
                     error = format!("{error:#}"),
@@ -180,7 +197,6 @@ impl Relay {
                 Err(io::Error::other(error))
             }
             Err(_) => {
-                peer.failed_at = Some(Instant::now());
                 tracing::warn!(peer.url = url, "another coordinator doesn't answer");
                 Err(io::ErrorKind::TimedOut.into())
             }
@@ -222,11 +238,24 @@ impl Relay {
     }
 }
 
+/// Hears that a stream was taken.
+async fn taken(stream: &mut Stream) -> io::Result<()> {
+    let said = timeout(open::OPEN_WITHIN, stream.read_u8()).await;
+    match said.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? {
+        TAKEN => Ok(()),
+        _ => {
+            let why = "the other coordinator says something else than that it took a stream: is it of another version?";
+            Err(io::Error::new(io::ErrorKind::InvalidData, why))
+        }
+    }
+}
+
 /// Sends a byte and hears it again, now and then: a connection on which nothing else happens is no dead one.
 async fn keep_awake(session: Session) -> io::Error {
     let awake = async {
         let mut stream = session.stream().await?;
         open::send(&mut stream, &Asked::Echo {}).await?;
+        taken(&mut stream).await?;
         let mut every = interval(PING_EVERY);
         loop {
             every.tick().await;
@@ -285,7 +314,10 @@ where
 
 async fn pass_on(links: Arc<Links>, mut from: Stream) {
     let passed = async {
-        match open::receive(&mut from).await? {
+        let asked = open::receive(&mut from).await?;
+        from.write_u8(TAKEN).await?;
+        from.flush().await?;
+        match asked {
             Asked::Node { node_id } => relay(&links, node_id, from).await,
             Asked::Echo {} => loop {
                 let byte = from.read_u8().await?;
@@ -305,7 +337,8 @@ async fn relay(links: &Links, node: NodeId, mut from: Stream) -> io::Result<()> 
     let Some(session) = links.session(node) else {
         return refuse(from, Opened::refused(NOT_LINKED, "")).await;
     };
-    let mut to = match session.stream().await {
+    // a node that takes no streams holds none of ours
+    let mut to = match begin(&session).await {
         Ok(stream) => stream,
         Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
             return refuse(from, Opened::refused(code::TOO_MANY, error.to_string())).await;

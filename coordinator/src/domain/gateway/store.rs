@@ -25,26 +25,46 @@ pub(super) struct Holder {
     pub(super) instance: String,
 }
 
-/// Notes that a link is held; whoever held one of this node before, holds it no more.
-pub(super) fn hold(
-    tx: &mut dyn Tx,
-    node: NodeId,
-    holder: &Holder,
-    serial: i64,
-    now: Timestamp,
-) -> Result<()> {
-    tx.execute(
+/// A link as it is noted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Noted {
+    /// Whose it is.
+    pub(super) node: NodeId,
+    /// Who holds it.
+    pub(super) holder: Holder,
+    /// Its number in the holder's run.
+    pub(super) serial: i64,
+    /// Since when it is held.
+    pub(super) linked: Timestamp,
+}
+
+/// Notes that a link is held; false if a newer one of this node is.
+pub(super) fn hold(tx: &mut dyn Tx, link: &Noted) -> Result<bool> {
+    let noted = tx.execute(
         "INSERT INTO node_links (node_id, peer_url, instance, serial, linked_us) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (node_id) DO UPDATE SET peer_url = $2, instance = $3, serial = $4, linked_us = $5",
+         ON CONFLICT (node_id) DO UPDATE SET peer_url = $2, instance = $3, serial = $4, linked_us = $5
+         WHERE node_links.linked_us <= $5",
         params![
-            node,
-            holder.peer_url.as_str(),
-            holder.instance.as_str(),
-            serial,
-            now
+            link.node,
+            link.holder.peer_url.as_str(),
+            link.holder.instance.as_str(),
+            link.serial,
+            link.linked
         ],
     )?;
-    Ok(())
+    Ok(noted == 1)
+}
+
+/// Whether a link is noted as it is.
+pub(super) fn is_noted(tx: &mut dyn Tx, link: &Noted) -> Result<bool> {
+    let rows = tx.query(
+        "SELECT instance, serial FROM node_links WHERE node_id = $1",
+        params![link.node],
+    )?;
+    let Some(row) = rows.first() else {
+        return Ok(false);
+    };
+    Ok(row.text(0)? == link.holder.instance && row.int(1)? == link.serial)
 }
 
 /// Forgets a link, unless another one is held by now.

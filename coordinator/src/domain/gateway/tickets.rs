@@ -52,7 +52,7 @@ impl Bearer {
             Actor::ApiKey(key) => Ok(Self::ApiKey(key.user, key.id)),
             Actor::RentalToken(_) => Ok(Self::RentalToken),
             Actor::Wallet(wallet) => Ok(Self::Wallet(*wallet)),
-            Actor::Anonymous | Actor::Node(_) | Actor::System => {
+            Actor::Anonymous | Actor::SshKey(_) | Actor::Node(_) | Actor::System => {
                 Err(crate::context::sign_in_required())
             }
         }

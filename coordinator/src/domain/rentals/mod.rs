@@ -94,7 +94,7 @@ pub fn get(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Rental> {
         Actor::RentalToken(token) => *token == id,
         Actor::Wallet(wallet) => rental.is_of_wallet(wallet),
         Actor::System => true,
-        Actor::Anonymous | Actor::Node(_) => false,
+        Actor::Anonymous | Actor::SshKey(_) | Actor::Node(_) => false,
     };
     if visible {
         Ok(rental)
@@ -115,7 +115,7 @@ pub fn get_as_consumer(tx: &mut dyn Tx, ctx: &OpCtx, id: RentalId) -> Result<Ren
         }
         // it sees no others
         Actor::RentalToken(_) | Actor::Wallet(_) | Actor::System => true,
-        Actor::Anonymous | Actor::Node(_) => false,
+        Actor::Anonymous | Actor::SshKey(_) | Actor::Node(_) => false,
     };
     if pays {
         Ok(rental)

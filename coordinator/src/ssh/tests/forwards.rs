@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use shared::link::open::Open;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -10,7 +11,7 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use super::{PATIENCE, Reach, run};
+use super::{PATIENCE, Reach, Reached, reached, run};
 
 /// Somebody who listens "in the rental", and answers what was said once all of it was.
 async fn listener() -> u16 {
@@ -154,6 +155,50 @@ async fn a_proxy_of_the_client_leads_into_the_rental() {
     stream.read_exact(&mut reply).await.expect("read");
     assert_eq!(reply[1], 0, "{reply:?}");
     assert_eq!(ask(&mut stream, b"proxy").await, b"yxorp");
+    reach.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_opened_is_recorded_once_a_connection() {
+    let reach = Reach::open().await;
+    let (one, two, here, there) = (listener().await, listener().await, free_port(), free_port());
+    let first = format!("127.0.0.1:{here}:localhost:{one}");
+    let second = format!("127.0.0.1:{there}:localhost:{two}");
+    let _client = forwarding(&reach, "-L", &first, here).await;
+    for _ in 0..5 {
+        let mut stream = TcpStream::connect(("127.0.0.1", here))
+            .await
+            .expect("connected");
+        assert_eq!(ask(&mut stream, b"often").await, b"netfo");
+    }
+    let rental = reach.rental.to_string();
+    let fingerprint = std::process::Command::new("ssh-keygen")
+        .arg("-lf")
+        .arg(reach.path("key.pub"))
+        .output();
+    let fingerprint = String::from_utf8(fingerprint.expect("it runs").stdout).expect("text");
+    let fingerprint = fingerprint.split(' ').nth(1).expect("a fingerprint");
+    let entry = |verb: &str, port: Option<u16>| {
+        let after = json!({"verb": verb, "port": port, "way": "ssh", "fingerprint": fingerprint});
+        Reached {
+            actor: rental.clone(),
+            via: None,
+            object: rental.clone(),
+            after,
+            client: "127.0.0.1".to_owned(),
+        }
+    };
+    let mut recorded = vec![entry("port", Some(one))];
+    assert_eq!(reached(&reach).await, recorded);
+    let options = ["-o", "ExitOnForwardFailure=yes", "-L", &second];
+    let came = run(&mut reach.ssh(&options, &["true"])).await;
+    assert_eq!(came.code, Some(0), "{came:?}");
+    recorded.push(entry("exec", None));
+    assert_eq!(
+        reached(&reach).await,
+        recorded,
+        "each connection, what it opened"
+    );
     reach.close().await;
 }
 

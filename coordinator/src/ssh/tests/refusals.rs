@@ -80,10 +80,14 @@ async fn the_keys_of_its_account_open_a_rental_and_no_others_do() {
     assert_eq!(came.text(), "in\n", "{came:?}");
     refused(&reach, "key", rental).await;
     refused(&reach, "ada", reach.rental).await;
+    let user = test.get("/api/v1/auth/me", &ada).await.json()["id"].clone();
+    let recorded = super::reached(&reach).await;
+    assert_eq!(recorded.len(), 1, "{recorded:?}");
+    assert_eq!(user, *recorded[0].actor);
+    assert_eq!(recorded[0].via.as_deref(), added["id"].as_str());
     let keys = test.get("/api/v1/ssh-keys", &ada).await.json();
     assert!(keys["items"][0]["last_used_at"].is_string(), "{keys}");
     // a disabled account is told so, by whatever key
-    let user = test.get("/api/v1/auth/me", &ada).await.json()["id"].clone();
     let user = user.as_str().expect("an id").to_owned();
     let disable = test.app.db.write("test.disable", move |tx| {
         let statement = "UPDATE users SET disabled_us = 1 WHERE id = $1";

@@ -1,7 +1,7 @@
 //! `/nodes/{id}/link`: the WebSocket that an agent dials, as a session of streams that we open.
 //!
 //! # Invariants
-//! - A link lives while its agent says something; a new link of the same node ends it.
+//! - A link lives while its agent says something; a new link of the same node ends it, here or at another coordinator.
 //! - Agents open no streams.
 
 use std::{io, sync::Arc};
@@ -112,18 +112,14 @@ async fn serve(app: Arc<App>, node: NodeId, socket: WebSocket) {
     } = Session::start(socket, Role::Server);
     drop(accepted);
     let nudges = app.agents.nudger.open(node);
-    let held = app.gateway.links.hold(node, session.clone());
-    let noted = async {
-        app.gateway.note(&held).await;
-        std::future::pending::<()>().await;
-    };
+    let held = app.gateway.hold(node, session.clone());
     let end = tokio::select! {
         ended = driver => ended.err().map_or_else(|| "its agent closed it".to_owned(), |error| error.to_string()),
         () = silence.lasts(SILENCE_MAX) => "nothing was heard".to_owned(),
         () = held.replaced() => "the agent linked anew".to_owned(),
         error = Box::pin(control(&session, &nudges, &app.agents.presence, node)) => error.to_string(),
         () = app.shutdown.cancelled() => "the coordinator stops".to_owned(),
-        () = Box::pin(noted) => String::new(),
+        () = Box::pin(app.gateway.keep_noted(&held)) => "the agent linked to another coordinator since".to_owned(),
     };
     tracing::debug!(node.id = %node, end, "a link ended");
     let serial = held.serial;

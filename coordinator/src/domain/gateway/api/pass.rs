@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use shared::id::RentalId;
 
 use super::super::{
-    access::{self, Verb},
+    access::{self, Verb, Way},
     tickets::{self, Bearer},
     web::{self, WebPort},
 };
@@ -89,8 +89,9 @@ impl Pass {
     /// Records that a stream is about to be opened.
     pub(super) async fn note(&self, verb: Verb) -> Result<()> {
         let (ctx, rental) = (self.ctx.clone(), self.rental);
-        let note =
-            move |tx: &mut dyn crate::store::Tx| access::note(tx, &ctx, rental, verb, "websocket");
+        let note = move |tx: &mut dyn crate::store::Tx| {
+            access::note(tx, &ctx, rental, verb, &Way::WebSocket)
+        };
         self.app.db.write("gateway.note", note).await
     }
 

@@ -1,10 +1,11 @@
 //! A WebSocket and a stream, one into the other.
 //!
 //! # Invariants
-//! - Each direction holds one message: who doesn't take stops who sends, and is dropped when that lasts.
+//! - Each direction holds one message, and the client's one more: who doesn't take stops who sends, and is dropped when that lasts.
+//! - That the client has left is heard also while the rental takes nothing, and when it takes nothing more.
 //! - Whatever ends it, the client is told by a close code ([`End::close`]).
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{
@@ -47,14 +48,23 @@ impl Form {
 type Sink = SplitSink<WebSocket, Message>;
 type Source = SplitStream<WebSocket>;
 
+/// How the client's direction stands.
+#[derive(Debug, Default)]
+struct Client {
+    /// The client ended it.
+    shut: CancellationToken,
+    /// The rental takes nothing more of it.
+    refused: CancellationToken,
+}
+
 /// Carries until one of both ends it, or `watch`.
 pub(super) async fn carry(socket: WebSocket, stream: Reached, watch: Watch, form: Form) {
     let (mut sink, mut source) = socket.split();
     let (from, to) = split(stream);
-    let shut = CancellationToken::new();
+    let client = Client::default();
     let end = tokio::select! {
-        end = outward(from, &mut sink, &watch, form, &shut) => end,
-        end = inward(&mut source, to, &watch, form, &shut) => end,
+        end = outward(from, &mut sink, &watch, form, &client) => end,
+        end = inward(&mut source, to, &watch, form, &client) => end,
         end = watch.over() => end,
     };
     let (code, reason) = end.close();
@@ -68,7 +78,7 @@ async fn outward(
     sink: &mut Sink,
     watch: &Watch,
     form: Form,
-    shut: &CancellationToken,
+    client: &Client,
 ) -> End {
     let mut buffer = vec![0; FRAME_BYTES_MAX];
     loop {
@@ -93,10 +103,14 @@ async fn outward(
             Err(_) => return End::Stalled,
         }
         if last {
-            if form == Form::Raw {
-                shut.cancelled().await;
+            if form == Form::Frames {
+                return End::Ended;
             }
-            return End::Ended;
+            return tokio::select! {
+                () = client.shut.cancelled() => End::Ended,
+                // what the client sent since is lost
+                () = client.refused.cancelled() => End::Cut,
+            };
         }
     }
 }
@@ -117,28 +131,75 @@ async fn inward(
     mut to: WriteHalf<Reached>,
     watch: &Watch,
     form: Form,
-    shut: &CancellationToken,
+    client: &Client,
 ) -> End {
-    while let Some(Ok(message)) = source.next().await {
+    let mut ahead = None;
+    loop {
+        let next = match ahead.take() {
+            Some(message) => Some(Ok(message)),
+            None => source.next().await,
+        };
+        let Some(Ok(message)) = next else {
+            return End::Gone;
+        };
         watch.touch();
-        let written = match message {
-            Message::Binary(_) if shut.is_cancelled() => return End::Violation,
-            Message::Binary(bytes) if bytes.is_empty() && form == Form::Raw => {
-                shut.cancel();
-                to.shutdown().await
-            }
-            Message::Binary(bytes) => match to.write_all(&bytes).await {
-                Ok(()) => to.flush().await,
-                Err(error) => Err(error),
-            },
+        let bytes = match message {
+            Message::Binary(_) if client.shut.is_cancelled() => return End::Violation,
+            Message::Binary(bytes) => bytes,
             Message::Text(_) => return End::Violation,
-            Message::Ping(_) | Message::Pong(_) => Ok(()),
+            Message::Ping(_) | Message::Pong(_) => continue,
             Message::Close(_) => return End::Gone,
         };
-        if let Err(error) = written {
-            tracing::debug!(%error, "the rental takes nothing more");
-            // what it said last is still to be read
-            std::future::pending::<()>().await;
+        let write = async {
+            if bytes.is_empty() && form == Form::Raw {
+                client.shut.cancel();
+                return to.shutdown().await;
+            }
+            to.write_all(&bytes).await?;
+            to.flush().await
+        };
+        match beside(source, &mut ahead, watch, write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the rental takes nothing more");
+                client.refused.cancel();
+                return left(source, watch).await;
+            }
+            Err(end) => return end,
+        }
+    }
+}
+
+/// Writes to the rental, and hears beside it whether the client leaves; a message that comes meanwhile is kept in `ahead`, and no other is
+/// read before it is written.
+async fn beside(
+    source: &mut Source,
+    ahead: &mut Option<Message>,
+    watch: &Watch,
+    write: impl Future<Output = io::Result<()>>,
+) -> Result<io::Result<()>, End> {
+    let mut write = pin!(write);
+    loop {
+        tokio::select! {
+            biased;
+            written = &mut write => return Ok(written),
+            next = source.next(), if ahead.is_none() => match next {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => watch.touch(),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
+                Some(Ok(message)) => *ahead = Some(message),
+            },
+        }
+    }
+}
+
+/// Returns when the client leaves; what the rental said last is still carried to it, and nothing the other way.
+async fn left(source: &mut Source, watch: &Watch) -> End {
+    while let Some(Ok(message)) = source.next().await {
+        watch.touch();
+        match message {
+            Message::Text(_) => return End::Violation,
+            Message::Close(_) => break,
+            Message::Binary(_) | Message::Ping(_) | Message::Pong(_) => {}
         }
     }
     End::Gone

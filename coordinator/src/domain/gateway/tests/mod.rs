@@ -1,7 +1,8 @@
-//! Streams into rentals ([`streams`]), and how people get at them: [`tickets`], [`sockets`], [`logs`], [`web`], [`post_mortem`]; what
+//! Streams into rentals ([`streams`]), which coordinator holds a link ([`holders`]), and how people get at them: [`tickets`], [`sockets`], [`logs`], [`web`], [`post_mortem`]; what
 //! ends them: [`ends`].
 
 mod ends;
+mod holders;
 mod logs;
 mod post_mortem;
 mod sockets;

@@ -113,6 +113,32 @@ async fn a_port_carries_bytes_and_ends_one_way_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_while_nothing_is_taken_of_it_is_noticed() {
+    let place = Place::open(TestApp::new().await).await;
+    let mut socket = place.own_socket("ports/83").await;
+    assert_eq!(next(&mut socket).await, Message::Binary(Vec::new().into()));
+    // a window of the link, and one message that waits
+    for _ in 0..5 {
+        let bytes = Message::Binary(vec![b'x'; 64 * 1_024].into());
+        socket.send(bytes).await.expect("sent");
+    }
+    socket.send(Message::Close(None)).await.expect("sent");
+    place.until_no_stream().await;
+}
+
+#[tokio::test]
+async fn what_a_rental_that_is_done_can_take_no_more_ends_the_stream() {
+    let place = Place::open(TestApp::new().await).await;
+    let mut socket = place.own_socket("ports/83").await;
+    assert_eq!(next(&mut socket).await, Message::Binary(Vec::new().into()));
+    place.link.cut().await;
+    let bytes = Message::Binary(b"lost".to_vec().into());
+    socket.send(bytes).await.expect("sent");
+    assert_eq!(close_code(&mut socket).await, 4502);
+    place.until_no_stream().await;
+}
+
+#[tokio::test]
 async fn a_page_of_another_site_opens_nothing() {
     let mut place = Place::open(TestApp::new().await).await;
     let (rental, token) = rented_by_account(&mut place).await;

@@ -93,6 +93,16 @@ async fn a_stream_goes_to_the_rentals_node_and_what_is_refused_says_why() {
             "{address}"
         );
     }
+    // a quote takes two bytes on its way
+    let quotes = Open::Exec {
+        rental_id: rental,
+        exec: Exec {
+            command: vec!["\"".repeat(33_000)],
+            ..Exec::default()
+        },
+    };
+    let quotes = refusal(test, rental, &quotes).await;
+    assert_eq!(quotes, (Kind::BadRequest, "stream_request_too_large"));
     link.cut().await;
     assert_eq!(refusal(test, rental, &dial(rental, 7)).await, away);
 }
