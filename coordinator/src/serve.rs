@@ -97,6 +97,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ssh::start(&app, listener, ssh::through_the_gateway(&app), &lifecycle)?;
     }
     let url = app.config.http.public_url();
+    if app.config.gateway.may_share_site(&url) {
+        tracing::warn!(
+            url,
+            gateway.tenant_domain = app.config.gateway.tenant_domain,
+            "rentals' pages may share a site, and so cookies, with ours: take a registered domain of its own for gateway.tenant_domain unless it is one"
+        );
+    }
     tracing::info!(url, listen = %app.config.http.listen, "coordinator is ready");
     lifecycle.run(app.db.fatal()).await
 }

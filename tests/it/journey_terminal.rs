@@ -192,6 +192,25 @@ async fn a_rentals_page_tells_of_its_end_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_says_when_more_comes_than_it_can_show() {
+    let place = Place::open().await;
+    place.sign_in(&place.consumer).await;
+    place.go("/terminal").await;
+    place.until_status("Connected.").await;
+    // shows nothing any more: it would do so later
+    place
+        .browser
+        .eval("Boolean(window.setTimeout = () => 0)")
+        .await;
+    place.run("yes").await;
+    place.until_status("faster than this page can show").await;
+    place
+        .browser
+        .until("!document.querySelector('#again').hidden")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_scripts_a_rental_says_all_but_the_terminal() {
     let place = Place::open().await;
     place.browser.run_no_scripts().await;

@@ -134,4 +134,51 @@ impl GatewayConfig {
         }
         Ok(())
     }
+
+    /// Whether the tenants' domain and ours end in the same two labels. Both may be of one registered domain then; only the Public Suffix
+    /// List knows, since `market.co.uk` and `apps.co.uk` are not.
+    #[must_use]
+    pub fn may_share_site(&self, public_url: &str) -> bool {
+        let Some(domain) = &self.tenant_domain else {
+            return false;
+        };
+        let own = super::http::parts(public_url).map_or_else(String::new, |(_, host)| host);
+        let end = |name: &str| {
+            let mut labels = name.rsplit('.').map(str::to_ascii_lowercase);
+            Some((labels.next()?, labels.next()?))
+        };
+        end(domain).is_some() && end(domain) == end(&own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_that_end_alike_may_be_one_site() {
+        for (tenants, own, wanted) in [
+            (
+                Some("apps.market.example"),
+                "https://www.market.example",
+                true,
+            ),
+            (
+                Some("apps.market.example"),
+                "https://WWW.Market.Example:8443",
+                true,
+            ),
+            (Some("apps.co.uk"), "https://market.co.uk", true),
+            (Some("apps.example"), "https://market.example", false),
+            (Some("apps.test"), "http://127.0.0.1:8080", false),
+            (Some("apps.test"), "http://localhost:8080", false),
+            (None, "https://market.example", false),
+        ] {
+            let config = GatewayConfig {
+                tenant_domain: tenants.map(str::to_owned),
+                ..GatewayConfig::default()
+            };
+            assert_eq!(config.may_share_site(own), wanted, "{tenants:?} {own}");
+        }
+    }
 }

@@ -10,6 +10,8 @@ const RESIZE = 3;
 const EXIT = 5;
 const HEAD_BYTES = 5;
 const FRAME_BYTES_MAX = 32 * 1024;
+/** Of what isn't shown yet there is so much at most: above 50 MB the terminal throws away what comes, and says so to nobody. */
+const WAITING_BYTES_MAX = 16 * 1024 * 1024;
 /** What is said of a connection that ended before its program did, by its close code. */
 const CLOSED = {
   1000: "The connection is closed.",
@@ -122,6 +124,21 @@ async function connect() {
   }
 }
 
+let waitingBytes = 0;
+
+function show(payload) {
+  waitingBytes += payload.length;
+  terminal.write(payload, () => (waitingBytes -= payload.length));
+}
+
+/** Ends a connection at once: what was sent before the other end hears of it isn't shown. */
+function stop(opened, why) {
+  opened.onmessage = null;
+  opened.onclose = null;
+  opened.close(1000, "too much to show");
+  over(why);
+}
+
 function begin(pass) {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   const query = new URLSearchParams({ ticket: pass });
@@ -141,8 +158,12 @@ function begin(pass) {
       return;
     }
     for (const [kind, payload] of framesOf(data)) {
-      if (kind === STDOUT || kind === STDERR) terminal.write(payload);
+      if (kind === STDOUT || kind === STDERR) show(payload);
       if (kind === EXIT) last = ended(JSON.parse(new TextDecoder().decode(payload)));
+    }
+    // the protocol can't ask the program to wait
+    if (waitingBytes > WAITING_BYTES_MAX && last === null) {
+      stop(opened, "It wrote faster than this page can show, so the connection is closed: send much output to a file, or use ramarket exec.");
     }
   };
   opened.onclose = ({ code }) => over(last ?? CLOSED[code] ?? `The connection is closed (${code}).`);

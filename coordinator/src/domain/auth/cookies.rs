@@ -95,14 +95,38 @@ pub fn is_ours(name: &str) -> bool {
         || bare.is_some_and(|bare| matches!(bare, "at" | "rt" | "oidc" | "code"))
 }
 
-/// The value of the cookie `name`, if the request has it.
-#[must_use]
-pub fn read<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+/// The cookies of a request, each as `name=value`: bytes, since any page can set one that isn't text, and the others count all the same.
+pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(header::COOKIE)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .map(<[u8]>::trim_ascii)
+        .filter(|pair| !pair.is_empty())
+}
+
+/// The value of the cookie `name`, if the request has it.
+#[must_use]
+pub fn read<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    pairs(headers)
+        .filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        .find_map(|value| std::str::from_utf8(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_cookie_that_isnt_text_hides_no_other() {
+        let mut headers = HeaderMap::new();
+        let sent = HeaderValue::from_bytes(b"a=\xff; at2=no; at=yes; =; x").expect("a value");
+        headers.append(header::COOKIE, sent);
+        assert_eq!(read(&headers, "at"), Some("yes"));
+        assert_eq!(read(&headers, "a"), None);
+        assert_eq!(read(&headers, "x"), None);
+        assert_eq!(pairs(&headers).count(), 5);
+    }
 }

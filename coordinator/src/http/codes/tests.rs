@@ -11,7 +11,7 @@ use super::{CONFLICT, OURS, SHARED, all_own};
 use crate::domain::access;
 
 /// Said where no operation is: another path, another method, the metrics.
-const OUTSIDE: [&str; 6] = [
+const OUTSIDE: [&str; 7] = [
     "no_such_route",
     "method_not_allowed",
     "no_metrics",
@@ -21,6 +21,7 @@ const OUTSIDE: [&str; 6] = [
     "peer_proof",
     // a page of a rental's own host
     "port_token",
+    "port_other_page",
 ];
 /// How a problem is made; its code is the first text after it.
 const MAKERS: [&str; 4] = [

@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - Of what a client doesn't take there are at most [`WAITING_MAX`] events in memory; a client that takes nothing is dropped.
+//! - A page's memory is bounded by its text, and its stream keeps its place until the answer is made.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -35,13 +36,23 @@ const PAGE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// A page is there within this.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// What is there now, and whether there was more than a page holds; `bytes` is the size of a line.
+/// Lines that were there, oldest first.
+#[derive(Debug)]
+pub(super) struct Page<T> {
+    pub(super) lines: Vec<T>,
+    /// Whether there was more than fits.
+    pub(super) more: bool,
+    /// For whoever makes an answer of it: until that is made it is memory that counts.
+    pub(super) place: Lines<Reached>,
+}
+
+/// What is there now; `bytes` is the size of a line.
 pub(super) async fn page<T: DeserializeOwned>(
     stream: Reached,
     bytes: impl Fn(&T) -> usize,
-) -> Result<(Vec<T>, bool)> {
+) -> Result<Page<T>> {
+    let mut lines = Lines::new(stream);
     let read = async {
-        let mut lines = Lines::new(stream);
         let (mut page, mut size) = (Vec::new(), 0);
         while let Some(line) = lines.next::<T>().await? {
             size += bytes(&line);
@@ -61,7 +72,11 @@ pub(super) async fn page<T: DeserializeOwned>(
         )
     };
     match timeout(PAGE_TIME_MAX, read).await {
-        Ok(Ok(page)) => Ok(page),
+        Ok(Ok((page, more))) => Ok(Page {
+            lines: page,
+            more,
+            place: lines,
+        }),
         Ok(Err(error)) => Err(broken(error.to_string())),
         Err(_) => Err(broken("it took too long".to_owned())),
     }
@@ -138,4 +153,31 @@ where
         );
     }
     watch.ended("events", end);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use shared::link::open::Open;
+
+    use super::*;
+    use crate::testing::{TestApp, link::ScriptedLink, market::Market};
+
+    #[tokio::test]
+    async fn a_page_keeps_its_place_until_it_is_let_go_of() {
+        let mut market = Market::open(TestApp::new().await).await;
+        let rental_id = market.run(600).await;
+        let _link = ScriptedLink::hold(&market.test, market.node.id).await;
+        let gateway = &market.test.app.gateway;
+        let open = Open::Metrics {
+            rental_id,
+            follow: false,
+        };
+        let stream = gateway.open(rental_id, &open).await.expect("a stream");
+        let page = page(stream, |_: &Value| 1).await.expect("a page");
+        assert_eq!((page.lines.len(), page.more), (3, false));
+        assert_eq!(gateway.open_streams(), 1);
+        drop(page);
+        assert_eq!(gateway.open_streams(), 0);
+    }
 }

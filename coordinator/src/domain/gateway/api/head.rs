@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        AUTHORIZATION, CONNECTION, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-        SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, REFERER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
 };
 
+use super::super::web;
 use crate::{
     domain::{apikeys, auth::cookies},
     http::rental_token,
@@ -27,6 +28,8 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+/// Of the request whatever `Connection` says: without them it would be another one.
+const NEVER_DROPPED: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
 /// Says a private port's token.
 pub(super) const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-ramarket-port-token");
 /// Holds a private port's token on the rental's own host.
@@ -45,22 +48,21 @@ pub(super) fn to_rental(headers: &mut HeaderMap, client: Option<IpAddr>, tls: bo
     if headers.get(AUTHORIZATION).is_some_and(is_ours) {
         headers.remove(AUTHORIZATION);
     }
-    let kept: Vec<String> = headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .map(str::trim)
-        .filter(|cookie| !cookie.is_empty() && !is_our_cookie(cookie))
-        .map(str::to_owned)
+    // the page whose address had the token may still refer to it
+    let of_token = format!("token={}", web::PREFIX);
+    let tells = |from: &HeaderValue| String::from_utf8_lossy(from.as_bytes()).contains(&of_token);
+    if headers.get(REFERER).is_some_and(tells) {
+        headers.remove(REFERER);
+    }
+    let kept: Vec<&[u8]> = cookies::pairs(headers)
+        .filter(|cookie| !is_our_cookie(cookie))
         .collect();
+    let kept = HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok();
     headers.remove(COOKIE);
-    if let Some(value) = (!kept.is_empty())
-        .then(|| HeaderValue::from_str(&kept.join("; ")).ok())
-        .flatten()
-    {
+    if let Some(value) = kept.filter(|value| !value.is_empty()) {
         headers.insert(COOKIE, value);
     }
+    let host = headers.get(HOST).cloned();
     let mut say = |name: &'static str, value: Option<HeaderValue>| {
         let name = HeaderName::from_static(name);
         headers.remove(&name);
@@ -73,10 +75,7 @@ pub(super) fn to_rental(headers: &mut HeaderMap, client: Option<IpAddr>, tls: bo
     let scheme = if tls { "https" } else { "http" };
     say("x-forwarded-proto", Some(HeaderValue::from_static(scheme)));
     say("forwarded", None);
-    let host = headers.get(HOST).cloned();
-    if let Some(host) = host {
-        headers.insert(HeaderName::from_static("x-forwarded-host"), host);
-    }
+    say("x-forwarded-host", host);
 }
 
 /// Takes out what a rental may not say: what is of one connection, and cookies for other hosts than its own.
@@ -85,7 +84,7 @@ pub(super) fn from_rental(headers: &mut HeaderMap) {
     let cookies: Vec<HeaderValue> = headers
         .get_all(SET_COOKIE)
         .iter()
-        .filter_map(|value| own_cookie(value.to_str().ok()?))
+        .filter_map(|value| own_cookie(value.as_bytes()))
         .collect();
     headers.remove(SET_COOKIE);
     for cookie in cookies {
@@ -96,37 +95,41 @@ pub(super) fn from_rental(headers: &mut HeaderMap) {
 }
 
 /// A cookie without its domain, so that it is for this host only; nothing for one that only we set.
-fn own_cookie(text: &str) -> Option<HeaderValue> {
-    let mut parts = text.split(';');
+fn own_cookie(said: &[u8]) -> Option<HeaderValue> {
+    let mut parts = said.split(|byte| *byte == b';');
     let first = parts.next()?;
-    if is_our_cookie(first.trim()) {
+    if is_our_cookie(first) {
         return None;
     }
-    let is_domain = |part: &&str| {
-        let name = part.split('=').next().unwrap_or_default();
-        name.trim().eq_ignore_ascii_case("domain")
-    };
-    let rest: Vec<&str> = parts.filter(|part| !is_domain(part)).collect();
-    let whole = [&[first], rest.as_slice()].concat().join(";");
-    HeaderValue::from_str(&whole).ok()
+    let rest = parts.filter(|part| !name_of(part).eq_ignore_ascii_case(b"domain"));
+    let whole: Vec<&[u8]> = std::iter::once(first).chain(rest).collect();
+    HeaderValue::from_bytes(&whole.join(&b';')).ok()
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !NEVER_DROPPED.contains(name))
         .collect();
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
     }
 }
 
-fn is_our_cookie(cookie: &str) -> bool {
-    let name = cookie.split('=').next().unwrap_or_default().trim();
-    [TOKEN_COOKIE, TOKEN_COOKIE_TLS].contains(&name) || cookies::is_ours(name)
+/// What stands before `=`, or all of it.
+fn name_of(pair: &[u8]) -> &[u8] {
+    let name = pair.split(|byte| *byte == b'=').next();
+    name.unwrap_or_default().trim_ascii()
+}
+
+fn is_our_cookie(cookie: &[u8]) -> bool {
+    // ours have plain names
+    std::str::from_utf8(name_of(cookie)).is_ok_and(|name| {
+        [TOKEN_COOKIE, TOKEN_COOKIE_TLS].contains(&name) || cookies::is_ours(name)
+    })
 }
 
 /// Whether an `Authorization` holds a credential of this market: an app's own passes.
@@ -211,5 +214,57 @@ mod tests {
             .collect();
         assert_eq!(cookies, ["a=1; Path=/; HttpOnly", "b=2"]);
         assert!(!said.contains_key("alt-svc") && !said.contains_key("transfer-encoding"));
+    }
+
+    #[test]
+    fn a_cookie_that_isnt_text_passes_and_so_do_the_others() {
+        let mut asked = HeaderMap::new();
+        for sent in [&b"a=\xff1; at=2; \xe9=3"[..], b"at\xff=4; lang=de"] {
+            asked.append(COOKIE, HeaderValue::from_bytes(sent).expect("a value"));
+        }
+        to_rental(&mut asked, None, true);
+        assert_eq!(
+            asked["cookie"].as_bytes(),
+            b"a=\xff1; \xe9=3; at\xff=4; lang=de"
+        );
+        let mut said = HeaderMap::new();
+        let sent = HeaderValue::from_bytes(b"a=\xff; Domain=apps.example; Path=/");
+        said.append(SET_COOKIE, sent.expect("a value"));
+        from_rental(&mut said);
+        assert_eq!(said["set-cookie"].as_bytes(), b"a=\xff; Path=/");
+    }
+
+    #[test]
+    fn a_visitor_cant_say_by_which_host_they_came() {
+        let mut asked = headers(&[
+            ("host", "8080-rnt-1.apps.example"),
+            (
+                "connection",
+                "Host, content-length, x-forwarded-host, x-secret",
+            ),
+            ("content-length", "3"),
+            ("x-secret", "1"),
+            ("x-forwarded-host", "evil.example"),
+        ]);
+        to_rental(&mut asked, None, true);
+        assert_eq!(asked["host"], "8080-rnt-1.apps.example");
+        assert_eq!(asked["x-forwarded-host"], "8080-rnt-1.apps.example");
+        assert_eq!(asked["content-length"], "3");
+        assert!(!asked.contains_key("x-secret"));
+        let mut without = headers(&[("x-forwarded-host", "evil.example")]);
+        to_rental(&mut without, None, true);
+        assert!(!without.contains_key("x-forwarded-host"));
+    }
+
+    #[test]
+    fn a_page_doesnt_refer_to_its_token() {
+        for (from, stays) in [
+            ("https://a.example/x?token=rmp_1", false),
+            ("https://a.example/x?token=theirs", true),
+        ] {
+            let mut asked = headers(&[("referer", from)]);
+            to_rental(&mut asked, None, true);
+            assert_eq!(asked.contains_key("referer"), stays, "{from}");
+        }
     }
 }

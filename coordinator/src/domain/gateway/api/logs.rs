@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     super::access::Verb,
-    follow::{self, PAGE_LINES_MAX},
+    follow::{self, PAGE_LINES_MAX, Page},
     pass,
 };
 use crate::{
@@ -124,9 +124,12 @@ pub(super) async fn logs(
             event.json_data(LogLine::from(entry)).ok()
         }));
     }
-    let (lines, more) = follow::page(stream, |entry: &Entry| entry.line.len()).await?;
+    let page = follow::page(stream, |entry: &Entry| entry.line.len()).await?;
+    let Page { lines, more, place } = page;
     let items = lines.into_iter().map(LogLine::from).collect();
-    Ok(Json(LogsPage { items, more }).into_response())
+    let answer = Json(LogsPage { items, more }).into_response();
+    drop(place);
+    Ok(answer)
 }
 
 /// The last lines that a rental wrote, at most `tail`, and whether there were more than fit, for whoever rents it.
@@ -149,7 +152,8 @@ pub(crate) async fn recent(
         query,
     };
     let stream = app.gateway.open(id, &open).await?;
-    follow::page(stream, |entry: &Entry| entry.line.len()).await
+    let page = follow::page(stream, |entry: &Entry| entry.line.len()).await?;
+    Ok((page.lines, page.more))
 }
 
 impl LogsParams {

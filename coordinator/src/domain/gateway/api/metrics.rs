@@ -7,11 +7,15 @@ use axum::{
     response::{IntoResponse as _, Response, sse::Event as Sse},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use shared::{id::RentalId, link::open::Open};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{super::access::Verb, follow, pass};
+use super::{
+    super::access::Verb,
+    follow::{self, Page},
+    pass,
+};
 use crate::{
     app::App,
     context::OpCtx,
@@ -28,13 +32,30 @@ pub(super) struct MetricsParams {
     follow: bool,
 }
 
+/// A sample as its node wrote it. Looked at no further: a tree of values takes many times the memory of its text.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "Box<RawValue>")]
+struct Sample(Box<RawValue>);
+
+impl TryFrom<Box<RawValue>> for Sample {
+    type Error = &'static str;
+
+    fn try_from(raw: Box<RawValue>) -> std::result::Result<Self, Self::Error> {
+        if raw.get().starts_with('{') {
+            Ok(Self(raw))
+        } else {
+            Err("a sample is an object")
+        }
+    }
+}
+
 /// Samples, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MetricsPage {
     /// Each as its node measured it, every 10 s for the last hour and every 5 min before that: `at`, `cpu_ns`, `ram_bytes`, `rx_bytes`,
     /// `tx_bytes`, `disk_bytes`, and `gpus` with `uuid`, `busy_percent` and `vram_used_bytes`. Counters begin with its container.
     #[schema(value_type = Vec<Object>)]
-    items: Vec<Value>,
+    items: Vec<Sample>,
     /// Whether there were more than fit.
     more: bool,
 }
@@ -60,10 +81,29 @@ pub(super) async fn metrics(
     };
     let stream = app.gateway.open(id, &open).await?;
     if params.follow {
-        return Ok(follow::follow(pass, stream, |sample: Value| {
+        return Ok(follow::follow(pass, stream, |sample: Sample| {
             Sse::default().event("sample").json_data(sample).ok()
         }));
     }
-    let (items, more) = follow::page(stream, |sample: &Value| sample.to_string().len()).await?;
-    Ok(Json(MetricsPage { items, more }).into_response())
+    let page = follow::page(stream, |sample: &Sample| sample.0.get().len()).await?;
+    let Page { lines, more, place } = page;
+    let answer = Json(MetricsPage { items: lines, more }).into_response();
+    drop(place);
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_an_object_and_its_text_is_kept() {
+        for text in ["{\"at\": 1.50, \"gpus\":[]}", "{}"] {
+            let sample: Sample = serde_json::from_str(&format!(" {text}\n")).expect("a sample");
+            assert_eq!(serde_json::to_string(&sample).expect("JSON"), text);
+        }
+        for other in ["[{}]", "1", "null", "\"{}\"", "{", "{\"a\"}"] {
+            assert!(serde_json::from_str::<Sample>(other).is_err(), "{other}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! coordinators connect at [`peer`]. [`post_mortem`] is all that is kept of a rental that is over.
 //!
 //! [`pass`] decides who gets in, [`watch`] how long they stay, [`tunnel`] carries a WebSocket, [`follow`] server-sent events. [`visit`] takes the
-//! requests for rentals' own host names, [`carry`] takes them there, [`web`] says which ports they reach.
+//! requests for rentals' own host names, [`origin`] looks at whose pages sent them, [`carry`] takes them there, [`web`] says which ports they reach.
 
 mod carry;
 mod follow;
@@ -10,6 +10,7 @@ mod head;
 mod host;
 pub(crate) mod logs;
 mod metrics;
+mod origin;
 mod pages;
 mod pass;
 pub mod peer;

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind};
 /// A page for whoever looks for a rental.
 pub(super) fn refusal(error: &Error) -> Response {
     let status = match (error.kind(), error.code()) {
+        (Kind::Forbidden, "port_other_page") => StatusCode::FORBIDDEN,
         // what it is refused for is its renter's to know
         (Kind::NotFound | Kind::Forbidden, _) => StatusCode::NOT_FOUND,
         (Kind::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
@@ -30,6 +31,10 @@ pub(super) fn refusal(error: &Error) -> Response {
         StatusCode::UNAUTHORIZED => page(
             status,
             "This address is private: whoever rents it has a link with a token",
+        ),
+        StatusCode::FORBIDDEN => page(
+            status,
+            "This address is private, and a page of another address asked for it: open it by itself; a program says the token in the header X-Ramarket-Port-Token",
         ),
         StatusCode::TOO_MANY_REQUESTS => page(
             status,

@@ -3,15 +3,16 @@
 //! # Invariants
 //! - A request for the tenants' domain never reaches our pages or the API, nor the other way round; with a listener of its own
 //!   (`gateway.tenant_listen`) that domain is served there and nowhere else, and nothing else is served there.
-//! - Whoever is let in to a private port showed its token of now.
+//! - Whoever is let in to a private port showed its token of now; where a cookie showed it, [`origin`] says whose page sent it.
+//! - A token in an address goes no further than here.
 
 use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{Method, StatusCode, Uri, header, request::Parts, uri::Authority},
+    http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts, uri::Authority},
     middleware::Next,
-    response::{IntoResponse as _, Response},
+    response::{AppendHeaders, IntoResponse as _, Response},
 };
 use shared::{id::RentalId, link::open::Open};
 
@@ -22,6 +23,7 @@ use super::{
     },
     carry, head,
     host::Host,
+    origin,
     pages::{page, refusal},
     pass::Pass,
 };
@@ -66,9 +68,14 @@ fn host(app: &App, request: &Request) -> Host {
     let Some(domain) = &app.config.gateway.tenant_domain else {
         return Host::Ours;
     };
-    let named = request.uri().authority().map(Authority::as_str);
-    let named = named.or_else(|| request.headers().get(header::HOST)?.to_str().ok());
-    Host::of(named.unwrap_or_default(), domain)
+    Host::of(named(request.uri(), request.headers()), domain)
+}
+
+/// The host as a request names it, with its port if there is one.
+fn named<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> &'r str {
+    let named = uri.authority().map(Authority::as_str);
+    let named = named.or_else(|| headers.get(header::HOST)?.to_str().ok());
+    named.unwrap_or_default()
 }
 
 async fn visit(app: &Arc<App>, asked: (RentalId, Option<u16>), request: Request) -> Response {
@@ -109,7 +116,7 @@ async fn serve(
     carry::carry(pass, stream, Request::from_parts(parts, body)).await
 }
 
-/// Lets in who has a private port's token; one in the query becomes a cookie of the rental's host.
+/// Lets in who has a private port's token; one in the query becomes a cookie of the rental's host, and is taken out of the address.
 fn admit(
     app: &App,
     gateway: &Gateway,
@@ -118,43 +125,64 @@ fn admit(
 ) -> Result<Option<Response>> {
     let tls = app.config.http.is_tls();
     let cookie = head::token_cookie(tls);
-    let said = parts
-        .headers
-        .get(&head::TOKEN_HEADER)
-        .and_then(|value| value.to_str().ok());
-    let kept = cookies::read(&parts.headers, cookie);
-    if said
-        .or(kept)
-        .is_some_and(|token| gateway.port_tokens.opens(port, token))
-    {
+    let opens = |token: &&str| gateway.port_tokens.opens(port, token);
+    let (tokens, rest) = without_tokens(&parts.uri);
+    let led = tokens.iter().copied().find(opens);
+    let said = parts.headers.get(&head::TOKEN_HEADER);
+    let said = said.and_then(|value| value.to_str().ok()).filter(opens);
+    if said.or(led).is_none() {
+        cookies::read(&parts.headers, cookie)
+            .filter(opens)
+            .ok_or_else(|| {
+                Error::unauthenticated(
+                    "port_token",
+                    "This address is private. Whoever rents it has a link with a token.",
+                )
+            })?;
+        let host = named(&parts.uri, &parts.headers);
+        origin::check(&parts.method, &parts.headers, host, tls)?;
+    }
+    if tokens.is_empty() {
         return Ok(None);
     }
-    let (token, rest) = without_token(&parts.uri);
-    let token = token.filter(|token| gateway.port_tokens.opens(port, token));
-    let token = token.ok_or_else(|| {
-        Error::unauthenticated(
-            "port_token",
-            "This address is private. Whoever rents it has a link with a token.",
-        )
-    })?;
-    if parts.method != Method::GET && parts.method != Method::HEAD {
-        return Ok(None);
+    let is_page = matches!(parts.method, Method::GET | Method::HEAD)
+        && !parts.headers.contains_key(header::UPGRADE);
+    if is_page {
+        let cookie = led.map(|token| kept(cookie, token, tls));
+        return Ok(Some(redirect(rest, cookie)));
     }
+    // what acts isn't asked for twice
+    parts.uri = with_path(&parts.uri, &rest)?;
+    Ok(None)
+}
+
+/// The `Set-Cookie` of a port's token.
+fn kept(name: &str, token: &str, tls: bool) -> String {
     let secure = if tls { "; Secure" } else { "" };
-    let cookie =
-        format!("{cookie}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={TOKEN_AGE_S}{secure}");
+    format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={TOKEN_AGE_S}{secure}")
+}
+
+fn redirect(to: String, cookie: Option<String>) -> Response {
     let headers = [
-        (header::LOCATION, rest),
-        (header::SET_COOKIE, cookie),
+        (header::LOCATION, to),
         (header::CACHE_CONTROL, "no-store".to_owned()),
         (header::REFERRER_POLICY, "no-referrer".to_owned()),
     ];
-    Ok(Some((StatusCode::SEE_OTHER, headers).into_response()))
+    let cookie = AppendHeaders(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+    (StatusCode::SEE_OTHER, headers, cookie).into_response()
 }
 
-/// The token in a query, and path and query without it.
-fn without_token(uri: &Uri) -> (Option<String>, String) {
-    let mut token = None;
+/// An address with another path and query.
+fn with_path(uri: &Uri, path: &str) -> Result<Uri> {
+    let unclear = || Error::bad_request("bad_request", "what is asked for has no path and query");
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path.parse().map_err(|_| unclear())?);
+    Uri::from_parts(parts).map_err(|_| unclear())
+}
+
+/// The tokens of ours in a query, also void ones, and path and query without them; an app's own parameter of that name stays.
+fn without_tokens(uri: &Uri) -> (Vec<&str>, String) {
+    let mut tokens = Vec::new();
     let mut rest = Vec::new();
     for pair in uri
         .query()
@@ -163,7 +191,7 @@ fn without_token(uri: &Uri) -> (Option<String>, String) {
         .filter(|pair| !pair.is_empty())
     {
         match pair.strip_prefix("token=") {
-            Some(value) if token.is_none() => token = Some(value.to_owned()),
+            Some(token) if token.starts_with(web::PREFIX) => tokens.push(token),
             _ => rest.push(pair),
         }
     }
@@ -174,5 +202,5 @@ fn without_token(uri: &Uri) -> (Option<String>, String) {
     } else {
         format!("{path}?{}", rest.join("&"))
     };
-    (token, rest)
+    (tokens, rest)
 }

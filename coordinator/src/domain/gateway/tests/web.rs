@@ -43,9 +43,19 @@ impl Place {
 
     /// Everything that is answered to a request for a host.
     pub(super) async fn ask(&self, host: &str, path: &str, headers: &str) -> String {
+        self.send(
+            "GET",
+            host,
+            path,
+            &format!("connection: close\r\n{headers}"),
+        )
+        .await
+    }
+
+    /// The same with any method, and no `Connection`.
+    async fn send(&self, method: &str, host: &str, path: &str, headers: &str) -> String {
         let mut connection = TcpStream::connect(&self.host).await.expect("connected");
-        let head =
-            format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n");
         connection.write_all(head.as_bytes()).await.expect("sent");
         let mut said = String::new();
         let read = timeout(PATIENCE, connection.read_to_string(&mut said)).await;
@@ -176,6 +186,81 @@ async fn a_private_port_needs_its_token_of_now() {
         "401",
         "voided"
     );
+}
+
+#[tokio::test]
+async fn another_tenants_page_does_nothing_with_a_visitors_cookie() {
+    let place = place().await;
+    let host = place.name("80-");
+    let view = place.put(80, false).await;
+    let token = view["token"].as_str().expect("a token");
+    let cookie = format!("connection: close\r\ncookie: ramarket-port={token}\r\n");
+    let own = format!("origin: http://{host}\r\n");
+    let other = format!("origin: http://{}\r\n", place.name("81-"));
+    let upgrade = "connection: upgrade\r\nupgrade: echo\r\n";
+    let to_frame =
+        "sec-fetch-site: same-site\r\nsec-fetch-mode: navigate\r\nsec-fetch-dest: iframe\r\n";
+    for (method, sent) in [
+        ("GET", format!("{upgrade}{other}")),
+        ("GET", upgrade.to_owned()),
+        ("POST", other.clone()),
+        ("POST", String::new()),
+        ("GET", "sec-fetch-site: same-site\r\n".to_owned()),
+        ("GET", to_frame.to_owned()),
+    ] {
+        let answer = place
+            .send(method, &host, "/", &format!("{cookie}{sent}"))
+            .await;
+        assert_eq!(status(&answer), "403", "{method} {sent}: {answer}");
+        assert!(answer.contains("X-Ramarket-Port-Token"), "{answer}");
+    }
+    let to_page =
+        "sec-fetch-site: same-site\r\nsec-fetch-mode: navigate\r\nsec-fetch-dest: document\r\n";
+    for (method, sent) in [("POST", own.as_str()), ("GET", to_page)] {
+        let answer = place
+            .send(method, &host, "/", &format!("{cookie}{sent}"))
+            .await;
+        assert_eq!(status(&answer), "200", "{method} {sent}: {answer}");
+    }
+    // a program's token comes along with nothing by itself
+    let header = format!("connection: close\r\nx-ramarket-port-token: {token}\r\n{other}");
+    assert_eq!(
+        status(&place.send("POST", &host, "/", &header).await),
+        "200"
+    );
+    // a public port is its app's to guard
+    place.put(80, true).await;
+    let answer = place
+        .send("POST", &host, "/", &format!("connection: close\r\n{other}"))
+        .await;
+    assert_eq!(status(&answer), "200", "{answer}");
+}
+
+#[tokio::test]
+async fn a_token_in_an_address_goes_no_further() {
+    let place = place().await;
+    let host = place.name("80-");
+    let view = place.put(80, false).await;
+    let token = view["token"].as_str().expect("a token");
+    let cookie = format!("cookie: ramarket-port={token}\r\n");
+    for link in [token, "rmp_void"] {
+        let path = format!("/x?token={link}&token=theirs");
+        let led = place.ask(&host, &path, &cookie).await;
+        assert_eq!(status(&led), "303", "{led}");
+        assert!(led.contains("location: /x?token=theirs\r\n"), "{led}");
+    }
+    let path = format!("/x?a=1&token={token}&token=rmp_void&token=theirs");
+    let posted = place
+        .send("POST", &host, &path, "connection: close\r\n")
+        .await;
+    assert_eq!(status(&posted), "200", "{posted}");
+    assert!(
+        posted.contains("POST /x?a=1&token=theirs HTTP/1.1"),
+        "{posted}"
+    );
+    // an app's own parameter of that name
+    let own = place.ask(&host, "/x?token=theirs", &cookie).await;
+    assert!(own.contains("GET /x?token=theirs HTTP/1.1"), "{own}");
 }
 
 #[tokio::test]

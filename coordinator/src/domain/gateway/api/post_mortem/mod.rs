@@ -5,7 +5,8 @@
 //! # Invariants
 //! - The archive is whole before its first byte is sent: it comes with its length, or there is a problem instead.
 //! - What couldn't be had is named in its `README.txt` with the reason; a part is never left out, or cut, in silence.
-//! - Memory holds a page of one part and [`CHUNKS_WAITING`] pieces of the archive; disk as many archives as are made at once, each bounded.
+//! - Memory holds a page of one part and [`CHUNKS_WAITING`] pieces of the archive; disk as many archives as are made at once, each bounded; one
+//!   whose reader has gone counts until it is made.
 
 mod archive;
 mod parts;
@@ -89,9 +90,18 @@ pub(super) async fn post_mortem(
     let parts = gathering.all().await?;
     let readme = readme::text(id, &parts);
     let folder = app.config.data_dir.clone();
-    let made = spawn_blocking(move || archive::make(&folder, id, ended_at, &readme, parts)).await;
-    let (file, bytes) = made.map_err(Error::internal)?.map_err(no_room)?;
-    Ok(sent(&app, id, (file, bytes), place))
+    let make = move || archive::make(&folder, id, ended_at, &readme, parts);
+    let (file, place) = made(place, make).await?;
+    Ok(sent(&app, id, file, place))
+}
+
+/// Makes an archive. Its place is held until that is over, also where whoever asked has gone: the work goes on without them.
+async fn made<T: Send + 'static>(
+    place: Place,
+    make: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<(T, Place)> {
+    let made = spawn_blocking(move || make().map(|made| (made, place))).await;
+    made.map_err(Error::internal)?.map_err(no_room)
 }
 
 /// When a rental ended.
@@ -170,5 +180,52 @@ async fn send(
         if failed {
             return Err(gone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::Ids;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::domain::gateway::places::{Bounds, Places};
+
+    #[tokio::test]
+    async fn an_archive_counts_until_it_is_made_whoever_waits_for_it() {
+        let bounds = Bounds {
+            all: 1,
+            renter: 1,
+            rental: 1,
+        };
+        let places = Arc::new(Places::new(bounds));
+        let id: RentalId = Ids::counting().mint();
+        let take = || places.take(id, "a".to_owned());
+        let place = take().expect("room");
+        let (begin, begun) = oneshot::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (drop_it, dropped) = oneshot::channel::<()>();
+        let make = move || {
+            // what was made goes with its place, and after it
+            let made = drop_it;
+            begin.send(()).expect("somebody waits");
+            ended.recv().map_err(io::Error::other)?;
+            Ok(made)
+        };
+        let asked = tokio::spawn(made(place, make));
+        begun.await.expect("it begins");
+        asked.abort();
+        assert!(asked.await.expect_err("gone").is_cancelled());
+        take().expect_err("it is being made");
+        end.send(()).expect("it is made still");
+        dropped.await.expect_err("and let go of");
+        let room = async {
+            while take().is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), room)
+            .await
+            .expect("room again");
     }
 }
