@@ -83,6 +83,11 @@ pub(super) const OWN: &[(&str, &[Code])] = &[
                 "the first message is text: what to run, as JSON",
             ),
             (
+                400,
+                "stream_request_too_large",
+                "what is asked for takes more than 64 KiB on its way to the node: send a long command as a file, or by its input",
+            ),
+            (
                 409,
                 "command_not_started",
                 "python4: there is no such program",
