@@ -56,8 +56,6 @@ pub const LABEL_NODE: &str = "ramarket.node";
 
 /// Label of the containers that prove networks closed, which aren't rentals; its value is the node's id.
 pub const LABEL_PROBE: &str = "ramarket.probe";
-/// What all of them begin with.
-const LABEL_PREFIX: &str = "ramarket.";
 
 /// A label's value. An empty one is as none: every label is set on a rental, so that its image can't set one.
 fn label<'a>(labels: &'a HashMap<String, String>, name: &str) -> Option<&'a str> {

@@ -12,7 +12,7 @@ use bollard::models::{
 };
 use serde_json::{Map, Value};
 
-use super::{LABEL_PREFIX, RuntimeError, code, label};
+use super::{RuntimeError, code, label};
 
 /// Fields that the engine fills when nothing is asked, and what they hold is looked at below or is of no consequence.
 const ENGINES_OWN: [&str; 3] = ["MaskedPaths", "ReadonlyPaths", "Runtime"];
@@ -48,14 +48,6 @@ pub fn check(
             "the image declares volumes, which would escape the rental's limits; use an image without VOLUME",
         ));
     }
-    if let Some(name) = images_label(asked, held) {
-        return Err(RuntimeError::refused(
-            code::IMAGE_NOT_SUPPORTED,
-            format!(
-                "the image has the label {name}, which is kept for this node; use an image without it"
-            ),
-        ));
-    }
     match first_difference(asked, held) {
         None => Ok(()),
         Some(what) => Err(RuntimeError::refused(
@@ -71,22 +63,6 @@ type Labels = HashMap<String, String>;
 
 fn labels_of(held: &ContainerInspectResponse) -> Option<&Labels> {
     held.config.as_ref()?.labels.as_ref()
-}
-
-/// A label like ours that wasn't asked for: it is the image's.
-fn images_label<'a>(
-    asked: &ContainerCreateBody,
-    held: &'a ContainerInspectResponse,
-) -> Option<&'a String> {
-    let is_asked = |name: &str| {
-        let asked = asked.labels.as_ref();
-        asked.is_some_and(|asked| asked.contains_key(name))
-    };
-    let mut held = labels_of(held).into_iter().flatten();
-    let found = held.find(|(name, value)| {
-        name.starts_with(LABEL_PREFIX) && !value.is_empty() && !is_asked(name)
-    });
-    found.map(|(name, _)| name)
 }
 
 /// A label that isn't held as asked. One that is missing is as an empty one: containers of before lack those.

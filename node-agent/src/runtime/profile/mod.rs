@@ -30,8 +30,8 @@ use shared::{
 };
 
 use super::{
-    LABEL_DISK, LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_PREFIX, LABEL_PROBE, LABEL_RENTAL,
-    LABEL_SPEC, RuntimeError, code, label,
+    LABEL_DISK, LABEL_GPUS, LABEL_LEASE, LABEL_NODE, LABEL_PROBE, LABEL_RENTAL, LABEL_SPEC,
+    RuntimeError, code, label,
 };
 
 pub use check::check;
