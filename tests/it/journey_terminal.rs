@@ -138,6 +138,11 @@ async fn a_person_opens_a_terminal_in_their_rental_and_nobody_else_does() {
         .browser
         .until("document.documentElement.scrollWidth <= 390")
         .await;
+    // the terminal follows its page
+    place
+        .browser
+        .until("document.querySelector('.xterm-screen').clientWidth <= 390")
+        .await;
     let narrow = place.size().await;
     assert_ne!(wide, narrow);
     // by keyboard out of it, to what is below
