@@ -1,4 +1,4 @@
-//! Bytes both ways between two streams ([`both_ways`]) until nothing moves any more.
+//! Bytes both ways between two streams ([`both_ways()`]) until nothing moves any more.
 
 use std::{
     io,
