@@ -1,4 +1,4 @@
-//! A person's rentals: their list, each one's page ([`page`]), what it wrote, a terminal in it ([`terminal`], [`assets`]). Complete without
+//! A person's rentals: their list, each one's page ([`page`]), what it wrote, a terminal in it ([`terminal()`], [`assets`]). Complete without
 //! JavaScript, but for the terminal, whose page then says what to run instead.
 //!
 //! # Invariants
